@@ -1,0 +1,153 @@
+//! What a build can make and open: kind → learner, tag → loader. There is no global one.
+//!
+//! Registration is explicit: an embedder may be a static library or a plugin, its author must be
+//! able to see which formats the program opens, and third-party crates add theirs the same way.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use serde_json::Value;
+
+use crate::{
+    envelope::{BodyReader, Opened, Persist},
+    error::{Error, Result},
+    learner::{BoxLearner, Params},
+    model::BoxModel,
+};
+
+type Build = dyn Fn(&Catalog, Value) -> Result<BoxLearner> + Send + Sync;
+type Load = fn(&mut BodyReader<'_>, u16) -> Result<BoxModel>;
+
+/// The model kinds that a program can make by name, and the model files that it can open.
+///
+/// ```
+/// # use mm_core::Catalog;
+/// let catalog = Catalog::default(); // `mm::catalog()` has everything that `mm` was built with.
+/// let err = catalog.learner("gbdt", serde_json::json!({})).expect_err("nothing is registered");
+/// assert_eq!(err.to_string(), "no model kind `gbdt` in this build; it has: (none)");
+/// ```
+#[derive(Clone, Default)]
+pub struct Catalog {
+    kinds: BTreeMap<&'static str, Kind>,
+    loaders: BTreeMap<&'static str, Loader>,
+}
+
+#[derive(Clone)]
+struct Kind {
+    build: Arc<Build>,
+    defaults: Value,
+}
+
+#[derive(Clone, Copy)]
+struct Loader {
+    load: Load,
+    version: u16,
+}
+
+impl Catalog {
+    /// Adds the loader of `M`.
+    ///
+    /// # Panics
+    ///
+    /// If another model has the same tag.
+    #[must_use]
+    pub fn with<M: Persist>(mut self) -> Self {
+        let load: Load = |body, version| Ok(Box::new(M::read_body(body, version)?));
+        let loader = Loader { load, version: M::TAG.version };
+        let before = self.loaders.insert(M::TAG.name, loader);
+        assert!(before.is_none(), "two models have the tag `{}`", M::TAG.name);
+        self
+    }
+
+    /// Adds a kind of learner that is configured by `P`.
+    ///
+    /// # Panics
+    ///
+    /// If another learner has the same kind.
+    #[must_use]
+    pub fn with_kind<P: Params>(self, kind: &'static str) -> Self
+    where
+        P::Learner: 'static,
+    {
+        let defaults = serde_json::to_value(P::default()).unwrap_or_default();
+        self.with_builder(kind, defaults, |_, value| {
+            let config = |e: serde_json::Error| Error::Config {
+                place: "params".to_owned(),
+                problem: e.to_string(),
+            };
+            let params: P = serde_json::from_value(value).map_err(config)?;
+            Ok(Box::new(params.build()?))
+        })
+    }
+
+    /// Adds a kind of learner that is built by a function of this catalog and a config value:
+    /// composites build their members so. `defaults` is what a reader of a plan may leave out.
+    ///
+    /// # Panics
+    ///
+    /// If another learner has the same kind.
+    #[must_use]
+    pub fn with_builder(
+        mut self,
+        kind: &'static str,
+        defaults: Value,
+        build: impl Fn(&Self, Value) -> Result<BoxLearner> + Send + Sync + 'static,
+    ) -> Self {
+        let before = self.kinds.insert(kind, Kind { build: Arc::new(build), defaults });
+        assert!(before.is_none(), "two learners have the kind `{kind}`");
+        self
+    }
+
+    /// The kinds that can be made, sorted.
+    pub fn kinds(&self) -> impl Iterator<Item = &'static str> {
+        self.kinds.keys().copied()
+    }
+
+    /// The tags that can be opened, sorted.
+    pub fn tags(&self) -> impl Iterator<Item = &'static str> {
+        self.loaders.keys().copied()
+    }
+
+    /// The default params of a kind.
+    pub fn defaults(&self, kind: &str) -> Option<&Value> {
+        self.kinds.get(kind).map(|kind| &kind.defaults)
+    }
+
+    /// Makes a learner of `kind` from a config value; what the value leaves out has its default,
+    /// and a key that the kind does not have is an error.
+    pub fn learner(&self, kind: &str, params: Value) -> Result<BoxLearner> {
+        let Some(found) = self.kinds.get(kind) else {
+            let known: Vec<&str> = self.kinds().collect();
+            let known = if known.is_empty() { "(none)".to_owned() } else { known.join(", ") };
+            return Err(Error::UnknownKind { kind: kind.to_owned(), known });
+        };
+        (found.build)(self, params)
+    }
+
+    /// Opens a model from the bytes of its [`Envelope`](crate::Envelope).
+    pub fn open(&self, bytes: &[u8]) -> Result<BoxModel> {
+        self.open_nested(bytes, 0)
+    }
+
+    pub(crate) fn open_nested(&self, bytes: &[u8], depth: usize) -> Result<BoxModel> {
+        let Opened { tag, version, body } = Opened::read(bytes)?;
+        let Some(loader) = self.loaders.get(tag) else {
+            return Err(Error::UnknownTag(tag.to_owned()));
+        };
+        if loader.version < version {
+            let (what, newest) = (tag.to_owned(), loader.version.into());
+            return Err(Error::TooNew { what, got: version.into(), newest });
+        }
+        let mut reader = BodyReader::new(body, self, depth)?;
+        let model = (loader.load)(&mut reader, version)?;
+        reader.finish()?;
+        Ok(model)
+    }
+}
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds: Vec<_> = self.kinds().collect();
+        let tags: Vec<_> = self.tags().collect();
+        f.debug_struct("Catalog").field("kinds", &kinds).field("tags", &tags).finish()
+    }
+}

@@ -1,0 +1,46 @@
+//! The vocabulary of the workspace: data, learners, models, and their durable form.
+//!
+//! Every other crate speaks in these terms and none of them is needed to read this one. A
+//! [`Learner`] is a checked set of hyper-parameters; fitting it to a [`Dataset`] yields a
+//! [`Model`], which predicts and can be sealed into an [`Envelope`]:
+//!
+//! ```text
+//! params --build()--> Learner --fit(data, ctx)--> Model --to_envelope()--> bytes
+//!        (validated)           (deterministic)          (tagged, versioned)
+//! ```
+//!
+//! # What is deliberately absent
+//!
+//! No algorithm, no native library, no async, no global state, and no thread pool. This crate is
+//! generic over nothing: features are `f32`, targets and predictions `f64`, everywhere.
+
+#![forbid(unsafe_code)]
+
+mod catalog;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod context;
+mod data;
+mod early_stopping;
+mod envelope;
+mod error;
+mod learner;
+mod metric;
+mod model;
+mod split;
+
+pub use crate::{
+    catalog::Catalog,
+    context::{Cancel, FitContext, Observer, Signal, Silent, Step},
+    data::{
+        ClassWeight, Column, ColumnKind, Dataset, Frame, Levels, Matrix, Output, Schema, Task,
+        Truth,
+    },
+    early_stopping::{EarlyStopping, Patience},
+    envelope::{BodyReader, BodyWriter, Envelope, Persist, Tag},
+    error::{Error, ParamError, Result},
+    learner::{BoxLearner, DynLearner, Learner, Params, WarmStart, check_data},
+    metric::{Direction, Metric},
+    model::{BoxModel, Importance, ImportanceKind, Model, Signature},
+    split::{Fold, Splitter},
+};

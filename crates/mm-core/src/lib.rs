@@ -40,7 +40,7 @@ pub use crate::{
     envelope::{BodyReader, BodyWriter, Envelope, Persist, Tag},
     error::{Error, ParamError, Result},
     learner::{BoxLearner, DynLearner, Learner, Params, WarmStart, check_data},
-    metric::{Direction, Metric},
+    metric::{Average, ClassScores, ConfusionMatrix, Direction, Metric},
     model::{BoxModel, Importance, ImportanceKind, Model, Signature},
     split::{Fold, Splitter},
 };

@@ -43,7 +43,9 @@ impl EarlyStopping {
     pub fn check(&self, name: &str) -> Result<(), ParamError> {
         ParamError::ensure(1 <= self.rounds, format!("{name}.rounds"), self.rounds, "at least 1")?;
         let ok = 0.0 <= self.min_delta && self.min_delta.is_finite();
-        ParamError::ensure(ok, format!("{name}.min_delta"), self.min_delta, "a finite number ≥ 0")
+        let min_delta = format!("{name}.min_delta");
+        ParamError::ensure(ok, min_delta, self.min_delta, "a finite number ≥ 0")?;
+        self.metric.map_or(Ok(()), |metric| metric.check(&format!("{name}.metric")))
     }
 
     /// A fresh count for one fit whose scores get better in the given direction.
@@ -108,5 +110,12 @@ mod tests {
         check(Direction::Maximize, 0.0, &[3.0, 2.0, 4.0, 4.0, 5.0], None, 5);
         check(Direction::Minimize, 0.5, &[3.0, 2.8, 2.6, 1.0], Some(3), 1);
         check(Direction::Minimize, 0.0, &[f64::NAN, f64::NAN, 1.0], Some(2), 0);
+    }
+
+    #[test]
+    fn a_metric_outside_its_domain_is_refused() {
+        let metric = Some(Metric::Pinball { level: 2.0 });
+        let error = EarlyStopping { metric, ..EarlyStopping::default() }.check("stop");
+        assert_eq!(error.expect_err("level 2").name, "stop.metric.level");
     }
 }

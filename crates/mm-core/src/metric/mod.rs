@@ -12,7 +12,8 @@
 //!
 //! The numbers agree with scikit-learn 1.9; where it answers with a warning and an arbitrary
 //! number (one class for an AUC, a constant target for R², a target of 0 for MAPE), there is an
-//! error here. `oracle.rs` holds the comparison.
+//! error here. Of equally likely classes the first is decided for, in the top-k accuracy too, where
+//! scikit-learn takes the last. `oracle.rs` holds the comparison.
 
 mod classification;
 mod confusion;

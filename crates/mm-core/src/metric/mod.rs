@@ -535,6 +535,16 @@ mod tests {
     }
 
     #[test]
+    fn zeros_of_either_sign_are_one_score() {
+        let task = binary();
+        let truth = Truth::new(&task, &[0.0, 1.0]);
+        for zeros in [[0.0, -0.0], [-0.0, 0.0]] {
+            let auc = metric("roc_auc").score(truth, &matrix(&zeros, 1)).expect("two classes");
+            assert_eq!(auc, 0.5, "a tie");
+        }
+    }
+
+    #[test]
     fn calibration_bins_contain_their_upper_edges() {
         let task = binary();
         let truth = Truth::new(&task, &[1.0, 0.0]);

@@ -102,8 +102,8 @@ pub(super) fn averaged(
 
 /// The distinct scores from the highest down, from triples of score, whether positive, and weight.
 fn steps(scored: impl Iterator<Item = (f64, bool, f64)>) -> Vec<Step> {
-    // Adding 0 makes the negative zero positive, which `total_cmp` would tell apart.
-    let mut scored: Vec<_> = scored.map(|(score, is, weight)| (score + 0.0, is, weight)).collect();
+    let mut scored: Vec<_> = scored.collect();
+    // `total_cmp` tells the zeros apart, but puts nothing between them: `==` ties them again.
     scored.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
     let step = |tied: &[(f64, bool, f64)]| {
         let weight = |class| {

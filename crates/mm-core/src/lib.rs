@@ -42,5 +42,8 @@ pub use crate::{
     learner::{BoxLearner, DynLearner, Learner, Params, WarmStart, check_data},
     metric::{Average, ClassScores, ConfusionMatrix, Direction, Metric},
     model::{BoxModel, Importance, ImportanceKind, Model, Signature},
-    split::{Fold, Splitter},
+    split::{
+        CombinatorialPurged, Fold, GroupKFold, HeldOut, Holdout, KFold, PurgedKFold, Repeated,
+        Span, SplitPlan, Splitter, StratifiedGroupKFold, StratifiedKFold, TimeSeriesSplit,
+    },
 };

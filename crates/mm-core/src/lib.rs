@@ -27,6 +27,7 @@ mod error;
 mod learner;
 mod metric;
 mod model;
+mod registry;
 mod split;
 
 pub use crate::{
@@ -42,5 +43,10 @@ pub use crate::{
     learner::{BoxLearner, DynLearner, Learner, Params, WarmStart, check_data},
     metric::{Direction, Metric},
     model::{BoxModel, Importance, ImportanceKind, Model, Signature},
+    registry::{
+        AliasAction, AliasEntry, AliasMove, CHALLENGER, CHAMPION, Durability, Expected, Lineage,
+        LocalRegistry, MODEL_FILE, NewVersion, Parent, Registry, Retired, Selector, StoredFile,
+        Swept, Verification, Version,
+    },
     split::{Fold, Splitter},
 };

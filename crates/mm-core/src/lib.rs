@@ -27,6 +27,7 @@ mod error;
 mod learner;
 mod metric;
 mod model;
+pub mod registry;
 mod split;
 
 pub use crate::{

@@ -30,12 +30,16 @@ mod model;
 pub mod registry;
 mod split;
 
+#[cfg(feature = "arrow")]
+pub use crate::data::arrow;
+pub use ndarray;
+
 pub use crate::{
     catalog::Catalog,
     context::{Cancel, FitContext, Observer, Signal, Silent, Step},
     data::{
-        ClassWeight, Column, ColumnKind, Dataset, Frame, Levels, Matrix, Output, Schema, Task,
-        Truth,
+        ClassWeight, Column, ColumnKind, ColumnReport, Dataset, Frame, Levels, Matrix, Output,
+        ReadReport, Role, Roles, Schema, Source, Task, TaskKind, TimeUnit, Truth,
     },
     early_stopping::{EarlyStopping, Patience},
     envelope::{BodyReader, BodyWriter, Envelope, Persist, Tag},

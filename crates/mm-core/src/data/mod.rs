@@ -1,9 +1,20 @@
 //! Data as the workspace sees it: frames of features, datasets, predictions, and their readers.
 
+#[cfg(feature = "arrow")]
+pub mod arrow;
+mod csv;
 mod dataset;
 mod frame;
+mod intake;
 mod matrix;
+mod ndarray;
+mod number;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod roles;
 mod schema;
+mod source;
+mod time;
 
 pub(crate) use dataset::hex;
 pub(crate) use schema::Quoted;
@@ -11,5 +22,8 @@ pub use {
     dataset::{ClassWeight, Dataset, Output, Task, Truth},
     frame::Frame,
     matrix::Matrix,
+    roles::{ColumnReport, ReadReport, Role, Roles, TaskKind},
     schema::{Column, ColumnKind, Levels, Schema},
+    source::Source,
+    time::TimeUnit,
 };

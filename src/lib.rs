@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub use mm_core as core;
+pub use mm_ensemble as ensemble;
 pub use mm_trees as trees;
 
 /// The traits and types that nearly every program needs.
@@ -14,5 +15,5 @@ pub mod prelude {
 
 /// Everything that this build can make and open.
 pub fn catalog() -> mm_core::Catalog {
-    mm_trees::register(mm_core::Catalog::default())
+    mm_ensemble::register(mm_trees::register(mm_core::Catalog::default()))
 }

@@ -5,9 +5,11 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
+    combine::Combiner,
     envelope::{BodyReader, Opened, Persist},
     error::{Error, Result},
     learner::{BoxLearner, Params},
@@ -15,6 +17,7 @@ use crate::{
 };
 
 type Build = dyn Fn(&Catalog, Value) -> Result<BoxLearner> + Send + Sync;
+type Combine = dyn Fn(Value) -> Result<Box<dyn Combiner>> + Send + Sync;
 type Load = fn(&mut BodyReader<'_>, u16) -> Result<BoxModel>;
 
 /// The model kinds that a program can make by name, and the model files that it can open.
@@ -28,6 +31,7 @@ type Load = fn(&mut BodyReader<'_>, u16) -> Result<BoxModel>;
 #[derive(Clone, Default)]
 pub struct Catalog {
     kinds: BTreeMap<&'static str, Kind>,
+    combiners: BTreeMap<&'static str, Arc<Combine>>,
     loaders: BTreeMap<&'static str, Loader>,
 }
 
@@ -70,12 +74,7 @@ impl Catalog {
     {
         let defaults = serde_json::to_value(P::default()).unwrap_or_default();
         self.with_builder(kind, defaults, |_, value| {
-            let config = |e: serde_json::Error| Error::Config {
-                place: "params".to_owned(),
-                problem: e.to_string(),
-            };
-            let params: P = serde_json::from_value(value).map_err(config)?;
-            Ok(Box::new(params.build()?))
+            Ok(Box::new(from_config::<P>(value)?.build()?))
         })
     }
 
@@ -97,6 +96,30 @@ impl Catalog {
         self
     }
 
+    /// Adds a kind of combiner, which makes one model of several: `build` reads its params.
+    ///
+    /// # Panics
+    ///
+    /// If another combiner has the same kind.
+    #[must_use]
+    pub fn with_combiner(
+        mut self,
+        kind: &'static str,
+        build: impl Fn(Value) -> Result<Box<dyn Combiner>> + Send + Sync + 'static,
+    ) -> Self {
+        let before = self.combiners.insert(kind, Arc::new(build));
+        assert!(before.is_none(), "two combiners have the kind `{kind}`");
+        self
+    }
+
+    /// Makes a combiner of `kind` from a config value.
+    pub fn combiner(&self, kind: &str, params: Value) -> Result<Box<dyn Combiner>> {
+        let Some(build) = self.combiners.get(kind) else {
+            return Err(unknown(kind, self.combiners.keys()));
+        };
+        build(params)
+    }
+
     /// The kinds that can be made, sorted.
     pub fn kinds(&self) -> impl Iterator<Item = &'static str> {
         self.kinds.keys().copied()
@@ -116,9 +139,7 @@ impl Catalog {
     /// and a key that the kind does not have is an error.
     pub fn learner(&self, kind: &str, params: Value) -> Result<BoxLearner> {
         let Some(found) = self.kinds.get(kind) else {
-            let known: Vec<&str> = self.kinds().collect();
-            let known = if known.is_empty() { "(none)".to_owned() } else { known.join(", ") };
-            return Err(Error::UnknownKind { kind: kind.to_owned(), known });
+            return Err(unknown(kind, self.kinds.keys()));
         };
         (found.build)(self, params)
     }
@@ -142,6 +163,19 @@ impl Catalog {
         reader.finish()?;
         Ok(model)
     }
+}
+
+/// Reads the params of a kind from a config value; a misspelt key is an error.
+pub fn from_config<P: DeserializeOwned>(params: Value) -> Result<P> {
+    let config =
+        |e: serde_json::Error| Error::Config { place: "params".to_owned(), problem: e.to_string() };
+    serde_json::from_value(params).map_err(config)
+}
+
+fn unknown<'a>(kind: &str, known: impl Iterator<Item = &'a &'static str>) -> Error {
+    let known: Vec<&str> = known.copied().collect();
+    let known = if known.is_empty() { "(none)".to_owned() } else { known.join(", ") };
+    Error::UnknownKind { kind: kind.to_owned(), known }
 }
 
 impl fmt::Debug for Catalog {

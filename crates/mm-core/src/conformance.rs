@@ -24,14 +24,18 @@
 //! - a cancelled fit ends with [`Error::Cancelled`], and one whose deadline has passed ends in time
 //!   with a model or [`Error::Deadline`].
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
 
 use crate::{
     BoxLearner, Cancel, Catalog, Column, Dataset, DynLearner, Error, FitContext, Frame, Learner,
-    Levels, Matrix, Model, Output, Schema, Task,
+    Levels, Matrix, Model, Output, Schema, Signal, Step, Task,
 };
 
 /// What the learner under test can do; everything, by default.
+#[expect(clippy::struct_excessive_bools, reason = "a list of abilities")]
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Checks {
@@ -85,6 +89,10 @@ pub fn check_only<L: Learner + Clone + 'static>(learner: &L, catalog: &Catalog, 
 
 /// A small table with signal: numeric columns `a` and `b`, then categorical `c`, one missing cell
 /// in eleven, and a target that follows `a` and `c`. `n_classes` is 0 for regression.
+///
+/// # Panics
+///
+/// If `n_classes` is 1.
 pub fn sample(n_rows: usize, n_classes: usize, can: Checks) -> Dataset {
     let mut columns = vec![Column::numeric("a"), Column::numeric("b")];
     if can.categorical {
@@ -307,7 +315,17 @@ fn check_end<L: Learner>(learner: &L, data: &Dataset) {
     let ctx = FitContext::seeded(7);
     let cancelled = learner.fit(data, &ctx.with_cancel(&cancel));
     assert!(matches!(cancelled, Err(Error::Cancelled)), "a cancelled fit ends as cancelled");
-    let late = learner.fit(data, &ctx.with_deadline(Instant::now() - Duration::from_millis(1)));
+    let heard = AtomicBool::new(false);
+    let abort = |_: &Step<'_>| {
+        heard.store(true, Ordering::Relaxed);
+        Signal::Abort
+    };
+    let aborted = learner.fit(data, &ctx.with_observer(&abort));
+    if heard.into_inner() {
+        let ends = matches!(aborted, Err(Error::Cancelled));
+        assert!(ends, "a fit that its observer gives up on ends as cancelled");
+    }
+    let late = learner.fit(data, &ctx.with_deadline(Instant::now()));
     match late {
         Ok(model) => drop(predict(&model, data.frame())),
         Err(e) => assert!(matches!(e.root(), Error::Deadline), "a late fit says so: {}", e.chain()),

@@ -17,17 +17,22 @@
 #![forbid(unsafe_code)]
 
 mod catalog;
+mod combine;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod context;
+mod cross_fit;
 mod data;
+mod durable;
 mod early_stopping;
 mod envelope;
 mod error;
 mod learner;
 mod metric;
 mod model;
+mod orchestrator;
 pub mod registry;
+mod schedule;
 mod split;
 
 #[cfg(feature = "arrow")]
@@ -35,8 +40,10 @@ pub use crate::data::arrow;
 pub use ndarray;
 
 pub use crate::{
-    catalog::Catalog,
+    catalog::{Catalog, from_config},
+    combine::{Combination, Combiner, Member},
     context::{Cancel, FitContext, Observer, Signal, Silent, Step},
+    cross_fit::{CrossFit, OutOfFold, cross_fit},
     data::{
         ClassWeight, Column, ColumnKind, ColumnReport, Dataset, Frame, Levels, Matrix, Output,
         ReadReport, Role, Roles, Schema, Source, Task, TaskKind, TimeUnit, Truth,
@@ -47,6 +54,10 @@ pub use crate::{
     learner::{BoxLearner, DynLearner, Learner, Params, WarmStart, check_data},
     metric::{Average, ClassScores, ConfusionMatrix, Direction, Metric},
     model::{BoxModel, Importance, ImportanceKind, Model, Signature},
+    orchestrator::{
+        Budget, Candidate, DataPlan, EnsemblePlan, Entry, Event, Leaderboard, Orchestrator,
+        Outcome, Plan, RegistryPlan, Score, Status, Watcher,
+    },
     split::{
         CombinatorialPurged, Fold, GroupKFold, HeldOut, Holdout, KFold, PurgedKFold, Repeated,
         Span, SplitPlan, Splitter, StratifiedGroupKFold, StratifiedKFold, TimeSeriesSplit,

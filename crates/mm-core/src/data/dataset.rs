@@ -10,9 +10,9 @@ use crate::{
     error::{Error, ParamError, Result},
 };
 
-/// What is to be predicted.
+/// What is to be predicted. Classification is made by [`Task::classes`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "Option<Levels>", into = "Option<Levels>")]
 #[non_exhaustive]
 pub enum Task {
     /// A real number.
@@ -23,14 +23,40 @@ pub enum Task {
     Multiclass(Levels),
 }
 
+// Written as the list of classes, or null for regression, so that a file cannot hold a binary task
+// of three classes.
+impl TryFrom<Option<Levels>> for Task {
+    type Error = Error;
+
+    fn try_from(classes: Option<Levels>) -> Result<Self> {
+        classes.map_or(Ok(Self::Regression), |levels| match levels.len() {
+            0 | 1 => Err(Error::data("classes", "at least 2", levels.len())),
+            2 => Ok(Self::Binary(levels)),
+            _ => Ok(Self::Multiclass(levels)),
+        })
+    }
+}
+
+impl From<Task> for Option<Levels> {
+    fn from(task: Task) -> Self {
+        match task {
+            Task::Regression => None,
+            Task::Binary(levels) | Task::Multiclass(levels) => Some(levels),
+        }
+    }
+}
+
 impl Task {
     /// Classification into the given classes, in code order: binary if there are two.
     pub fn classes<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Result<Self> {
-        let names = Levels::new(names)?;
-        match names.len() {
-            0 | 1 => Err(Error::data("classes", "at least 2", names.len())),
-            2 => Ok(Self::Binary(names)),
-            _ => Ok(Self::Multiclass(names)),
+        Self::try_from(Some(Levels::new(names)?))
+    }
+
+    /// The name of class 1 of two; empty for other tasks.
+    pub fn positive(&self) -> &str {
+        match self {
+            Self::Binary(names) => names.name(1).unwrap_or_default(),
+            _ => "",
         }
     }
 
@@ -52,7 +78,7 @@ impl Task {
     pub fn outputs(&self) -> Vec<Output> {
         match self {
             Self::Regression => vec![Output::Value],
-            Self::Binary(names) => vec![Output::Probability(names.names()[1].clone())],
+            Self::Binary(_) => vec![Output::Probability(self.positive().to_owned())],
             Self::Multiclass(names) => {
                 names.names().iter().cloned().map(Output::Probability).collect()
             }
@@ -64,9 +90,7 @@ impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Regression => f.write_str("regression"),
-            Self::Binary(names) => {
-                write!(f, "binary (positive class `{}`)", names.names()[1])
-            }
+            Self::Binary(_) => write!(f, "binary (positive class `{}`)", self.positive()),
             Self::Multiclass(names) => write!(f, "multiclass ({} classes)", names.len()),
         }
     }
@@ -134,6 +158,7 @@ impl Dataset {
     /// Data for `task`. The target has one finite value a row; for classification a class code.
     pub fn new(frame: Frame, task: Task, target: Vec<f64>) -> Result<Self> {
         check_length("target", frame.n_rows(), target.len())?;
+        let task = Task::try_from(Option::from(task))?; // One made by hand may hold any classes.
         let n_classes = task.n_classes();
         let bad = |y: f64| match n_classes {
             0 => !y.is_finite(),
@@ -254,16 +279,16 @@ impl Dataset {
     /// If a row is not below *n*.
     #[must_use]
     pub fn take(&self, rows: &[usize]) -> Self {
-        fn pick<T: Copy>(column: &Option<Arc<[T]>>, rows: &[usize]) -> Option<Arc<[T]>> {
-            column.as_ref().map(|all| rows.iter().map(|&row| all[row]).collect())
+        fn pick<T: Copy>(column: Option<&[T]>, rows: &[usize]) -> Option<Arc<[T]>> {
+            column.map(|all| rows.iter().map(|&row| all[row]).collect())
         }
         Self {
             frame: self.frame.take(rows),
             task: self.task.clone(),
             target: rows.iter().map(|&row| self.target[row]).collect(),
-            weights: pick(&self.weights, rows),
-            groups: pick(&self.groups, rows),
-            label_times: pick(&self.label_times, rows),
+            weights: pick(self.weights(), rows),
+            groups: pick(self.groups(), rows),
+            label_times: pick(self.label_times(), rows),
         }
     }
 
@@ -280,6 +305,7 @@ impl Dataset {
 
     /// SHA-256, in hexadecimal, of everything the dataset says: schema, task, values, target,
     /// weights, groups, times. Equal data have equal fingerprints on every machine. O(*np*).
+    #[expect(clippy::missing_panics_doc, reason = "what is expected cannot fail")]
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         let head = serde_json::to_vec(&(self.frame.schema(), &self.task, self.n_rows()));

@@ -205,10 +205,9 @@ impl Frame {
             Rows::Span { first, .. } => rows.iter().map(|&row| first + row).collect(),
             Rows::Picked(all) => rows.iter().map(|&row| all[row]).collect(),
         };
-        let pick = |column: &Option<Arc<[i64]>>| {
-            column.as_ref().map(|all| rows.iter().map(|&row| all[row]).collect())
-        };
-        let (times, entities) = (pick(&self.times), pick(&self.entities));
+        let pick =
+            |column: Option<&[i64]>| column.map(|all| rows.iter().map(|&row| all[row]).collect());
+        let (times, entities) = (pick(self.times()), pick(self.entities()));
         Self { rows: Rows::Picked(picked), times, entities, ..self.clone() }
     }
 

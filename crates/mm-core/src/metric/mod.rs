@@ -223,6 +223,11 @@ impl fmt::Display for Average {
 }
 
 impl Metric {
+    /// [`Metric::RocAuc`] with the automatic average.
+    pub const ROC_AUC: Self = Self::RocAuc { average: Average::Auto };
+    /// [`Metric::PrAuc`] with the automatic average.
+    pub const PR_AUC: Self = Self::PrAuc { average: Average::Auto };
+
     /// Every metric, with the default of its parameter.
     pub const ALL: &[Self] = &[
         Self::LogLoss,

@@ -205,7 +205,7 @@ impl LocalRegistry {
 
     /// A folder of the model `name`, which is checked.
     fn part(&self, name: &str, part: &str) -> Result<PathBuf> {
-        check_name("name of a model", name, char::is_alphanumeric)?;
+        check_model_name(name)?;
         Ok(self.models().join(name).join(part))
     }
 
@@ -586,6 +586,11 @@ impl Registry for LocalRegistry {
 
 fn absolute(folder: &Path) -> Result<PathBuf> {
     std::path::absolute(folder).map_err(Error::io("find", folder))
+}
+
+/// Refuses a name that no model can have.
+pub(crate) fn check_model_name(name: &str) -> Result<()> {
+    check_name("name of a model", name, char::is_alphanumeric)
 }
 
 fn check_name(what: &'static str, name: &str, first: impl Fn(char) -> bool) -> Result<()> {

@@ -1,0 +1,307 @@
+//! Runs of whole plans with learners that behave, fail, panic, stall, and are killed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Mutex,
+    time::Duration,
+};
+
+use mm_core::{
+    Cancel, Candidate, Dataset, Error, Event, Metric, Orchestrator, Outcome, Params, Plan, Signal,
+    Silent, SplitPlan, Status, conformance,
+};
+
+use crate::probe::{Fault, StumpParams, catalog, stump};
+
+fn data(n_classes: usize) -> Dataset {
+    conformance::sample(90, n_classes, conformance::Checks::default())
+}
+
+fn candidate(name: &str, fault: Fault) -> Candidate {
+    Candidate::new("stump", &StumpParams { fault, ..StumpParams::default() }).named(name)
+}
+
+fn plan(candidates: impl IntoIterator<Item = Candidate>) -> Plan {
+    Plan::new(candidates).with(|plan| {
+        plan.seed = 3;
+        plan.split = Some(toml::from_str("kind = \"k_fold\"\nfolds = 3").expect("a split"));
+        plan.budget.threads = Some(2);
+    })
+}
+
+fn run(plan: &Plan, data: &Dataset) -> Outcome {
+    let outcome = Orchestrator::new(&catalog()).run_on(plan, data);
+    outcome.unwrap_or_else(|e| panic!("the run ends normally: {}", e.chain()))
+}
+
+fn scratch(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("mm-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    folder
+}
+
+/// What of an outcome must not depend on threads, kills, or the clock.
+fn essence(outcome: &Outcome, data: &Dataset) -> Vec<(String, Vec<u64>, Vec<u64>)> {
+    let bits = |values: &[f64]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    let entry = |(name, model): &(String, std::sync::Arc<dyn mm_core::Model>)| {
+        let scores = outcome.leaderboard.entry(name).and_then(|e| e.score.as_ref());
+        let y = model.predict(data.frame()).expect("predicts");
+        (name.clone(), bits(&scores.expect("scored").folds), bits(y.values()))
+    };
+    outcome.models.iter().map(entry).collect()
+}
+
+#[test]
+fn a_failure_costs_that_candidate_only_and_is_named() {
+    let faults = [Fault::FitFails, Fault::None, Fault::FitPanics, Fault::PredictsNan];
+    let names = ["fails", "good", "panics", "nan"];
+    let data = data(2);
+    let outcome = run(&plan(names.into_iter().zip(faults).map(|(n, f)| candidate(n, f))), &data);
+    let board = &outcome.leaderboard;
+    assert_eq!(board.best().map(|entry| entry.name.as_str()), Some("good"));
+    assert_eq!(outcome.models.len(), 1);
+    let reason = |name: &str| match &board.entry(name).expect("listed").status {
+        Status::Failed(reason) => reason.clone(),
+        status => panic!("{name} is {status:?}"),
+    };
+    assert_eq!(reason("fails"), "in fold 0: stump: expected another fault, got this one");
+    assert_eq!(reason("panics"), "in fold 0: panicked: the stump fell");
+    assert!(reason("nan").contains("expected a finite number, got NaN"), "{}", reason("nan"));
+    let text = board.to_string();
+    assert!(text.contains("failed: panics: in fold 0: panicked: the stump fell"), "{text}");
+}
+
+#[test]
+fn when_all_fail_the_leaderboard_still_says_why() {
+    let outcome = run(&plan([candidate("a", Fault::FitFails)]), &data(0));
+    assert!(outcome.leaderboard.best().is_none());
+    assert!(outcome.best().is_none());
+}
+
+#[test]
+fn results_do_not_depend_on_threads() {
+    let data = data(3);
+    let plan = plan([candidate("a", Fault::None), candidate("b", Fault::None)]);
+    let one = run(&plan.clone().with(|p| p.budget.threads = Some(1)), &data);
+    for threads in [2, 3, 8] {
+        let many = run(&plan.clone().with(|p| p.budget.threads = Some(threads)), &data);
+        assert_eq!(essence(&many, &data), essence(&one, &data));
+    }
+}
+
+#[test]
+fn out_of_fold_predictions_cover_what_the_splitter_tests() {
+    let data = data(0);
+    let outcome = run(&plan([candidate("a", Fault::None)]), &data);
+    let (name, all) = &outcome.out_of_fold[0];
+    assert_eq!((name.as_str(), all.rows().len()), ("a", data.n_rows()));
+    let fold = &outcome.folds[1];
+    let fit = stump(Fault::None);
+    let model =
+        mm_core::Learner::fit(&fit, &data.take(&fold.train), &mm_core::FitContext::seeded(9));
+    let expected = mm_core::Model::predict(&model.expect("fits"), &data.frame().take(&fold.test));
+    assert_eq!(all.predictions().take(&fold.test), expected.expect("predicts"));
+}
+
+#[test]
+fn a_plan_is_checked_before_any_work() {
+    let seen = Mutex::new(0);
+    let watcher = |_: &Event<'_>| {
+        *seen.lock().expect("nobody panics") += 1;
+        Signal::Continue
+    };
+    let data = data(2);
+    let good = plan([candidate("a", Fault::None)]);
+    let check = |edit: &dyn Fn(&mut Plan), message: &str| {
+        let plan = good.clone().with(edit);
+        let catalog = catalog();
+        let run = Orchestrator::new(&catalog).with_watcher(&watcher).run_on(&plan, &data);
+        let err = run.expect_err("a plan that cannot work");
+        assert!(err.chain().contains(message), "expected `{message}`, got `{}`", err.chain());
+    };
+    check(&|p| p.candidates.clear(), "candidates: expected at least 1 candidate, got none");
+    check(&|p| p.candidates[0].kind = "gbdt".to_owned(), "no model kind `gbdt`");
+    check(&|p| p.candidates.push(p.candidates[0].clone()), "got `a` twice");
+    check(
+        &|p| p.candidates[0].params = serde_json::json!({ "round": 3 }),
+        "in candidates.0: params: unknown field `round`",
+    );
+    check(
+        &|p| p.candidates[0].params = serde_json::json!({ "rounds": 0 }),
+        "in candidates.0: parameter `rounds` is 0; expected at least 1",
+    );
+    check(&|p| p.metric = Some(Metric::Rmse), "metric: expected a metric for binary");
+    check(&|p| p.validation = Some(1.0), "`validation` is 1; expected a number in (0, 1)");
+    check(&|p| p.budget.threads = Some(0), "`budget.threads` is 0");
+    check(&|p| p.budget.seconds = Some(-1.0), "`budget.seconds` is -1");
+    let split = |text: &str| toml::from_str::<SplitPlan>(text).ok();
+    check(&|p| p.split = split("kind = \"k_fold\"\nfolds = 1000"), "split");
+    check(&|p| p.split = split("kind = \"purged_k_fold\""), "split");
+    assert_eq!(*seen.lock().expect("nobody panics"), 0, "no event came of them");
+}
+
+#[test]
+fn a_misspelt_key_is_named_with_its_line() {
+    for (text, message) in [
+        ("name = \"x\"\nsead = 3", "plan, line 2: unknown field `sead`"),
+        ("[[candidates]]\nknd = \"stump\"", "unknown field `knd`"),
+        ("[[candidates]]\nname = \"x\"", "missing field `kind`"),
+        ("seed = \"three\"", "plan, line 1: invalid type"),
+        ("metric = \"auc_roc\"", "plan, line 1: "),
+        ("split = { kind = \"kfold\" }", "plan, line 1: unknown variant `kfold`"),
+        ("[data]\npath = \"x.csv\"\ntargt = \"y\"", "unknown field `targt`"),
+        ("[budget]\nsecond = 3", "plan, line 2: unknown field `second`"),
+    ] {
+        let err = text.parse::<Plan>().expect_err("misspelt");
+        assert!(err.to_string().contains(message), "expected `{message}`, got `{err}`");
+    }
+}
+
+#[test]
+fn a_plan_survives_toml() {
+    let plan = plan([candidate("a", Fault::None)]).with(|p| {
+        p.metric = Some(Metric::LogLoss);
+        p.validation = Some(0.25);
+        p.budget.fit_seconds = Some(1.5);
+        p.checkpoint = Some("runs".into());
+    });
+    let text = plan.to_toml().expect("writes");
+    let mut again: Plan = text.parse().expect("reads");
+    assert_eq!(again.candidates[0].params.get("log"), None, "TOML has no null");
+    again.candidates[0].params["log"] = serde_json::Value::Null;
+    assert_eq!(again, plan, "{text}");
+}
+
+#[test]
+fn a_cancelled_run_ends_as_cancelled() {
+    let cancel = Cancel::default();
+    let watcher = |event: &Event<'_>| {
+        if matches!(event, Event::Fold { .. }) {
+            cancel.cancel();
+        }
+        Signal::Continue
+    };
+    let plan = plan([candidate("a", Fault::None), candidate("b", Fault::None)]);
+    let catalog = catalog();
+    let run = Orchestrator::new(&catalog).with_watcher(&watcher).with_cancel(&cancel);
+    assert!(matches!(run.run_on(&plan, &data(2)), Err(Error::Cancelled)));
+}
+
+#[test]
+fn an_observer_can_give_up_on_one_candidate() {
+    let watcher = |event: &Event<'_>| match event {
+        Event::Step { candidate: "b", .. } => Signal::Abort,
+        _ => Signal::Continue,
+    };
+    let plan = plan([candidate("a", Fault::None), candidate("b", Fault::None)]);
+    let catalog = catalog();
+    let outcome = Orchestrator::new(&catalog).with_watcher(&watcher).run_on(&plan, &data(2));
+    let outcome = outcome.expect("the run goes on");
+    let status = &outcome.leaderboard.entry("b").expect("listed").status;
+    assert_eq!(*status, Status::Failed("in fold 0: cancelled".to_owned()));
+    assert!(outcome.model("a").is_some());
+}
+
+#[test]
+fn a_deadline_leaves_out_what_is_not_reached() {
+    // A budget that is over before the first fit begins, whatever the machine.
+    let plan = plan([candidate("a", Fault::None)]).with(|p| p.budget.seconds = Some(1e-9));
+    let outcome = run(&plan, &data(2));
+    let status = &outcome.leaderboard.entry("a").expect("listed").status;
+    let expected = "in fold 0: the deadline passed before the first result".to_owned();
+    assert_eq!(*status, Status::Failed(expected));
+}
+
+#[test]
+fn a_learner_of_ones_own_needs_no_kind() {
+    let catalog = catalog();
+    let outcome = Orchestrator::new(&catalog)
+        .with_watcher(&Silent)
+        .with_learner("mine", Box::new(stump(Fault::None)))
+        .run_on(&plan([]), &data(2));
+    assert!(outcome.expect("runs").model("mine").is_some());
+}
+
+fn logged(folder: &Path) -> Plan {
+    fs::create_dir_all(folder).expect("creates");
+    let params = StumpParams { log: Some(folder.join("fits.txt")), ..StumpParams::default() };
+    let candidates = ["a", "b", "c"].into_iter().enumerate().map(|(i, name)| {
+        let params = params.clone().with(|p| p.rounds = 1 + i);
+        Candidate::new("stump", &params).named(name)
+    });
+    plan(candidates).with(|p| p.checkpoint = Some(folder.join("checkpoint")))
+}
+
+fn fits(folder: &Path) -> usize {
+    fs::read_to_string(folder.join("fits.txt")).unwrap_or_default().lines().count()
+}
+
+#[test]
+fn a_second_run_repeats_nothing_and_a_changed_plan_only_what_changed() {
+    let (folder, data) = (scratch("resume"), data(2));
+    let plan = logged(&folder);
+    let first = run(&plan, &data);
+    assert_eq!(fits(&folder), 3 * 4, "three folds and all rows, for each of three");
+    let second = run(&plan, &data);
+    assert_eq!(fits(&folder), 3 * 4, "nothing is fitted again");
+    assert_eq!(essence(&second, &data), essence(&first, &data));
+    let changed = plan.clone().with(|p| p.candidates[1].params["rounds"] = 9.into());
+    run(&changed, &data);
+    assert_eq!(fits(&folder), 3 * 4 + 4, "one candidate is fitted again");
+    let other = data.take(&(0..80).collect::<Vec<_>>());
+    run(&plan, &other);
+    assert_eq!(fits(&folder), 2 * 3 * 4 + 4, "other data are other work");
+    fs::remove_dir_all(folder).expect("removes");
+}
+
+/// Finished pieces of work in the checkpoint.
+fn pieces(folder: &Path) -> usize {
+    let files = fs::read_dir(folder.join("checkpoint")).into_iter().flatten();
+    files
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "fold" || e == "model"))
+        .count()
+}
+
+/// The child of the next test: runs the plan in the folder that it is told, then says so.
+#[test]
+fn child_runs_a_plan() {
+    let Some(folder) = std::env::var_os("MM_TEST_RUN").map(PathBuf::from) else { return };
+    run(&logged(&folder), &data(2));
+    fs::write(folder.join("done"), "done").expect("writes");
+}
+
+#[test]
+fn a_run_killed_anywhere_resumes_to_the_same_result() {
+    let data = data(2);
+    let reference = run(&logged(&scratch("kill-reference")), &data);
+    let expected = essence(&reference, &data);
+    let mut unfinished = 0;
+    for round in 0..70_u64 {
+        let folder = scratch(&format!("kill-{round}"));
+        fs::create_dir_all(&folder).expect("creates");
+        // Three kills a round at moments that wander over the run's length, then to the end.
+        for kill in 0..3 {
+            let mut child = Command::new(std::env::current_exe().expect("this binary"))
+                .args(["--exact", "orchestrator::child_runs_a_plan", "--nocapture"])
+                .env("MM_TEST_RUN", &folder)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("starts");
+            std::thread::sleep(Duration::from_micros(1_500 + (round * 3 + kill) * 97 % 9_000));
+            let _ = child.kill(); // SIGKILL; the child may have ended by itself.
+            child.wait().expect("ends");
+        }
+        unfinished += usize::from(!folder.join("done").exists());
+        let (before, kept) = (fits(&folder), pieces(&folder));
+        let resumed = run(&logged(&folder), &data);
+        assert_eq!(essence(&resumed, &data), expected, "round {round}");
+        assert_eq!(fits(&folder) - before, 12 - kept, "round {round} fits what was not kept, once");
+        assert_eq!(pieces(&folder), 12, "each piece of work is kept once");
+        fs::remove_dir_all(folder).expect("removes");
+    }
+    println!("{unfinished} of 70 runs were killed before their end three times");
+}

@@ -1,0 +1,195 @@
+//! A learner for tests: a stump that splits on the weighted mean of the first column, and can be
+//! told to break any one promise.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use mm_core::{
+    BodyReader, BodyWriter, Catalog, Dataset, Envelope, Error, FitContext, Frame, Learner, Matrix,
+    Model, ParamError, Params, Persist, Result, Signature, Step, Tag, Task,
+};
+use serde::{Deserialize, Serialize};
+
+/// What the stump does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Fault {
+    #[default]
+    None,
+    FitFails,
+    FitPanics,
+    PredictsNan,
+    IgnoresWeights,
+    IgnoresCancel,
+    DependsOnThreads,
+    DependsOnTheClock,
+    DependsOnTheBatch,
+    ForgetsItsThreshold,
+    RowsDiffer,
+    ProbabilitiesOverOne,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StumpParams {
+    pub(crate) rounds: usize,
+    pub(crate) fault: Fault,
+    /// A line is appended to this file at each fit.
+    pub(crate) log: Option<PathBuf>,
+}
+
+impl Default for StumpParams {
+    fn default() -> Self {
+        Self { rounds: 1, fault: Fault::None, log: None }
+    }
+}
+
+impl Params for StumpParams {
+    type Learner = Stump;
+
+    fn build(self) -> Result<Stump, ParamError> {
+        ParamError::ensure(1 <= self.rounds, "rounds", self.rounds, "at least 1")?;
+        Ok(Stump { params: self })
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Stump {
+    params: StumpParams,
+}
+
+pub(crate) fn stump(fault: Fault) -> Stump {
+    StumpParams { fault, ..StumpParams::default() }.build().expect("valid")
+}
+
+pub(crate) fn catalog() -> Catalog {
+    Catalog::default().with::<StumpModel>().with_kind::<StumpParams>("stump")
+}
+
+impl Learner for Stump {
+    type Model = StumpModel;
+
+    fn name(&self) -> &'static str {
+        "stump"
+    }
+
+    fn train(&self, data: &Dataset, ctx: &FitContext<'_>) -> Result<StumpModel> {
+        let fault = self.params.fault;
+        if let Some(path) = &self.params.log {
+            use std::io::Write;
+            let mut log = std::fs::OpenOptions::new().append(true).create(true).open(path);
+            let log = log.as_mut().expect("a log that can be opened");
+            // One write, so that a kill leaves the whole line or nothing.
+            let line = format!("{} {}\n", ctx.seed, data.n_rows());
+            log.write_all(line.as_bytes()).expect("a log that can be written");
+        }
+        match fault {
+            Fault::FitFails => return Err(Error::data("stump", "another fault", "this one")),
+            Fault::FitPanics => panic!("the stump fell"),
+            _ => {}
+        }
+        for round in 1..=self.params.rounds {
+            let step = ctx.step(&Step::new(round, self.params.rounds, &[]));
+            match step {
+                Err(Error::Cancelled) if fault == Fault::IgnoresCancel => {}
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(e) => return Err(e),
+            }
+        }
+        let weight = |i: usize| match (data.weights(), fault) {
+            (_, Fault::IgnoresWeights) | (None, _) => 1.0,
+            (Some(weights), _) => weights[i],
+        };
+        let first = |i: usize| f64::from(data.frame().row(i)[0]);
+        let total: f64 = (0..data.n_rows()).map(weight).sum();
+        let mut threshold = (0..data.n_rows()).map(|i| weight(i) * first(i)).sum::<f64>() / total;
+        static FITS: AtomicU64 = AtomicU64::new(0);
+        threshold += match fault {
+            Fault::DependsOnThreads => ctx.threads.get() as f64,
+            Fault::DependsOnTheClock => FITS.fetch_add(1, Ordering::Relaxed) as f64,
+            _ => 0.0,
+        };
+        let signature = Signature::new(data.frame().schema().clone(), data.task().clone());
+        let k = signature.n_outputs();
+        // Shrunk towards equal shares, so that an empty side predicts something.
+        let mut sides = Matrix::new(vec![1.0 / k.max(2) as f64; 2 * k], k)?;
+        let mut totals = [1.0, 1.0];
+        for i in 0..data.n_rows() {
+            let side = usize::from(threshold < first(i));
+            totals[side] += weight(i);
+            let (y, row) = (data.target()[i], sides.row_mut(side));
+            match data.task() {
+                Task::Multiclass(_) => row[y as usize] += weight(i),
+                _ => row[0] += weight(i) * y,
+            }
+        }
+        for (side, total) in totals.iter().enumerate() {
+            sides.row_mut(side).iter_mut().for_each(|y| *y /= total);
+        }
+        Ok(StumpModel { signature, threshold, sides, fault })
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct StumpModel {
+    signature: Signature,
+    threshold: f64,
+    sides: Matrix,
+    fault: Fault,
+}
+
+impl Model for StumpModel {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn infer(&self, x: &Frame, out: &mut Matrix) -> Result<()> {
+        let n = x.n_rows();
+        for (i, row) in x.rows().enumerate() {
+            let side = usize::from(self.threshold < f64::from(row[0]));
+            let y = out.row_mut(i);
+            y.copy_from_slice(self.sides.row(side));
+            match self.fault {
+                Fault::PredictsNan => y[0] = f64::NAN,
+                Fault::DependsOnTheBatch => y[0] += i as f64 * 1e-9,
+                Fault::ProbabilitiesOverOne => y.iter_mut().for_each(|p| *p *= 3.0),
+                Fault::RowsDiffer if n == 1 => y[0] += 1e-9,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn to_envelope(&self) -> Result<Envelope> {
+        Envelope::pack(self)
+    }
+}
+
+impl Persist for StumpModel {
+    const TAG: Tag = Tag::new("test.stump", 1);
+
+    fn write_body(&self, body: &mut BodyWriter) -> Result<()> {
+        body.json(&self.signature)?;
+        body.json(&self.fault)?;
+        body.numbers(&[self.threshold]);
+        body.numbers(self.sides.values());
+        Ok(())
+    }
+
+    fn read_body(body: &mut BodyReader<'_>, _: u16) -> Result<Self> {
+        let signature: Signature = body.json()?;
+        let fault = body.json()?;
+        let threshold = body.numbers()?;
+        let sides = Matrix::new(body.numbers()?, signature.n_outputs())?;
+        let [mut threshold] = threshold[..] else {
+            return Err(Error::corrupt("stump", "one threshold", threshold.len()));
+        };
+        if fault == Fault::ForgetsItsThreshold {
+            threshold = f64::MAX;
+        }
+        Ok(Self { signature, threshold, sides, fault })
+    }
+}

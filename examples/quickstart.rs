@@ -1,0 +1,107 @@
+//! What does the whole journey look like? Read a CSV, train LightGBM and XGBoost, average them,
+//! compare all on the future, publish the best, open it again, and predict.
+//!
+//!     cargo run --example quickstart
+//!     cargo run --example quickstart -- my.csv --target churned --time signup_date
+//!
+//! Without arguments: flights out of New York in 2013 (`data/flights`), will they arrive at least 15
+//! minutes late? The folds go forward in time, as the flights do.
+
+use std::{env, error::Error, path::PathBuf};
+
+use mm::{
+    core::{
+        Candidate, EnsemblePlan, Event, Metric, Model as _, Orchestrator, Params as _, Plan,
+        RegistryPlan, Roles, Signal, Source, Task,
+        registry::{CHAMPION, LocalRegistry, Registry as _},
+    },
+    trees::{LightGbmParams, XgBoostParams},
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let options = Options::parse(env::args().skip(1))?;
+
+    let (data, report) = Source::open(&options.file)?.dataset(&options.roles)?;
+    println!("{report}");
+    println!("{data:?}\n");
+
+    let rounds = options.rounds;
+    let lightgbm = LightGbmParams::default().with(|p| (p.rounds, p.learning_rate) = (rounds, 0.05));
+    let xgboost = XgBoostParams::default().with(|p| (p.rounds, p.learning_rate) = (rounds, 0.05));
+    let registry = env::temp_dir().join("mm-quickstart-registry");
+    let plan =
+        Plan::new([Candidate::new("lightgbm", &lightgbm), Candidate::new("xgboost", &xgboost)])
+            .with(|plan| {
+                plan.name = "quickstart".to_owned();
+                plan.seed = 42;
+                plan.ensembles = vec![EnsemblePlan::new("average")];
+                plan.registry = Some(RegistryPlan::new(&registry).with_alias("champion"));
+                match data.task() {
+                    Task::Regression => plan.also = vec![Metric::Mae, Metric::R2],
+                    Task::Binary(_) => {
+                        plan.metric = Some(Metric::ROC_AUC);
+                        plan.also = vec![Metric::LogLoss];
+                    }
+                    _ => plan.also = vec![Metric::Accuracy],
+                }
+            });
+
+    let catalog = mm::catalog();
+    let progress = |event: &Event<'_>| {
+        if let Event::Fold { candidate, fold, score, fit_seconds } = event {
+            println!("{candidate:>10}, fold {fold}: {score:.4} after {fit_seconds:.2} s");
+        }
+        Signal::Continue
+    };
+    let outcome = Orchestrator::new(&catalog).with_watcher(&progress).run_on(&plan, &data)?;
+    println!("\n{}", outcome.leaderboard);
+
+    let published = outcome.published.ok_or("nothing was published")?;
+    println!("published version {} in {}", published.number, registry.display());
+    let opened = LocalRegistry::open(&registry)?;
+    let (champion, version) = opened.open("quickstart", &CHAMPION.into(), &catalog)?;
+    let last = data.frame().slice(data.n_rows() - 3, 3);
+    let predicted = champion.predict(&last)?;
+    println!("the champion (version {}) of the last three rows:", version.number);
+    for row in predicted.rows() {
+        println!("  {:?} = {row:.4?}", champion.signature().outputs);
+    }
+    Ok(())
+}
+
+struct Options {
+    file: PathBuf,
+    roles: Roles,
+    rounds: usize,
+}
+
+impl Options {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, Box<dyn Error>> {
+        let (mut file, mut target, mut time, mut rounds) = (None, None, None, 200);
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+            match argument.as_str() {
+                "--target" => target = Some(value()?),
+                "--time" => time = Some(value()?),
+                "--rounds" => rounds = value()?.parse()?,
+                _ if argument.starts_with("--") => {
+                    return Err(format!(
+                        "unknown option {argument}; there are --target, --time, --rounds"
+                    )
+                    .into());
+                }
+                _ => file = Some(PathBuf::from(argument)),
+            }
+        }
+        let flights =
+            || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/data/flights/flights.csv"));
+        let roles = match target {
+            Some(target) => Roles::with_target(target).with(|roles| roles.time = time),
+            None => Roles::with_target("late15").with(|roles| {
+                roles.time = Some("scheduled".to_owned());
+                roles.ignore = vec!["arr_delay".to_owned()]; // Known too late.
+            }),
+        };
+        Ok(Self { file: file.unwrap_or_else(flights), roles, rounds })
+    }
+}

@@ -276,3 +276,60 @@ impl Combination for Weights {
 fn add(out: &mut [f64], weight: f64, part: &[f64]) {
     out.iter_mut().zip(part).for_each(|(sum, y)| *sum += weight * y);
 }
+
+#[cfg(test)]
+mod tests {
+    use mm_core::Task;
+
+    use super::*;
+
+    fn params(weights: &[(&str, f64)]) -> AverageParams {
+        let weights = weights.iter().map(|&(name, w)| (name.to_owned(), w)).collect();
+        AverageParams { weights }
+    }
+
+    #[track_caller]
+    fn combine(params: &AverageParams, expected: &[f64]) {
+        let parts = [[0.0, 1.0], [1.0, 0.0]].map(|v| Matrix::new(v.to_vec(), 1).expect("valid"));
+        let members = [Member::new("a", &parts[0]), Member::new("b", &parts[1])];
+        let truth = Truth::new(&Task::Regression, &[0.0, 0.0]);
+        let ctx = FitContext::seeded(0);
+        let combination = params.combine(&members, truth, Metric::Rmse, &ctx).expect("weights");
+        let combined = combination.apply(&[&parts[0], &parts[1]]).expect("one shape");
+        assert_eq!(combined.values(), expected);
+    }
+
+    #[test]
+    fn weights_are_equal_or_given_by_name_and_scaled() {
+        combine(&params(&[]), &[0.5, 0.5]);
+        combine(&params(&[("a", 3.0), ("b", 1.0)]), &[0.25, 0.75]);
+        combine(&params(&[("b", 2.0), ("a", 0.0)]), &[1.0, 0.0]);
+    }
+
+    #[test]
+    fn weights_that_do_not_fit_the_members_are_refused() {
+        let names = || ["a", "b"].into_iter();
+        let err = params(&[("a", 1.0)]).resolve(names()).expect_err("b has none");
+        assert_eq!(err.to_string(), "no weight of member `b`");
+        let three = params(&[("a", 1.0), ("b", 1.0), ("z", 1.0)]);
+        let err = three.resolve(names()).expect_err("z is no member");
+        assert_eq!(err.to_string(), "weights: expected those of 2 members, got a, b, z");
+        for bad in [f64::NAN, -1.0, f64::INFINITY] {
+            assert_eq!(params(&[("a", bad)]).check().expect_err("domain").name, "weights.a");
+        }
+        assert_eq!(params(&[("a", 0.0)]).check().expect_err("all 0").name, "weights");
+    }
+
+    #[test]
+    fn an_average_of_nothing_is_refused() {
+        let none: [(&str, BoxLearner); 0] = [];
+        assert!(Average::new(none).is_err());
+    }
+
+    #[test]
+    fn predictions_of_other_shapes_are_refused() {
+        let weights = Weights(vec![0.5, 0.5]);
+        let err = weights.apply(&[&Matrix::zeros(2, 1), &Matrix::zeros(3, 1)]).expect_err("shapes");
+        assert_eq!(err.to_string(), "members' predictions: expected 2 × 1, got 3 × 1");
+    }
+}

@@ -99,6 +99,15 @@ impl Disk {
         Ok(())
     }
 
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "the fault tests do not wait"))]
+    fn force(&self, file: &File) -> io::Result<()> {
+        #[cfg(test)]
+        if self.hook.is_some() {
+            return Ok(());
+        }
+        file.sync_all()
+    }
+
     /// The bytes of a file, or `None` if there is no such file.
     pub(super) fn read(&self, path: &Path) -> Result<Option<Vec<u8>>> {
         let read = self.step(Step::Read).and_then(|()| fs::read(path));
@@ -183,7 +192,7 @@ impl Disk {
         };
         write().map_err(Error::io("write", &temp.path))?;
         if self.durability == Durability::Full {
-            let sync = self.step(Step::Sync(&temp.path)).and_then(|()| file.sync_all());
+            let sync = self.step(Step::Sync(&temp.path)).and_then(|()| self.force(&file));
             sync.map_err(Error::io("sync", &temp.path))?;
         }
         Ok(temp)
@@ -216,7 +225,7 @@ impl Disk {
         if self.durability == Durability::Fast || cfg!(not(unix)) {
             return Ok(()); // Elsewhere a folder cannot be opened, nor need be.
         }
-        let sync = self.step(Step::SyncDir(dir)).and_then(|()| File::open(dir)?.sync_all());
+        let sync = self.step(Step::SyncDir(dir)).and_then(|()| self.force(&File::open(dir)?));
         sync.map_err(Error::io("sync", dir))
     }
 

@@ -336,33 +336,38 @@ fn a_loss_of_power_at_any_call_leaves_the_old_or_the_new_state_if_bytes_are_lost
 
 /// Runs `act` once for each of its calls, with `rival` acting just before that call, through a
 /// registry on which locks do not bind. With `before_lock`, only before the calls up to the lock.
-fn interleave(
+/// Then `check` hears the outcome, and whether the rival has acted; at last it has not.
+fn interleave<T>(
     prepare: Act,
     before_lock: bool,
     rival: impl Fn(&LocalRegistry) + Clone + Send + Sync + 'static,
-    act: impl Fn(&LocalRegistry, usize),
+    act: impl Fn(&LocalRegistry) -> T,
+    check: impl Fn(&LocalRegistry, T, bool),
 ) {
     for at in 0.. {
         let folder = Folder::new();
         let (mut hooked, mut other) = (scratch(&folder), scratch(&folder));
         other.disk.ignore_locks = true;
         prepare(&other).expect("prepares");
-        let (calls, is_over) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
-        let (rival, over) = (rival.clone(), Arc::clone(&is_over));
-        let hook: Hook = Arc::new(move |step| {
+        let (calls, acted) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
+        let (rival, has_acted) = (rival.clone(), Arc::clone(&acted));
+        hooked.disk.hook = Some(Arc::new(move |step| {
             if calls.fetch_add(1, Ordering::Relaxed) == at {
                 rival(&other);
-                over.store(true, Ordering::Relaxed);
+                has_acted.store(true, Ordering::Relaxed);
             }
             if before_lock && matches!(step, Step::Lock) {
                 calls.store(usize::MAX / 2, Ordering::Relaxed); // Beyond every `at`.
             }
             Ok(())
-        });
-        hooked.disk.hook = Some(hook);
-        act(&hooked, at);
-        if !is_over.load(Ordering::Relaxed) {
-            assert!(0 < at, "the rival acted at least once");
+        }));
+        let outcome = act(&hooked);
+        let (registry, acted) = (scratch(&folder), acted.load(Ordering::Relaxed));
+        check(&registry, outcome, acted);
+        let report = registry.verify().expect("verifies");
+        assert!(report.is_clean(), "call {at}: {report}");
+        if !acted {
+            assert!(5 < at, "the rival acted before every call");
             break;
         }
     }
@@ -373,15 +378,17 @@ fn of_two_publishers_without_locks_each_gets_a_number_of_its_own() {
     let rival = |other: &LocalRegistry| {
         other.publish("iris", version("rival")).expect("publishes");
     };
-    interleave(some_history, false, rival, |registry, at| {
-        let mine = registry.publish("iris", version("mine")).expect("publishes");
-        let all = registry.versions("iris").expect("lists");
-        let numbers: Vec<u32> = all.iter().map(|version| version.number).collect();
-        assert!(numbers == [1, 2, 3, 4, 5] || numbers == [1, 2, 3, 4], "call {at}: {numbers:?}");
-        let (bytes, _) = registry.bytes("iris", &mine.number.into()).expect("opens");
-        assert_eq!(&bytes, &version("mine").files()[MODEL_FILE]);
-        let report = registry.verify().expect("verifies");
-        assert!(report.is_clean(), "call {at}: {report}");
+    let act = |registry: &LocalRegistry| {
+        registry.publish("iris", version("mine")).expect("publishes").number
+    };
+    interleave(some_history, false, rival, act, |registry, number, acted| {
+        let bytes = |number: u32| registry.bytes("iris", &number.into()).expect("opens").0;
+        let model = |body| version(body).files()[MODEL_FILE].clone();
+        assert_eq!(bytes(number), model("mine"));
+        assert_eq!(registry.versions("iris").expect("lists").len(), 4 + usize::from(acted));
+        if acted {
+            assert_eq!(bytes(4 + 5 - number), model("rival"));
+        }
     });
 }
 
@@ -390,42 +397,35 @@ fn of_two_that_move_an_alias_without_locks_the_second_gets_a_conflict() {
     let rival = |other: &LocalRegistry| {
         other.move_alias("iris", CHAMPION, &AliasMove::to(3).by("rival")).expect("moves");
     };
-    let outcomes = Arc::new(Mutex::new((0, 0)));
-    interleave(some_history, false, rival, |registry, at| {
-        let to = AliasMove::to(1).expecting(2).by("mine");
-        let result = registry.move_alias("iris", CHAMPION, &to);
+    let act = |registry: &LocalRegistry| {
+        registry.move_alias("iris", CHAMPION, &AliasMove::to(1).expecting(2).by("mine"))
+    };
+    let outcomes = Mutex::new(BTreeSet::new());
+    interleave(some_history, false, rival, act, |registry, result, acted| {
         let history = registry.alias_history("iris", CHAMPION).expect("reads");
         let by: Vec<&str> = history[2..].iter().map(|entry| entry.actor.as_str()).collect();
-        let mut outcomes = outcomes.lock().expect("one thread");
-        match result {
-            Ok(entry) => {
-                assert_eq!(entry.from, Some(2), "call {at}");
-                assert!(by == ["mine"] || by == ["mine", "rival"], "call {at}: {by:?}");
-                outcomes.0 += 1;
-            }
-            Err(Error::Conflict { .. }) => {
-                assert_eq!(by, ["rival"], "call {at}");
-                outcomes.1 += 1;
-            }
-            Err(e) => panic!("call {at}: {}", e.chain()),
+        match &result {
+            Ok(_) if acted => assert_eq!(by, ["mine", "rival"]),
+            Ok(_) => assert_eq!(by, ["mine"]),
+            Err(Error::Conflict { .. }) => assert_eq!(by, ["rival"]),
+            Err(e) => panic!("{}", e.chain()),
         }
-        let report = registry.verify().expect("verifies");
-        assert!(report.is_clean(), "call {at}: {report}");
+        outcomes.lock().expect("one thread").insert((result.is_ok(), acted));
     });
-    let (won, lost) = *outcomes.lock().expect("one thread");
-    assert!(0 < won && 0 < lost, "both orders occur");
+    let both = BTreeSet::from([(false, true), (true, false), (true, true)]);
+    assert_eq!(*outcomes.lock().expect("one thread"), both, "every order occurs");
 }
 
 #[test]
-fn an_alias_moved_unconditionally_without_locks_is_moved_after_the_rival() {
+fn an_alias_moved_unconditionally_without_locks_keeps_the_move_of_the_rival() {
     let rival = |other: &LocalRegistry| {
         other.promote("iris", 3, "rival", "").expect("moves");
     };
-    interleave(some_history, false, rival, |registry, at| {
-        let entry = registry.promote("iris", 1, "mine", "").expect("moves");
-        assert!(entry.from == Some(2) || entry.from == Some(3), "call {at}");
-        let report = registry.verify().expect("verifies");
-        assert!(report.is_clean(), "call {at}: {report}");
+    let act = |registry: &LocalRegistry| registry.promote("iris", 1, "mine", "").expect("moves");
+    interleave(some_history, false, rival, act, |registry, mine, acted| {
+        let history = registry.alias_history("iris", CHAMPION).expect("reads");
+        assert_eq!(history.len(), 3 + usize::from(acted));
+        assert!(history.contains(&mine));
     });
 }
 
@@ -436,22 +436,25 @@ fn a_sweep_at_any_moment_takes_nothing_from_a_publisher() {
         some_history(registry)?;
         registry.retire("iris", 3, "test", "").map(drop)
     };
-    let taken = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&taken);
+    let (objects, temps) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (some_objects, some_temps) = (Arc::clone(&objects), Arc::clone(&temps));
     let rival = move |other: &LocalRegistry| {
         let swept = other.gc(Duration::ZERO).expect("sweeps");
-        count.fetch_add(swept.objects + 100 * swept.temps, Ordering::Relaxed);
+        some_objects.fetch_add(swept.objects, Ordering::Relaxed);
+        some_temps.fetch_add(swept.temps, Ordering::Relaxed);
     };
-    interleave(prepare, true, rival, |registry, at| {
+    let act = |registry: &LocalRegistry| {
         let new = version("b").with_file("new.txt", b"new".to_vec()).expect("a free path");
-        let mine = registry.publish("iris", new).expect("publishes");
+        registry.publish("iris", new).expect("publishes")
+    };
+    interleave(prepare, true, rival, act, |registry, mine, _| {
         for file in &mine.files {
-            registry.read(&mine, &file.path).unwrap_or_else(|e| panic!("call {at}: {}", e.chain()));
+            registry.read(&mine, &file.path).expect("intact");
         }
-        let report = registry.verify().expect("verifies");
-        assert!(report.is_clean(), "call {at}: {report}");
     });
-    assert!(200 < taken.load(Ordering::Relaxed), "objects and unfinished files were swept");
+    for swept in [objects, temps] {
+        assert!(0 < swept.load(Ordering::Relaxed), "objects and unfinished files were swept");
+    }
 }
 
 #[test]
@@ -459,13 +462,10 @@ fn an_alias_never_comes_to_point_at_a_version_that_was_retired_meanwhile() {
     let rival = |other: &LocalRegistry| {
         other.retire("iris", 3, "rival", "").expect("retires");
     };
-    interleave(some_history, true, rival, |registry, at| {
-        let result = registry.promote("iris", 3, "mine", "");
-        let is_retired = registry.manifest("iris", 3).expect("reads").retired.is_some();
-        assert_eq!(result.is_err(), is_retired, "call {at}");
-        if let Err(e) = result {
-            assert!(matches!(e, Error::NotFound { what: "version", .. }), "call {at}: {e}");
-        }
+    let act = |registry: &LocalRegistry| registry.promote("iris", 3, "mine", "");
+    interleave(some_history, true, rival, act, |_, result, acted| match result {
+        Ok(_) => assert!(!acted),
+        Err(e) => assert!(acted && matches!(e, Error::NotFound { what: "version", .. }), "{e}"),
     });
 }
 

@@ -159,6 +159,30 @@ impl Frame {
         }
     }
 
+    /// The rows in order, in pieces that lie in memory one row after another: each a row-major
+    /// slice of one or more whole rows, as long as can be. One piece where
+    /// [`as_slice`](Frame::as_slice) has one; none of a frame without rows.
+    pub fn runs(&self) -> impl Iterator<Item = &[f32]> {
+        let (values, width) = ((*self.values).as_ref(), self.n_cols());
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let start = next;
+            let first = match &self.rows {
+                Rows::Span { first, len } => {
+                    next = *len;
+                    first + start
+                }
+                Rows::Picked(rows) => {
+                    let first = *rows.get(start)?;
+                    let follows = |&(i, &row): &(usize, &usize)| row == first + i;
+                    next += rows[start..].iter().enumerate().take_while(follows).count();
+                    first
+                }
+            };
+            (start < next).then(|| &values[first * width..(first + next - start) * width])
+        })
+    }
+
     /// All values, row-major: borrowed where they lie in one piece, else copied.
     pub fn values(&self) -> Cow<'_, [f32]> {
         self.as_slice().map_or_else(
@@ -409,6 +433,20 @@ mod tests {
             prop_assert_eq!(twice.times(), once.times());
             let expected: Vec<i64> = both.iter().map(|&r| r as i64).collect();
             prop_assert_eq!(once.times(), Some(&expected[..]));
+        }
+
+        /// Runs are the rows, cut only where a row does not follow the one before.
+        #[test]
+        fn runs_are_the_rows_in_the_fewest_pieces(
+            n in 1_usize..9, picks in prop::collection::vec(0_usize..99, 0..20),
+        ) {
+            let frame = Frame::new((0..2 * n).map(|i| i as f32).collect(), 2).expect("valid");
+            let rows: Vec<usize> = picks.iter().map(|p| p % n).collect();
+            let view = frame.take(&rows);
+            let together: Vec<f32> = view.runs().flatten().copied().collect();
+            prop_assert_eq!(&together[..], &view.values()[..]);
+            let cuts = rows.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
+            prop_assert_eq!(view.runs().count(), cuts + usize::from(!rows.is_empty()));
         }
 
         /// A slice is the take of its rows.

@@ -1,0 +1,516 @@
+//! Owned LightGBM handles behind a safe surface: slices in, `Vec`s and errors out.
+//!
+//! Every handle has one owner that frees it. No C type, raw pointer, or return code leaves this
+//! file, and every length crosses into C by a checked conversion.
+//!
+//! # Threads
+//!
+//! LightGBM keeps its thread count in a variable of the process, sizes buffers by it in one call,
+//! and indexes them by thread in a later one: two fits with different counts would corrupt each
+//! other's memory. So the count is never given to LightGBM. `num_threads` stays 0, upon which it
+//! asks OpenMP (`OMP_NUM_THREADS()` in `openmp_wrapper.cpp`), whose answer is private to the calling
+//! thread. [`Threads::run`] sets that private value around each call, and no two fits meet.
+//!
+//! # Messages
+//!
+//! LightGBM prints unless the *calling thread* has registered a callback, and OpenMP's workers are
+//! threads too. [`Threads::run`] registers [`log`] on all of them, so that messages become `tracing`
+//! events. One thing cannot be silenced from outside: an error makes LightGBM write one line to
+//! standard error (`Log::Fatal` in `log.h`) before it returns the error; what callers can get wrong
+//! is therefore checked before the call.
+
+#![expect(unsafe_code, reason = "the whole purpose of this file")]
+
+use std::{
+    cell::Cell,
+    ffi::{CStr, CString, c_char, c_int, c_uint, c_void},
+    num::NonZeroUsize,
+    panic::catch_unwind,
+    ptr,
+    sync::{Mutex, PoisonError},
+};
+
+use lightgbm3_sys as sys;
+
+use super::{LightGbmError, text::ModelText};
+
+type Result<T> = std::result::Result<T, LightGbmError>;
+
+// OpenMP itself, which `lightgbm3-sys` links: two functions of its standard, and the entry that
+// compilers call for `#pragma omp parallel` (GCC's libgomp since 4.9, and LLVM's libomp).
+unsafe extern "C" {
+    fn omp_get_max_threads() -> c_int;
+    fn omp_set_num_threads(n: c_int);
+    fn GOMP_parallel(body: extern "C" fn(*mut c_void), data: *mut c_void, n: c_uint, flags: c_uint);
+}
+
+/// How many threads the engine may use in a call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Threads(c_int); // Invariant: from 1 to `MAX`.
+
+impl Threads {
+    pub(super) const ONE: Self = Self(1);
+
+    /// OpenMP ends the process when the system refuses it a thread.
+    const MAX: c_int = 512;
+
+    pub(super) fn new(n: NonZeroUsize) -> Self {
+        Self(c_int::try_from(n.get()).map_or(Self::MAX, |n| n.min(Self::MAX)))
+    }
+
+    /// Runs `call` with this many threads for OpenMP, and with messages going to `tracing`.
+    fn run<R>(self, call: impl FnOnce() -> R) -> R {
+        struct Restore(c_int);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                // SAFETY: sets a value of this thread; any positive number is allowed.
+                unsafe { omp_set_num_threads(self.0) };
+            }
+        }
+        // SAFETY: reads a value of this thread.
+        let _restore = Restore(unsafe { omp_get_max_threads() });
+        // SAFETY: sets a value of this thread, to a positive number by the invariant.
+        unsafe { omp_set_num_threads(self.0) };
+        if self.0 == 1 {
+            listen(ptr::null_mut());
+        } else {
+            // SAFETY: `listen` ignores its data, touches thread-local state only, and cannot unwind.
+            unsafe { GOMP_parallel(listen, ptr::null_mut(), self.0.unsigned_abs(), 0) };
+        }
+        call()
+    }
+}
+
+/// Registers [`log`] on the calling thread.
+extern "C" fn listen(_: *mut c_void) {
+    // SAFETY: stores a function pointer that is valid for ever in a variable of this thread.
+    unsafe { sys::LGBM_RegisterLogCallback(Some(log)) };
+}
+
+#[derive(Clone, Copy)]
+enum Level {
+    Warning,
+    Info,
+    Debug,
+}
+
+thread_local! {
+    static LEVEL: Cell<Level> = const { Cell::new(Level::Info) };
+}
+
+/// Hears each message in three parts: `[LightGBM] [Level] `, the text, and a line feed.
+///
+/// # Safety
+///
+/// `part` must be a NUL-terminated string that outlives the call.
+unsafe extern "C" fn log(part: *const c_char) {
+    // SAFETY: the caller guarantees it.
+    let part = unsafe { CStr::from_ptr(part) }.to_string_lossy();
+    // A subscriber may panic, and a panic must not reach C++.
+    let _ = catch_unwind(|| match part.strip_prefix("[LightGBM] [") {
+        Some(rest) => LEVEL.set(match rest.as_bytes().first() {
+            Some(b'W') => Level::Warning,
+            Some(b'D') => Level::Debug,
+            _ => Level::Info,
+        }),
+        None if part.trim().is_empty() => {}
+        None => match LEVEL.get() {
+            Level::Warning => tracing::warn!(target: "lightgbm", "{}", part.trim_end()),
+            Level::Info => tracing::debug!(target: "lightgbm", "{}", part.trim_end()),
+            Level::Debug => tracing::trace!(target: "lightgbm", "{}", part.trim_end()),
+        },
+    });
+}
+
+fn check(code: c_int) -> Result<()> {
+    if code == 0 {
+        return Ok(());
+    }
+    // SAFETY: LightGBM returns a NUL-terminated string private to this thread.
+    let message = unsafe { CStr::from_ptr(sys::LGBM_GetLastError()) };
+    Err(LightGbmError::Native(message.to_string_lossy().trim().to_owned()))
+}
+
+/// `n` as C's `int`, or an error that names what is too large.
+fn int(what: &'static str, n: usize) -> Result<c_int> {
+    c_int::try_from(n).map_err(|_| LightGbmError::TooLarge { what, got: n })
+}
+
+fn c_string(what: &'static str, text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| LightGbmError::Nul(what))
+}
+
+/// Reads a string of unknown length: `fill` gets a buffer's length, where to put the needed
+/// length, and the buffer.
+fn read_string(mut fill: impl FnMut(i64, *mut i64, *mut c_char) -> c_int) -> Result<String> {
+    let mut buffer = vec![0_u8; 1 << 16];
+    loop {
+        let mut needed: i64 = 0;
+        let len = i64::try_from(buffer.len()).unwrap_or(i64::MAX);
+        check(fill(len, &raw mut needed, buffer.as_mut_ptr().cast()))?;
+        let needed = usize::try_from(needed).unwrap_or(0);
+        if needed <= buffer.len() {
+            buffer.truncate(needed.saturating_sub(1)); // Without the NUL.
+            return Ok(String::from_utf8_lossy(&buffer).into_owned());
+        }
+        buffer = vec![0; needed];
+    }
+}
+
+/// Every parameter that LightGBM knows with its aliases, as JSON: name → list of aliases.
+pub(super) fn parameter_aliases() -> Result<String> {
+    read_string(|len, needed, out| {
+        // SAFETY: `out` has room for `len` bytes, and LightGBM writes only what fits.
+        Threads::ONE.run(|| unsafe { sys::LGBM_DumpParamAliases(len, needed, out) })
+    })
+}
+
+/// A table in the engine's binned form.
+#[derive(Debug)]
+pub(super) struct Table {
+    handle: sys::DatasetHandle,
+    n_rows: usize,
+    threads: Threads,
+}
+
+impl Table {
+    /// Bins the rows of `blocks` one after another, each block row-major and `n_cols` wide; with
+    /// the bins of `reference`, if there is one. The blocks are not needed afterwards.
+    pub(super) fn new(
+        blocks: &[&[f32]],
+        n_cols: usize,
+        config: &str,
+        reference: Option<&Self>,
+        threads: Threads,
+    ) -> Result<Self> {
+        let mut data: Vec<*const c_void> = blocks.iter().map(|b| b.as_ptr().cast()).collect();
+        let mut lengths = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            assert!(block.len().is_multiple_of(n_cols), "a block has whole rows");
+            lengths.push(int("rows", block.len() / n_cols)?);
+        }
+        let n_rows = blocks.iter().map(|block| block.len() / n_cols).sum();
+        int("rows", n_rows)?; // LightGBM adds the lengths up in an `int`.
+        let mut is_row_major = vec![1; blocks.len()];
+        let n_blocks = int("blocks of rows", blocks.len())?;
+        let n_cols = int("columns", n_cols)?;
+        let config = c_string("the parameters", config)?;
+        let reference = reference.map_or(ptr::null_mut(), |table| table.handle);
+        let mut handle = ptr::null_mut();
+        // SAFETY: `data[i]` points at `lengths[i] * n_cols` floats that outlive the call, the three
+        // arrays have `n_blocks` elements, and `reference` is null or a live dataset.
+        check(threads.run(|| unsafe {
+            sys::LGBM_DatasetCreateFromMats(
+                n_blocks,
+                data.as_mut_ptr(),
+                sys::C_API_DTYPE_FLOAT32.cast_signed(),
+                lengths.as_mut_ptr(),
+                n_cols,
+                is_row_major.as_mut_ptr(),
+                config.as_ptr(),
+                reference,
+                &raw mut handle,
+            )
+        }))?;
+        Ok(Self { handle, n_rows, threads })
+    }
+
+    /// Names the columns; LightGBM writes the names into the model.
+    pub(super) fn set_names(&mut self, names: &[String]) -> Result<()> {
+        let names: Vec<CString> =
+            names.iter().map(|name| c_string("a column name", name)).collect::<Result<_>>()?;
+        let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+        let len = int("columns", pointers.len())?;
+        // SAFETY: `pointers` holds `len` NUL-terminated strings, which LightGBM copies.
+        check(self.threads.run(|| unsafe {
+            sys::LGBM_DatasetSetFeatureNames(self.handle, pointers.as_mut_ptr(), len)
+        }))
+    }
+
+    /// The target, one number a row.
+    pub(super) fn set_labels(&mut self, labels: &[f32]) -> Result<()> {
+        assert_eq!(labels.len(), self.n_rows, "`Dataset` guarantees it");
+        self.set_field(c"label", labels.as_ptr().cast(), labels.len(), sys::C_API_DTYPE_FLOAT32)
+    }
+
+    /// The weights, one a row.
+    pub(super) fn set_weights(&mut self, weights: &[f32]) -> Result<()> {
+        assert_eq!(weights.len(), self.n_rows, "`Dataset` guarantees it");
+        self.set_field(c"weight", weights.as_ptr().cast(), weights.len(), sys::C_API_DTYPE_FLOAT32)
+    }
+
+    /// The raw scores to start from: output by output, each one number a row.
+    pub(super) fn set_initial_scores(&mut self, scores: &[f64]) -> Result<()> {
+        assert!(scores.len().is_multiple_of(self.n_rows), "a score a row and output");
+        self.set_field(
+            c"init_score",
+            scores.as_ptr().cast(),
+            scores.len(),
+            sys::C_API_DTYPE_FLOAT64,
+        )
+    }
+
+    fn set_field(&mut self, name: &CStr, at: *const c_void, len: usize, kind: u32) -> Result<()> {
+        let len = int("values of a field", len)?;
+        // SAFETY: the callers pass a slice's pointer, length, and element type; LightGBM copies it.
+        check(self.threads.run(|| unsafe {
+            sys::LGBM_DatasetSetField(self.handle, name.as_ptr(), at, len, kind.cast_signed())
+        }))
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from LightGBM and is freed once. A failure here has no remedy.
+        self.threads.run(|| unsafe { sys::LGBM_DatasetFree(self.handle) });
+    }
+}
+
+/// A booster with the data that it trains on. Confined to one thread: neither `Send` nor `Sync`.
+#[derive(Debug)]
+pub(super) struct Trainer {
+    booster: Handle, // Dropped before the tables, which it points into: fields drop in order.
+    validation: Option<Table>,
+    train: Table,
+    n_metrics: usize,
+}
+
+impl Trainer {
+    /// An empty booster over `train`, which also follows `validation` if there is one.
+    pub(super) fn new(train: Table, validation: Option<Table>, config: &str) -> Result<Self> {
+        let config = c_string("the parameters", config)?;
+        let mut raw = ptr::null_mut();
+        // SAFETY: the dataset is alive, and the returned `Trainer` keeps it so.
+        check(train.threads.run(|| unsafe {
+            sys::LGBM_BoosterCreate(train.handle, config.as_ptr(), &raw mut raw)
+        }))?;
+        let booster = Handle(raw);
+        let mut n_metrics = 0;
+        if let Some(validation) = &validation {
+            let add = || {
+                // SAFETY: both handles are alive, and the returned `Trainer` keeps them so.
+                unsafe { sys::LGBM_BoosterAddValidData(booster.0, validation.handle) }
+            };
+            check(train.threads.run(add))?;
+            // SAFETY: writes one number.
+            check(unsafe { sys::LGBM_BoosterGetEvalCounts(booster.0, &raw mut n_metrics) })?;
+        }
+        let n_metrics = usize::try_from(n_metrics).unwrap_or(0);
+        Ok(Self { booster, validation, train, n_metrics })
+    }
+
+    /// Puts copies of `previous`'s trees first. Its raw scores must be the tables' initial ones.
+    pub(super) fn continue_from(&mut self, previous: &Booster) -> Result<()> {
+        // SAFETY: both handles are alive; LightGBM only reads the trees of the second.
+        check(
+            self.train
+                .threads
+                .run(|| unsafe { sys::LGBM_BoosterMerge(self.booster.0, previous.handle.0) }),
+        )
+    }
+
+    /// Grows one round of trees. `false`: nothing can be split any more, and none was added.
+    pub(super) fn grow(&mut self) -> Result<bool> {
+        let mut is_finished = 0;
+        // SAFETY: the handle and the data behind it are alive; one number is written.
+        check(self.train.threads.run(|| unsafe {
+            sys::LGBM_BoosterUpdateOneIter(self.booster.0, &raw mut is_finished)
+        }))?;
+        Ok(is_finished == 0)
+    }
+
+    /// The engine's own metrics on the validation data. One thread adds them up if `exact`, so
+    /// that the sum does not depend on the number of threads.
+    pub(super) fn evaluate(&self, exact: bool) -> Result<Vec<f64>> {
+        let threads = if exact { Threads::ONE } else { self.train.threads };
+        let mut scores = vec![0.0; self.n_metrics];
+        let mut written = 0;
+        // SAFETY: validation data have as many metrics as `n_metrics` says, since both lists are
+        // made from one config; without validation data the vector is empty and the call fails.
+        check(threads.run(|| unsafe {
+            sys::LGBM_BoosterGetEval(self.booster.0, 1, &raw mut written, scores.as_mut_ptr())
+        }))?;
+        Ok(scores)
+    }
+
+    /// The predictions for the validation data after the last round: output by output, each one
+    /// number a row.
+    pub(super) fn predict_validation(&self, n_outputs: usize) -> Result<Vec<f64>> {
+        let n_rows = self.validation.as_ref().map_or(0, |table| table.n_rows);
+        let mut needed: i64 = 0;
+        // SAFETY: writes one number.
+        check(unsafe { sys::LGBM_BoosterGetNumPredict(self.booster.0, 1, &raw mut needed) })?;
+        assert_eq!(usize::try_from(needed), Ok(n_rows * n_outputs), "one number a row and output");
+        let mut out = vec![0.0; n_rows * n_outputs];
+        // SAFETY: `out` has room for the number of values that LightGBM has just named.
+        check(self.train.threads.run(|| unsafe {
+            sys::LGBM_BoosterGetPredict(self.booster.0, 1, &raw mut needed, out.as_mut_ptr())
+        }))?;
+        Ok(out)
+    }
+
+    /// The model in LightGBM's text form, cut to its first `rounds` if given. The tables and
+    /// everything else that training needed are freed.
+    pub(super) fn finish(self, rounds: Option<usize>) -> Result<String> {
+        self.booster.to_text(rounds, self.train.threads)
+    }
+}
+
+/// A booster handle that is freed once.
+#[derive(Debug)]
+struct Handle(sys::BoosterHandle);
+
+impl Handle {
+    fn to_text(&self, rounds: Option<usize>, threads: Threads) -> Result<String> {
+        let rounds = rounds.map_or(Ok(-1), |n| int("rounds", n))?;
+        let kind = sys::C_API_FEATURE_IMPORTANCE_SPLIT.cast_signed();
+        read_string(|len, needed, out| {
+            // SAFETY: `out` has room for `len` bytes, and LightGBM writes only what fits.
+            threads.run(|| unsafe {
+                sys::LGBM_BoosterSaveModelToString(self.0, 0, rounds, kind, len, needed, out)
+            })
+        })
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from LightGBM and is freed once. A failure here has no remedy.
+        Threads::ONE.run(|| unsafe { sys::LGBM_BoosterFree(self.0) });
+    }
+}
+
+/// A finished booster, free of the data that it was trained on.
+#[derive(Debug)]
+pub(super) struct Booster {
+    idle: Mutex<Vec<Predictor>>, // Dropped before `handle`, which they point into.
+    handle: Handle,
+    n_features: usize,
+    n_outputs: usize,
+}
+
+// SAFETY: a booster is not tied to the thread that made it, and neither are its predictors, whose
+// buffers are indexed by the number within an OpenMP team: 0 in the calls that are made here.
+unsafe impl Send for Booster {}
+// SAFETY: shared use does two things. Making a predictor writes into the booster, under its
+// exclusive lock (`InitSingleRowPredictor` in `c_api.cpp`); predicting reads it under its shared
+// lock, and a predictor's own buffers belong to one thread at a time, since it is taken out of
+// `idle` for the call. Saving and merging read the trees, which nothing writes after loading.
+unsafe impl Sync for Booster {}
+
+impl Booster {
+    /// Loads a model whose text was found sound; LightGBM trusts what it reads.
+    pub(super) fn load(text: &ModelText<'_>) -> Result<Self> {
+        let c_text = c_string("the model text", text.as_str())?;
+        let (mut handle, mut n_rounds) = (ptr::null_mut(), 0);
+        // SAFETY: a NUL-terminated string that outlives the call and whose trees `ModelText` has
+        // checked: every index they hold lies within its array.
+        check(Threads::ONE.run(|| unsafe {
+            sys::LGBM_BoosterLoadModelFromString(
+                c_text.as_ptr(),
+                &raw mut n_rounds,
+                &raw mut handle,
+            )
+        }))?;
+        let (idle, handle) = (Mutex::default(), Handle(handle));
+        Ok(Self { idle, handle, n_features: text.n_features(), n_outputs: text.n_outputs() })
+    }
+
+    /// The model in LightGBM's text form.
+    pub(super) fn to_text(&self) -> Result<String> {
+        self.handle.to_text(None, Threads::ONE)
+    }
+
+    /// Predicts row by row; `out` is row-major with as many columns as there are outputs.
+    pub(super) fn predict<'a>(
+        &self,
+        rows: impl Iterator<Item = &'a [f32]>,
+        out: &mut [f64],
+    ) -> Result<()> {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = idle().pop(); // In a statement of its own: the lock must not last.
+        let predictor = match taken {
+            Some(predictor) => predictor,
+            None => self.predictor(sys::C_API_PREDICT_NORMAL)?,
+        };
+        let mut out = out.chunks_exact_mut(self.n_outputs);
+        for row in rows {
+            let out = out.next().expect("`Model::predict` gives a row of `out` a row of `x`");
+            predictor.row(row, out)?;
+        }
+        idle().push(predictor);
+        Ok(())
+    }
+
+    /// Raw scores, before the link: output by output, each one number a row.
+    pub(super) fn raw_scores<'a>(
+        &self,
+        rows: impl ExactSizeIterator<Item = &'a [f32]>,
+    ) -> Result<Vec<f64>> {
+        let predictor = self.predictor(sys::C_API_PREDICT_RAW_SCORE)?;
+        let n_rows = rows.len();
+        let mut scores = vec![0.0; n_rows * self.n_outputs];
+        let mut out = vec![0.0; self.n_outputs];
+        for (i, row) in rows.enumerate() {
+            predictor.row(row, &mut out)?;
+            for (k, score) in out.iter().enumerate() {
+                scores[k * n_rows + i] = *score;
+            }
+        }
+        Ok(scores)
+    }
+
+    fn predictor(&self, kind: u32) -> Result<Predictor> {
+        let n_features = int("columns", self.n_features)?;
+        let mut handle = ptr::null_mut();
+        // SAFETY: the booster is alive, and outlives the predictor: `idle` is dropped before it,
+        // and no method hands a predictor out.
+        check(Threads::ONE.run(|| unsafe {
+            sys::LGBM_BoosterPredictForMatSingleRowFastInit(
+                self.handle.0,
+                kind.cast_signed(),
+                0,
+                -1,
+                sys::C_API_DTYPE_FLOAT32.cast_signed(),
+                n_features,
+                c"".as_ptr(),
+                &raw mut handle,
+            )
+        }))?;
+        Ok(Predictor { handle, n_features: self.n_features, n_outputs: self.n_outputs })
+    }
+}
+
+/// Predicts one row after another with buffers of its own.
+#[derive(Debug)]
+struct Predictor {
+    handle: sys::FastConfigHandle,
+    n_features: usize,
+    n_outputs: usize,
+}
+
+impl Predictor {
+    fn row(&self, row: &[f32], out: &mut [f64]) -> Result<()> {
+        assert_eq!(row.len(), self.n_features, "`Model::predict` guarantees it");
+        assert_eq!(out.len(), self.n_outputs, "`Model::predict` guarantees it");
+        let mut written: i64 = 0;
+        // SAFETY: `row` holds the number of floats that the predictor was made for, and `out` has
+        // room for the one number an output that a booster of `ModelText` writes. The call does
+        // not run in parallel, so the thread count does not matter.
+        check(unsafe {
+            sys::LGBM_BoosterPredictForMatSingleRowFast(
+                self.handle,
+                row.as_ptr().cast(),
+                &raw mut written,
+                out.as_mut_ptr(),
+            )
+        })
+    }
+}
+
+impl Drop for Predictor {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from LightGBM and is freed once. A failure here has no remedy.
+        let _ = unsafe { sys::LGBM_FastConfigFree(self.handle) };
+    }
+}

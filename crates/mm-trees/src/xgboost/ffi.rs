@@ -23,6 +23,8 @@ use std::{
 use serde_json::json;
 use xgboost_lib_sys as sys;
 
+use super::format;
+
 type Result<T, E = XgBoostError> = std::result::Result<T, E>;
 
 /// Why XGBoost refused.
@@ -38,6 +40,14 @@ pub enum XgBoostError {
     /// A count beyond what the engine's integers hold.
     #[error("a count is too large for the engine")]
     TooLarge(#[from] TryFromIntError),
+    /// A stored booster is cut short or otherwise not framed as one.
+    #[error("the booster is damaged: expected {expected}, got {got}")]
+    Damaged {
+        /// What an intact one has.
+        expected: String,
+        /// What this one has.
+        got: String,
+    },
     /// The engine answered in another form than its version promises.
     #[error("expected {expected} from the engine, got {got}")]
     Answer {
@@ -272,8 +282,10 @@ impl Booster {
 
     /// Replaces the trees by those of a stored booster, in either format.
     pub(super) fn load(&mut self, bytes: &[u8]) -> Result<()> {
+        format::check(bytes)?;
         let length = u64::try_from(bytes.len())?;
-        // SAFETY: `bytes` holds `length` bytes, which the call only reads.
+        // SAFETY: `bytes` holds `length` bytes, which the call only reads, and `format::check` saw
+        // that the lengths in them do not reach beyond their end.
         call(|| unsafe {
             sys::XGBoosterLoadModelFromBuffer(self.raw, bytes.as_ptr().cast(), length)
         })
@@ -714,7 +726,7 @@ mod tests {
 
     #[test]
     fn a_damaged_booster_is_an_error() {
-        for bytes in [&b"{"[..], b"not a model", b"{\"learner\": {}}", &[0x7b; 100]] {
+        for bytes in [&b""[..], b"{", b"not a model", b"{\"learner\": {}}", &[0x7b; 100]] {
             assert!(Fitted::new(bytes, 1).is_err(), "{bytes:?}");
         }
     }

@@ -6,6 +6,7 @@
 //! | `params.rs` | hyper-parameters, and how they become the engine's settings |
 //! | `model.rs` | the fitted model: prediction, importance, the engine's own formats |
 //! | `ffi.rs` | owned handles: the only `unsafe` |
+//! | `format.rs` | a look at a stored booster before the engine sees it |
 //!
 //! The C declarations come from the crate `xgboost_lib-sys`, which compiles the engine.
 //!
@@ -54,6 +55,7 @@
 //! Chen & Guestrin (2016), "XGBoost: a scalable tree boosting system", *KDD*.
 
 mod ffi;
+mod format;
 mod model;
 mod params;
 #[cfg(test)]

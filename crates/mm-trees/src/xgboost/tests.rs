@@ -840,3 +840,137 @@ fn the_sample_of_the_conformance_suite_is_learnt() {
     let y = predict(&fit(&learner(|p| p.rounds = 100), &data), data.frame());
     assert!(rmse(&y, &data) < 0.5);
 }
+
+/// Agreement with the Python package; see `tests/fixtures/xgboost.py`.
+mod oracle {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn fixture() -> Value {
+        let text = include_str!("../../tests/fixtures/xgboost.json");
+        serde_json::from_str(text).expect("committed as JSON")
+    }
+
+    fn numbers(value: &Value) -> Vec<f64> {
+        let number = |x: &Value| x.as_f64().expect("a number");
+        value.as_array().expect("a list").iter().map(number).collect()
+    }
+
+    fn check(case: &str, edit: impl FnOnce(&mut XgBoostParams)) {
+        let fixture = fixture();
+        let case = &fixture["cases"][case];
+        let rows = fixture["x"].as_array().expect("a list");
+        let cells = rows.iter().flat_map(|row| row.as_array().expect("a list"));
+        let x = cells.map(|x| x.as_f64().map_or(f32::NAN, |x| x as f32)).collect();
+        let levels = Levels::new((0..9).map(|k| k.to_string())).expect("distinct");
+        let mut columns: Vec<Column> = ["a", "b", "c"].map(Column::numeric).into();
+        columns.push(Column::categorical("d", levels));
+        let frame = Frame::with_schema(x, Schema::new(columns).expect("distinct")).expect("valid");
+        let target = case["target"].as_str().expect("a name");
+        let task = match target {
+            "regression" => Task::Regression,
+            "binary" => Task::classes(["no", "yes"]).expect("2"),
+            _ => Task::classes(["a", "b", "c", "d"]).expect("4"),
+        };
+        let mut data =
+            Dataset::new(frame, task, numbers(&fixture["targets"][target])).expect("valid");
+        if case["weighted"] == true {
+            data = data.with_weights(numbers(&fixture["weights"])).expect("valid");
+        }
+        let learner = learner(|p| {
+            p.rounds = 25;
+            edit(p);
+        });
+        let model = fit_in(&learner, &data, &FitContext::seeded(42));
+        // The same version of the engine: the same bits.
+        assert_eq!(predict(&model, data.frame()), numbers(&case["predictions"]));
+    }
+
+    #[test]
+    fn binary_with_weights() {
+        check("binary_weighted", |_| {});
+    }
+
+    #[test]
+    fn multiclass() {
+        check("multiclass", |p| p.learning_rate = 0.1);
+    }
+
+    #[test]
+    fn regression_with_sampling() {
+        check("regression_sampled", |p| {
+            p.sampling.subsample = 0.7;
+            p.sampling.colsample_bytree = 0.8;
+            p.sampling.colsample_bynode = 0.6;
+            p.regularization.lambda = 2.5;
+            p.regularization.alpha = 0.3;
+            p.regularization.gamma = 0.05;
+            p.regularization.min_child_weight = 3.0;
+            p.categorical.max_cat_to_onehot = 20;
+        });
+    }
+
+    #[test]
+    fn dart() {
+        check("dart", |p| {
+            p.booster = Booster::Dart(DartParams {
+                rate_drop: 0.3,
+                skip_drop: 0.2,
+                normalize_type: DartNormalize::Forest,
+                ..DartParams::default()
+            });
+        });
+    }
+
+    #[test]
+    fn quantile() {
+        check("quantile", |p| p.objective = Objective::Quantile { level: 0.8 });
+    }
+
+    #[test]
+    fn lossguide() {
+        check("lossguide", |p| {
+            p.tree.growth = Growth::Lossguide { max_leaves: 9, max_depth: 0 };
+            p.tree.max_bin = 16;
+            p.scale_pos_weight = 2.0;
+        });
+    }
+
+    #[test]
+    fn monotone() {
+        check("monotone", |p| {
+            let directions = [("a", Monotone::Increasing), ("b", Monotone::Decreasing)];
+            p.constraints.monotone = directions.map(|(name, way)| (name.to_owned(), way)).into();
+        });
+    }
+
+    #[test]
+    fn approximate_search() {
+        check("approx", |p| {
+            p.tree.method = TreeMethod::Approx;
+            p.objective = Objective::AbsoluteError;
+        });
+    }
+
+    #[test]
+    fn a_model_fitted_to_a_data_frame_opens_with_its_levels() {
+        let fixture = fixture();
+        let stored = &fixture["stored"];
+        let text = stored["model"].as_str().expect("text");
+        let model = XgBoostModel::from_bytes(text.as_bytes()).expect("a booster");
+        let schema = &model.signature().schema;
+        let levels = |j: usize| schema.columns()[j].levels().expect("categorical").names();
+        assert_eq!(levels(1), ["blüe", "green", "red"]);
+        assert_eq!(levels(2), ["20", "30", "40", "50"]);
+        let (mut row, mut out) = (Vec::new(), [0.0]);
+        let rows = stored["cells"].as_array().expect("a list");
+        for (cells, expected) in rows.iter().zip(numbers(&stored["predictions"])) {
+            let cells = cells.as_array().expect("a list");
+            let cells: Vec<&str> = cells.iter().map(|x| x.as_str().expect("text")).collect();
+            schema.parse_row(&cells, &mut row).expect("as in the signature");
+            model.predict_row(&row, &mut out).expect("predicts");
+            assert_eq!(out[0], expected);
+        }
+    }
+}

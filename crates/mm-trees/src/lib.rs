@@ -1,17 +1,32 @@
-//! Gradient-boosted trees behind the traits of `mm-core`.
+//! Gradient-boosted trees behind the traits of `mm-core`, one module an engine.
+//!
+//! | feature | kind | engine |
+//! | --- | --- | --- |
+//! | `lightgbm` | `lightgbm` | LightGBM 4.7.0: [`LightGbmParams`] → [`LightGbm`] → [`LightGbmModel`] |
+//! | `xgboost` | `xgboost` | XGBoost 3.4.0: [`XgBoostParams`] → [`XgBoost`] → [`XgBoostModel`] |
+//!
+//! Both engines are compiled from C++ source when their feature is on. Each keeps its own file
+//! format as the body of the stored model, so that a model can be taken out and opened by the
+//! engine itself.
 
 #[cfg(feature = "lightgbm")]
 pub mod lightgbm;
+#[cfg(feature = "xgboost")]
+pub mod xgboost;
 
 use mm_core::Catalog;
 
 #[cfg(feature = "lightgbm")]
 pub use crate::lightgbm::{LightGbm, LightGbmModel, LightGbmParams};
+#[cfg(feature = "xgboost")]
+pub use crate::xgboost::{XgBoost, XgBoostModel, XgBoostParams};
 
 /// Adds what this crate can make and open to `catalog`.
 #[must_use]
 pub fn register(catalog: Catalog) -> Catalog {
     #[cfg(feature = "lightgbm")]
     let catalog = catalog.with::<LightGbmModel>().with_kind::<LightGbmParams>("lightgbm");
+    #[cfg(feature = "xgboost")]
+    let catalog = catalog.with::<XgBoostModel>().with_kind::<XgBoostParams>("xgboost");
     catalog
 }

@@ -322,7 +322,7 @@ fn check_end<L: Learner>(learner: &L, data: &Dataset) {
     };
     let aborted = learner.fit(data, &ctx.with_observer(&abort));
     if heard.into_inner() {
-        let ends = matches!(aborted, Err(Error::Cancelled));
+        let ends = aborted.is_err_and(|e| matches!(e.root(), Error::Cancelled));
         assert!(ends, "a fit that its observer gives up on ends as cancelled");
     }
     let late = learner.fit(data, &ctx.with_deadline(Instant::now()));

@@ -13,6 +13,7 @@
 use std::{
     cell::Cell,
     ffi::{CStr, CString, c_char, c_int},
+    fmt::Display,
     mem,
     num::TryFromIntError,
     panic::catch_unwind,
@@ -59,8 +60,8 @@ pub enum XgBoostError {
 }
 
 impl XgBoostError {
-    pub(super) fn answer(expected: impl ToString, got: impl ToString) -> Self {
-        Self::Answer { expected: expected.to_string(), got: got.to_string() }
+    pub(super) fn answer(expected: &str, got: &dyn Display) -> Self {
+        Self::Answer { expected: expected.to_owned(), got: got.to_string() }
     }
 
     /// The engine's message, whose form is `[time] file:line: text`, then a stack trace.
@@ -330,7 +331,7 @@ impl Booster {
         // SAFETY: the call writes a handle of its own into `raw`.
         let code = hushed(|| unsafe { sys::XGBoosterSlice(self.raw, 0, rounds, 1, &raw mut raw) });
         if code == -2 {
-            return Err(XgBoostError::answer(format!("at least {rounds} rounds"), "fewer"));
+            return Err(XgBoostError::answer(&format!("at least {rounds} rounds"), &"fewer"));
         }
         check(code)?;
         Ok(Self { raw })
@@ -418,7 +419,7 @@ impl Booster {
         // SAFETY: `found` holds `n_found` texts and `shape` `n_axes` lengths, until the next call.
         let (found, shape) = unsafe { (copied_texts(found, n_found)?, copied(shape, n_axes)?) };
         if shape != [n_found] {
-            return Err(XgBoostError::answer("one score a feature", format!("{shape:?}")));
+            return Err(XgBoostError::answer("one score a feature", &format_args!("{shape:?}")));
         }
         // SAFETY: `shape` says that there are `n_found` scores.
         let scores = unsafe { copied(scores, n_found) }?;
@@ -493,14 +494,14 @@ impl Trainer {
     pub(super) fn predict_held_out(&mut self, out: &mut [f64]) -> Result<()> {
         match &self.held_out {
             Some(table) => self.booster.predict_table(table, out),
-            None => Err(XgBoostError::answer("held-out data", "none")),
+            None => Err(XgBoostError::answer("held-out data", &"none")),
         }
     }
 
     /// The engine's own metric on the held-out rows, with its name.
     pub(super) fn evaluate(&mut self, round: usize) -> Result<(String, f64)> {
         let Some(table) = &self.held_out else {
-            return Err(XgBoostError::answer("held-out data", "none"));
+            return Err(XgBoostError::answer("held-out data", &"none"));
         };
         let round = c_int::try_from(round)?;
         let (mut tables, mut names) = ([table.raw], [c"held_out".as_ptr()]);
@@ -599,7 +600,7 @@ impl Answer {
         let total = shape.iter().product::<u64>();
         if total != u64::try_from(out.len())? {
             let expected = format!("{} predictions", out.len());
-            return Err(XgBoostError::answer(expected, format!("{shape:?}")));
+            return Err(XgBoostError::answer(&expected, &format_args!("{shape:?}")));
         }
         // SAFETY: `shape` says that there are `total` values.
         let values = unsafe { copied(self.values, total) }?;

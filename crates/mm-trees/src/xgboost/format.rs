@@ -55,7 +55,7 @@ struct Walk<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Walk<'a> {
+impl Walk<'_> {
     fn value(&mut self, depth: usize) -> Result<()> {
         if MAX_DEPTH < depth {
             return Err(too_deep());
@@ -159,8 +159,8 @@ fn too_deep() -> XgBoostError {
     damaged(format!("values nested at most {MAX_DEPTH} deep"), "deeper nesting")
 }
 
-fn damaged(expected: impl ToString, got: impl ToString) -> XgBoostError {
-    XgBoostError::Damaged { expected: expected.to_string(), got: got.to_string() }
+fn damaged(expected: impl Into<String>, got: impl Into<String>) -> XgBoostError {
+    XgBoostError::Damaged { expected: expected.into(), got: got.into() }
 }
 
 #[cfg(test)]
@@ -193,7 +193,7 @@ mod tests {
     fn endless_nesting_is_refused() {
         let json = format!(r#"{{"a":{}"#, "[".repeat(100_000));
         assert_eq!(check(json.as_bytes()), Err(too_deep()));
-        let ubjson = [&b"{L\0\0\0\0\0\0\0\x01a"[..], &[b'['; 100_000]].concat();
+        let ubjson = [&b"{L\0\0\0\0\0\0\0\x01a"[..], &[b'['].repeat(100_000)].concat();
         assert_eq!(check(&ubjson), Err(too_deep()));
     }
 }

@@ -45,7 +45,8 @@
 //! let params = XgBoostParams::default().with(|p| p.regularization.lambda = 0.0);
 //! let model = params.build()?.fit(&data, &FitContext::seeded(0))?;
 //!
-//! assert!((model.predict(&x)?.values()[3] - 5.0).abs() < 1e-5);
+//! // A split must gain 1e-6, which the last 5e-4 of four targets do not.
+//! assert!((model.predict(&x)?.values()[3] - 5.0).abs() < 1e-3);
 //! assert_eq!(model.n_trees(), 100);
 //! # Ok::<(), mm_core::Error>(())
 //! ```

@@ -98,7 +98,7 @@ impl XgBoostModel {
     /// codes there: the dictionaries stand in the signature.
     pub fn to_json(&self) -> Result<String> {
         let bytes = self.fitted.booster().save(ffi::Format::Json).map_err(engine)?;
-        String::from_utf8(bytes).map_err(|e| engine(XgBoostError::answer("UTF-8", e)))
+        String::from_utf8(bytes).map_err(|e| engine(XgBoostError::answer("UTF-8", &e)))
     }
 
     /// The booster in XGBoost's UBJSON: as [`to_json`](XgBoostModel::to_json), smaller.
@@ -183,7 +183,7 @@ impl Importance for XgBoostModel {
         };
         let mut scores = vec![0.0; self.signature.schema.len()];
         for (at, score) in self.fitted.booster().scores(name, scores.len()).map_err(engine)? {
-            let unknown = || engine(XgBoostError::answer("a feature of the model", at));
+            let unknown = || engine(XgBoostError::answer("a feature of the model", &at));
             *scores.get_mut(at).ok_or_else(unknown)? = f64::from(score);
         }
         Ok(scores)
@@ -214,7 +214,7 @@ impl fmt::Debug for XgBoostModel {
 
 fn read_config(fitted: &ffi::Fitted) -> Result<Value> {
     let config = fitted.booster().config().map_err(engine)?;
-    serde_json::from_str(&config).map_err(|e| engine(XgBoostError::answer("JSON", e)))
+    serde_json::from_str(&config).map_err(|e| engine(XgBoostError::answer("JSON", &e)))
 }
 
 /// A number that the engine writes as text.
@@ -253,7 +253,7 @@ fn derive_signature(fitted: &ffi::Fitted) -> Result<Signature> {
         let levels = &learner["objective"]["quantile_loss_param"]["quantile_alpha"];
         let text = levels.as_str().unwrap_or_default().trim_matches(['[', ']']);
         let levels: Result<Vec<f64>, _> = text.split(',').map(|x| x.trim().parse()).collect();
-        let levels = levels.map_err(|_| engine(XgBoostError::answer("quantile levels", text)))?;
+        let levels = levels.map_err(|_| engine(XgBoostError::answer("quantile levels", &text)))?;
         signature.outputs = levels.into_iter().map(Output::Quantile).collect();
     }
     Ok(signature)
@@ -266,7 +266,7 @@ fn derive_schema(fitted: &ffi::Fitted, config: &Value) -> Result<Schema> {
     if types.iter().any(|kind| kind == "c") {
         let text = fitted.booster().save(ffi::Format::Json).map_err(engine)?;
         let mut model: Value = serde_json::from_slice(&text)
-            .map_err(|e| engine(XgBoostError::answer("a model in JSON", e)))?;
+            .map_err(|e| engine(XgBoostError::answer("a model in JSON", &e)))?;
         stored = model["learner"]["gradient_booster"]["model"]["cats"]["enc"].take();
     }
     let column = |j: usize| {

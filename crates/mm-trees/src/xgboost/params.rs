@@ -524,7 +524,7 @@ impl XgBoostParams {
                 ParamError::ensure(ok, "objective.slope", slope, "a finite number above 0")?;
             }
             Objective::Tweedie { power } => {
-                let ok = 1.0 <= power && power < 2.0;
+                let ok = (1.0..2.0).contains(&power);
                 ParamError::ensure(ok, "objective.power", power, "a number in [1, 2)")?;
             }
             Objective::Quantile { level } => {
@@ -538,7 +538,7 @@ impl XgBoostParams {
             Booster::Dart(dart) => {
                 for (name, share) in [("rate_drop", dart.rate_drop), ("skip_drop", dart.skip_drop)]
                 {
-                    let ok = 0.0 <= share && share <= 1.0;
+                    let ok = (0.0..=1.0).contains(&share);
                     let name = format!("booster.{name}");
                     ParamError::ensure(ok, name, share, "a number in [0, 1]")?;
                 }
@@ -556,11 +556,11 @@ impl XgBoostParams {
             }
             Growth::Lossguide { max_leaves: 0, max_depth } => {
                 let expected = "in [1, 30] where the leaves have no limit";
-                let ok = 1 <= max_depth && max_depth <= 30;
+                let ok = (1..=30).contains(&max_depth);
                 ParamError::ensure(ok, "tree.growth.max_depth", max_depth, expected)?;
             }
             Growth::Lossguide { max_leaves, max_depth } => {
-                let ok = 2 <= max_leaves && max_leaves <= 1 << 30;
+                let ok = (2..=1 << 30).contains(&max_leaves);
                 let expected = "0 or a whole number in [2, 1073741824]";
                 ParamError::ensure(ok, "tree.growth.max_leaves", max_leaves, expected)?;
                 whole("tree.growth.max_depth", max_depth, 0, MAX_INT)?;
@@ -682,7 +682,7 @@ impl XgBoostParams {
         }
         booster.set("num_feature", "1")?;
         let config = booster.config()?;
-        serde_json::from_str(&config).map_err(|e| ffi::XgBoostError::answer("JSON", e))
+        serde_json::from_str(&config).map_err(|e| ffi::XgBoostError::answer("JSON", &e))
     }
 
     /// The engine's settings for a resolved objective, less those that depend on data and context.
@@ -945,7 +945,7 @@ fn share(name: &str, value: f64) -> Result<(), ParamError> {
     ParamError::ensure(0.0 < value && value <= 1.0, name, value, "a number in (0, 1]")
 }
 
-fn whole<T: PartialOrd + std::fmt::Display>(
+fn whole<T: Copy + PartialOrd + std::fmt::Display>(
     name: &str,
     value: T,
     low: T,

@@ -604,9 +604,10 @@ fn early_stopping_keeps_the_best_round() {
     let (train, held_out) =
         (data.take(&(0..300).collect::<Vec<_>>()), data.take(&(300..600).collect::<Vec<_>>()));
     for numeric_only in [true, false] {
-        let (train, held_out) = match numeric_only {
-            true => (numeric(&train), numeric(&held_out)),
-            false => (train.clone(), held_out.clone()),
+        let (train, held_out) = if numeric_only {
+            (numeric(&train), numeric(&held_out))
+        } else {
+            (train.clone(), held_out.clone())
         };
         let stopping = learner(|p| {
             p.rounds = 300;

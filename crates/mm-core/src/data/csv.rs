@@ -23,7 +23,8 @@ use std::{collections::HashMap, num::NonZeroUsize, ops::Range, thread};
 
 use crate::{
     data::{
-        intake::{Cell, Field, Given, Goal, Intake, Taken},
+        cell::{Cell, Field, Given},
+        intake::{Goal, Intake, Taken},
         schema::Quoted,
     },
     error::{Error, Result},
@@ -124,23 +125,26 @@ impl Format<'_> {
     fn place(&self, head: &str) -> String {
         let mut records = Records { text: head, at: 0, line: 1, delimiter: self.delimiter };
         let (mut record, mut header) = (Record::default(), Vec::new());
-        while records.at < head.len() {
-            if records.next(&mut record).is_err() {
-                break; // Within a quoted cell: the one being read.
+        let (mut begun, mut within_quotes) = (0, false);
+        loop {
+            match records.next(&mut record) {
+                Ok(false) => break,
+                Ok(true) => begun += 1,
+                Err(_) => {
+                    (begun, within_quotes) = (begun + 1, true);
+                    break;
+                }
             }
-            if header.is_empty() {
+            if begun == 1 {
                 header = (0..record.cells.len()).map(|j| record.cell(head, j).to_owned()).collect();
             }
         }
         let (source, line) = (self.source, 1 + newlines(head.as_bytes()));
-        let column = match record.cells.len() {
-            _ if head.is_empty() || head.ends_with('\n') => 0,
-            n => n.saturating_sub(1),
-        };
+        let is_new = !within_quotes && (head.is_empty() || head.ends_with('\n'));
+        let column = if is_new { 0 } else { record.cells.len() - 1 };
+        let in_header = begun == usize::from(!is_new);
         match header.get(column) {
-            Some(name) if record.line != 1 || head.ends_with('\n') => {
-                format!("{source}, line {line}, column {}", Quoted(name))
-            }
+            Some(name) if !in_header => format!("{source}, line {line}, column `{name}`"),
             _ => format!("{source}, line {line}, column {}", column + 1),
         }
     }
@@ -304,6 +308,242 @@ impl Records<'_> {
                 unescaped.push_str(&self.text[start..end]);
                 Ok(Span::Unescaped(first..unescaped.len()))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use proptest::prelude::*;
+
+    use crate::{Dataset, Error, Frame, ReadReport, Roles, Source};
+
+    fn read(text: impl Into<Vec<u8>>, roles: &Roles) -> crate::Result<(Dataset, ReadReport)> {
+        Source::csv_bytes("t.csv", text).dataset(roles)
+    }
+
+    fn target_y() -> Roles {
+        Roles::with_target("y")
+    }
+
+    #[track_caller]
+    fn refused(text: impl Into<Vec<u8>>, message: &str) {
+        let error = read(text, &target_y()).expect_err("refused");
+        assert_eq!(error.chain(), message);
+    }
+
+    fn cells(frame: &Frame) -> Vec<Vec<f32>> {
+        frame.rows().map(<[f32]>::to_vec).collect()
+    }
+
+    #[test]
+    fn broken_files_are_refused_by_line_and_column() {
+        refused("", "t.csv: expected a header line, got an empty file");
+        refused("\n\r\n\n", "t.csv: expected a header line, got an empty file");
+        refused("x,y\n", "t.csv: expected at least one row of data, got none");
+        refused("x,y\n1,2\n3\n", "t.csv, line 3: expected 2 cells, as in the header, got 1");
+        refused("x,y\n\n1,2,3\n", "t.csv, line 3: expected 2 cells, as in the header, got 3");
+        refused(
+            "x,y,x\n1,2,3\n",
+            "t.csv, column names: expected distinct names, got \"x\" at 1 and 3",
+        );
+        refused(
+            "x,y\n1,\"2\n3,4\n",
+            "t.csv, line 2: expected a closing quote, got the end of the file",
+        );
+        refused(
+            "x,y\n1,\"2\"3\n",
+            "t.csv, line 2: expected a delimiter or a line end after a closing quote, got \"3\"",
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused_by_line_and_column() {
+        let utf8 =
+            |place: &str, byte| format!("t.csv, {place}: expected UTF-8 text, got the byte {byte}");
+        refused(b"x,y\n1,2\nab\xE9,3\n", &utf8("line 3, column `x`", "0xE9"));
+        refused(b"x,y\n1,2\n1,\xFF\n", &utf8("line 3, column `y`", "0xFF"));
+        refused(b"x,y\n\xFF,2\n", &utf8("line 2, column `x`", "0xFF"));
+        refused(b"x,y\n\"a\nb\",\"c\n\xFF\",2\n", &utf8("line 4, column `y`", "0xFF"));
+        refused(b"x,\xFF\n1,2\n", &utf8("line 1, column 2", "0xFF"));
+        refused(b"\xFF\n1,2\n", &utf8("line 1, column 1", "0xFF"));
+        refused(b"\xFF\xFEx\0,\0y\0", "t.csv: expected UTF-8 text, got UTF-16");
+        let nul = "t.csv, line 2, column `y`: expected text without NUL characters, got one";
+        refused("x,y\n1,\0\n", nul);
+    }
+
+    #[test]
+    fn bad_cells_are_refused_by_line_and_column() {
+        let numeric = target_y().with(|r| r.numeric = vec!["x".into()]);
+        let error = read("x,y\n1,2\n\nabc,3\n", &numeric).expect_err("text");
+        assert_eq!(error.to_string(), "t.csv, line 4, column `x`: expected a number, got \"abc\"");
+        let finite = "expected a finite number, got";
+        refused("x,y\n1,2\n-inf,3\n", &format!("t.csv, line 3, column `x`: {finite} \"-inf\""));
+        refused("x,y\n1,2\n1e999,3\n", &format!("t.csv, line 3, column `x`: {finite} \"1e999\""));
+        refused("x,y\n1,2\n3,inf\n", &format!("t.csv, line 3, column `y`: {finite} \"inf\""));
+        let range = "expected a number within the range of `f32`, got 1e39";
+        refused("x,y\n1e39,2\n", &format!("t.csv, line 2, column `x`: {range}"));
+        refused(
+            "x,y\n1,2\n3,\n",
+            "t.csv, line 3, column `y`: expected a target, got a missing cell",
+        );
+        refused(
+            "x,y\n1,a\n3,a\n",
+            "in t.csv, column `y`: expected at least 2 classes with rows of positive weight, got only `a`",
+        );
+    }
+
+    #[test]
+    fn line_ends_marks_and_quotes_do_not_change_what_is_read() {
+        let plain = read("x,y\n1.5,2\n-3,4\n", &target_y()).expect("reads").0;
+        for text in [
+            "\u{FEFF}x,y\n1.5,2\n-3,4\n",
+            "x,y\r\n1.5,2\r\n-3,4\r\n",
+            "x,y\n1.5,2\n-3,4",
+            "x,y\r\n1.5,2\r\n-3,4",
+            "\n\"x\",\"y\"\n\n\"1.5\",\"2\"\r\n\r\n-3,\"4\"",
+        ] {
+            assert_eq!(read(text, &target_y()).expect("reads").0, plain, "{text:?}");
+        }
+        let tabs = Source::csv_bytes("t.tsv", "x\ty\n1.5\t2\n-3\t4\n").with_delimiter('\t');
+        assert_eq!(tabs.dataset(&target_y()).expect("reads").0, plain);
+    }
+
+    #[test]
+    fn a_delimiter_that_cannot_be_one_is_refused() {
+        for delimiter in ['"', '\n', '\r', 'é'] {
+            let source = Source::csv_bytes("t.csv", "x,y\n1,2\n").with_delimiter(delimiter);
+            let error = source.dataset(&target_y()).expect_err("refused").to_string();
+            assert!(error.starts_with("t.csv, delimiter: expected an ASCII"), "{error}");
+        }
+    }
+
+    #[test]
+    fn quoted_cells_hold_delimiters_line_ends_and_quotes() {
+        let text =
+            "c,y\n\"a,b\",1\n\"two\nlines\",2\n\"say \"\"hi\"\"\",3\n5\" disc,4\n\"\",5\nx,\"6\n";
+        let error = read(text, &target_y()).expect_err("the last quote is open");
+        let place = "t.csv, line 8: expected a closing quote, got the end of the file";
+        assert_eq!(error.to_string(), place, "lines within quotes are counted");
+        let (data, _) = read(text.replace("x,\"6", "x,6"), &target_y()).expect("reads");
+        let column = &data.frame().schema().columns()[0];
+        let levels = ["5\" disc", "a,b", "say \"hi\"", "two\nlines", "x"];
+        assert_eq!(column.levels().expect("text").names(), levels);
+        assert!(data.frame().row(4)[0].is_nan(), "an empty quoted cell is missing");
+    }
+
+    #[test]
+    fn a_huge_cell_is_read_and_shortened_in_messages() {
+        let huge = "z".repeat(5_000_000);
+        let text = format!("x,y\n{huge},1\nb,2\n");
+        let (data, _) = read(text.clone(), &target_y()).expect("reads");
+        assert_eq!(cells(data.frame()), [[1.0], [0.0]]);
+        let numeric = target_y().with(|r| r.numeric = vec!["x".into()]);
+        let error = read(text, &numeric).expect_err("no number").to_string();
+        assert!(error.len() < 200, "{} bytes", error.len());
+    }
+
+    #[test]
+    fn a_column_that_turns_to_text_late_is_read_as_text_throughout() {
+        let (data, report) = read("x,y\n10,1\n,2\n9,3\nN1,4\n10,5\n", &target_y()).expect("reads");
+        let column = &data.frame().schema().columns()[0];
+        assert_eq!(column.levels().expect("text").names(), ["10", "9", "N1"]);
+        let codes: Vec<f32> = data.frame().column(0).collect();
+        assert_eq!([codes[0], codes[2], codes[3], codes[4]], [0.0, 1.0, 2.0, 0.0]);
+        assert!(codes[1].is_nan());
+        assert_eq!(report.columns[0].why, "\"N1\" on line 5 is no number");
+        let warnings: Vec<_> = report.warnings().collect();
+        let text = "2 of 3 levels are numbers; if \"N1\" means missing, list it in `missing`";
+        assert_eq!(warnings, [("x", text)]);
+        let missing = target_y().with(|r| r.missing = vec!["N1".into()]);
+        let (data, report) = read("x,y\n10,1\nN1,2\n", &missing).expect("reads");
+        assert!(data.frame().schema().columns()[0].levels().is_none());
+        assert_eq!((report.columns[0].missing, report.warnings().count()), (1, 0));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let error = Source::csv("no/such/file.csv").dataset(&target_y()).expect_err("absent");
+        assert!(matches!(&error, Error::Io { path, .. } if path.ends_with("file.csv")));
+    }
+
+    /// Text big enough for several parts, with a column that turns to text in the last of them,
+    /// a target that is 0 or 1, and levels that first occur in different parts.
+    fn big() -> String {
+        let row = |i: usize| {
+            let late = if i == 199_990 { "x".to_owned() } else { (i % 50).to_string() };
+            let id = if i == 0 { "a1".to_owned() } else { (i % 9).to_string() };
+            format!("{}.25,{late},L{},{id},{}\n", i * 7 % 1000, i / 100 % 500, i % 2)
+        };
+        "a,late,c,id,y\n"
+            .chars()
+            .chain((0..200_000).flat_map(|i| row(i).chars().collect::<Vec<_>>()))
+            .collect()
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_nothing() {
+        let (text, roles) = (big(), target_y().with(|r| r.group = Some("id".into())));
+        let with = |threads| {
+            let threads = NonZeroUsize::new(threads).expect("positive");
+            Source::csv_bytes("t.csv", text.clone()).with_threads(threads).dataset(&roles)
+        };
+        let (data, report) = with(1).expect("reads");
+        assert_eq!(data.task().n_classes(), 2);
+        for threads in [2, 3] {
+            let (other, other_report) = with(threads).expect("reads");
+            assert_eq!(other.fingerprint(), data.fingerprint(), "{threads} threads");
+            assert_eq!(other_report.columns[0], report.columns[0]);
+        }
+    }
+
+    #[test]
+    fn the_first_error_is_reported_whatever_the_number_of_threads() {
+        let mut text = big();
+        text.push_str("1,2\n");
+        for threads in [1, 2, 3] {
+            let threads = NonZeroUsize::new(threads).expect("positive");
+            let source = Source::csv_bytes("t.csv", text.clone()).with_threads(threads);
+            let error = source.dataset(&target_y()).expect_err("ragged").to_string();
+            let place = "t.csv, line 200002: expected 5 cells, as in the header, got 2";
+            assert_eq!(error, place);
+        }
+    }
+
+    proptest! {
+        /// Whatever is written as RFC 4180 says is read as it was.
+        #[test]
+        fn records_are_split_as_the_csv_crate_splits_them(
+            rows in prop::collection::vec(prop::collection::vec("[a,\"\n é0]{0,6}", 2), 1..12),
+            crlf in any::<bool>(),
+        ) {
+            let end = if crlf { csv::Terminator::CRLF } else { csv::Terminator::Any(b'\n') };
+            let mut writer = csv::WriterBuilder::new().terminator(end).from_writer(Vec::new());
+            for row in &rows {
+                writer.write_record(row).expect("writes");
+            }
+            let bytes = writer.into_inner().expect("writes");
+            let text = str::from_utf8(&bytes).expect("UTF-8");
+            let mut records = super::Records { text, at: 0, line: 1, delimiter: b',' };
+            let mut record = super::Record::default();
+            let mut got = Vec::new();
+            while records.next(&mut record).map_err(|b| TestCaseError::fail(b.expected))? {
+                let cells = (0..record.cells.len()).map(|j| record.cell(text, j).to_owned());
+                got.push(cells.collect::<Vec<_>>());
+            }
+            prop_assert_eq!(got, rows);
+        }
+
+        /// No text makes the reader panic.
+        #[test]
+        fn any_bytes_are_a_table_or_an_error(
+            bytes in prop::collection::vec(prop::sample::select(b"xy,\"\n\r1. \xC3\xA9\xFF\0-".to_vec()), 0..40),
+            header in any::<bool>(),
+        ) {
+            let bytes = if header { [b"x,y\n", &bytes[..]].concat() } else { bytes };
+            let _ = read(bytes, &target_y());
         }
     }
 }

@@ -4,52 +4,20 @@
 //! ([`Intake::push`]). Features go straight into the row-major buffer of the frame, 4 bytes a cell,
 //! levels under provisional codes that [`Intake::finish`] replaces by sorted ones.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::collections::HashMap;
 
 use crate::{
     data::{
+        cell::{Cell, Field, Given, Interner, Named, Origin, Rules},
+        column::{Answer, Feature, Ids, Inferred, Mode, Target, Times, Weights},
         dataset::{Dataset, Task},
         frame::Frame,
-        number::{self, Parsed},
-        roles::{ColumnReport, ReadReport, Role, Roles, TaskKind, find},
-        schema::{Column, ColumnKind, Levels, Quoted, Schema},
+        roles::{ColumnReport, ReadReport, Role, Roles, find},
+        schema::{Column, ColumnKind, Quoted, Schema},
         time,
     },
     error::{Error, Result},
 };
-
-/// One cell as a source gives it. Empty text and NaN are missing, too.
-#[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(feature = "arrow"), expect(dead_code, reason = "text sources give text only"))]
-pub(super) enum Cell<'a> {
-    Missing,
-    Bool(bool),
-    Integer(i64),
-    Number(f64),
-    Text(&'a str),
-    /// Nanoseconds since the Unix epoch.
-    Moment(i64),
-}
-
-/// A column of a source.
-#[derive(Debug, Clone)]
-pub(super) struct Field {
-    pub(super) name: String,
-    pub(super) given: Given,
-}
-
-/// What a source says of a column's type; the text is its own name for it.
-#[derive(Debug, Clone)]
-#[cfg_attr(not(feature = "arrow"), expect(dead_code, reason = "text sources have no types"))]
-pub(super) enum Given {
-    /// Nothing: the cells are text.
-    Untyped,
-    Numeric(String),
-    Levels(String),
-    Moment(String),
-    /// No cell of this type can be read.
-    Unreadable(String),
-}
 
 /// What is to be made.
 #[derive(Debug, Clone, Copy)]
@@ -118,55 +86,6 @@ pub(super) struct Intake {
     positive: Option<String>,
     drop_missing_target: bool,
     ignored: Vec<String>,
-}
-
-/// Why a cell cannot be used.
-#[derive(Debug, Clone)]
-struct Bad {
-    expected: Cow<'static, str>,
-    got: String,
-}
-
-impl Bad {
-    fn new(expected: impl Into<Cow<'static, str>>, got: impl ToString) -> Self {
-        Self { expected: expected.into(), got: got.to_string() }
-    }
-}
-
-/// Names places: "flights.csv, line 17, column `distance`".
-#[derive(Debug, Clone)]
-struct Origin {
-    source: String,
-    unit: &'static str,
-}
-
-impl Origin {
-    fn error(&self, at: u64, column: &str, bad: Bad) -> Error {
-        let place = format!("{}, {} {at}, column `{column}`", self.source, self.unit);
-        Error::data(place, bad.expected, bad.got)
-    }
-
-    fn column(&self, column: &str) -> String {
-        format!("{}, column `{column}`", self.source)
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Rules {
-    missing: Vec<String>,
-    time_unit: Option<time::TimeUnit>,
-}
-
-impl Rules {
-    fn clean<'a>(&self, cell: Cell<'a>) -> Cell<'a> {
-        match cell {
-            Cell::Text(text) if text.is_empty() || self.missing.iter().any(|m| m == text) => {
-                Cell::Missing
-            }
-            Cell::Number(x) if x.is_nan() => Cell::Missing,
-            other => other,
-        }
-    }
 }
 
 impl Intake {
@@ -252,6 +171,21 @@ impl Intake {
     /// Makes room for `n_rows` more rows.
     pub(super) fn reserve(&mut self, n_rows: usize) {
         self.values.reserve_exact(n_rows.saturating_mul(self.features.len()));
+    }
+
+    /// The columns that are read, by position in the source, ascending.
+    #[cfg(feature = "parquet")]
+    pub(super) fn sources(&self) -> Vec<usize> {
+        let features = self.features.iter().map(|feature| &feature.named);
+        let ids = [&self.groups, &self.entities].into_iter().flatten().map(|ids| &ids.named);
+        let times = [&self.times, &self.label_times].into_iter().flatten().map(|t| &t.named);
+        let target = self.target.iter().map(|target| &target.named);
+        let weights = self.weights.iter().map(|weights| &weights.named);
+        let all = features.chain(ids).chain(times).chain(target).chain(weights);
+        let mut from: Vec<usize> = all.map(|named| named.from).collect();
+        from.sort_unstable();
+        from.dedup();
+        from
     }
 
     /// Takes in one row, whose place is `at`; `cell` gives the cell of a column by position.
@@ -436,19 +370,6 @@ fn recode(values: &mut [f32], width: usize, j: usize, codes: &[f32]) {
     }
 }
 
-/// A column's name and its position in the source.
-#[derive(Debug, Clone)]
-struct Named {
-    name: String,
-    from: usize,
-}
-
-impl Named {
-    fn new(fields: &[Field], from: usize) -> Self {
-        Self { name: fields[from].name.clone(), from }
-    }
-}
-
 /// The features of an earlier fit, found by name.
 fn fitted_features(
     schema: &Schema,
@@ -465,7 +386,7 @@ fn fitted_features(
                 Mode::Fitted(levels.clone(), Interner::of(levels.names()))
             }
         };
-        Ok(Feature::new(Named::new(fields, from), mode, "as fitted".into()))
+        Ok(Feature::new(Named::new(fields, from), mode, "as fitted".into(), false))
     };
     schema.columns().iter().map(feature).collect()
 }
@@ -547,7 +468,10 @@ fn fresh_features(
                 }
             }
         };
-        Ok(Feature::new(Named::new(fields, from), mode, why))
+        let inferred = matches!(field.given, Given::Untyped)
+            && !roles.categorical.contains(&field.name)
+            && !roles.numeric.contains(&field.name);
+        Ok(Feature::new(Named::new(fields, from), mode, why, inferred))
     };
     chosen.into_iter().map(feature).collect()
 }
@@ -556,571 +480,4 @@ fn refuse_moments(field: &Field, origin: &Origin) -> Result<()> {
     let Given::Moment(kind) = &field.given else { return Ok(()) };
     let expected = "numbers, booleans, or text in a feature (give it a role, or ignore it)";
     Err(Error::data(origin.column(&field.name), expected, kind))
-}
-
-/// Distinct texts, numbered as they come.
-#[derive(Debug, Clone, Default)]
-struct Interner {
-    codes: HashMap<Box<str>, u32>,
-}
-
-impl Interner {
-    fn of(names: &[String]) -> Self {
-        Self { codes: names.iter().map(|name| name.as_str().into()).zip(0..).collect() }
-    }
-
-    fn intern(&mut self, text: &str) -> Result<u32, Bad> {
-        if let Some(&code) = self.codes.get(text) {
-            return Ok(code);
-        }
-        let code = self.codes.len();
-        if code == Levels::MAX {
-            return Err(Bad::new(format!("at most {code} levels"), "more"));
-        }
-        self.codes.insert(text.into(), code as u32);
-        Ok(code as u32)
-    }
-
-    /// The names in the order of their codes.
-    fn names(&self) -> Vec<&str> {
-        let mut names = vec![""; self.codes.len()];
-        for (name, &code) in &self.codes {
-            names[code as usize] = name;
-        }
-        names
-    }
-
-    /// The names in sorted order, and the place there of each code.
-    fn sorted(&self) -> (Vec<&str>, Vec<u32>) {
-        let mut pairs: Vec<(&str, u32)> = self.codes.iter().map(|(n, &c)| (&**n, c)).collect();
-        pairs.sort_unstable();
-        let mut places = vec![0; pairs.len()];
-        for (place, &(_, code)) in pairs.iter().enumerate() {
-            places[code as usize] = place as u32;
-        }
-        (pairs.into_iter().map(|(name, _)| name).collect(), places)
-    }
-
-    /// Takes in the names of `next`, and says what its codes are here.
-    fn append(&mut self, next: &Self) -> Result<Vec<u32>, Bad> {
-        next.names().into_iter().map(|name| self.intern(name)).collect()
-    }
-}
-
-fn number_of(cell: Cell<'_>) -> Result<f64, Bad> {
-    match cell {
-        Cell::Missing => Err(Bad::new("a number", "a missing cell")),
-        Cell::Bool(b) => Ok(f64::from(b)),
-        Cell::Integer(i) => Ok(i as f64),
-        Cell::Number(x) if x.is_finite() => Ok(x),
-        Cell::Number(x) => Err(Bad::new("a finite number", x)),
-        Cell::Moment(nanos) => Err(Bad::new("a number", time::format(nanos))),
-        Cell::Text(text) => match number::parse(text) {
-            Parsed::Finite(x) => Ok(x),
-            Parsed::Infinite => Err(Bad::new("a finite number", Quoted(text))),
-            Parsed::NotANumber => Err(Bad::new("a number", Quoted(text))),
-        },
-    }
-}
-
-fn text_of(cell: Cell<'_>) -> Cow<'_, str> {
-    match cell {
-        Cell::Missing => "".into(),
-        Cell::Bool(b) => if b { "true" } else { "false" }.into(),
-        Cell::Integer(i) => i.to_string().into(),
-        Cell::Number(x) => format!("{x:?}").into(),
-        Cell::Text(text) => text.into(),
-        Cell::Moment(nanos) => time::format(nanos).into(),
-    }
-}
-
-/// A feature being read.
-#[derive(Debug, Clone)]
-struct Feature {
-    named: Named,
-    mode: Mode,
-    why: String,
-    missing: usize,
-    unknown: usize,
-    inexact: usize,
-}
-
-#[derive(Debug, Clone)]
-enum Mode {
-    Number,
-    Infer(Inferred),
-    Levels(Interner),
-    Fitted(Levels, Interner),
-}
-
-/// A column of text that has held numbers only, so far.
-#[derive(Debug, Clone, Default)]
-struct Inferred {
-    numbers: usize,
-    infinite: Option<(u64, Bad)>,
-    late: Option<(u64, String)>, // The first text after numbers.
-}
-
-impl Feature {
-    fn new(named: Named, mode: Mode, why: String) -> Self {
-        Self { named, mode, why, missing: 0, unknown: 0, inexact: 0 }
-    }
-
-    fn read(&mut self, cell: Cell<'_>, at: u64) -> Result<f32, Bad> {
-        if let Cell::Missing = cell {
-            self.missing += 1;
-            return Ok(f32::NAN);
-        }
-        match &mut self.mode {
-            Mode::Number => {
-                let x = number_of(cell)?;
-                self.narrow(x)
-            }
-            Mode::Infer(seen) => {
-                match number_of(cell) {
-                    Ok(x) => {
-                        seen.numbers += 1;
-                        return self.narrow(x);
-                    }
-                    Err(bad) if bad.expected == "a finite number" => {
-                        seen.infinite.get_or_insert((at, bad));
-                    }
-                    Err(bad) if seen.numbers == 0 && seen.infinite.is_none() => {
-                        let mut levels = Interner::default();
-                        let code = levels.intern(&text_of(cell))?;
-                        self.why = format!("{} is no number", bad.got);
-                        self.mode = Mode::Levels(levels);
-                        return Ok(code as f32);
-                    }
-                    Err(bad) => {
-                        seen.late.get_or_insert((at, bad.got));
-                    }
-                }
-                Ok(f32::NAN)
-            }
-            Mode::Levels(levels) => levels.intern(&text_of(cell)).map(|code| code as f32),
-            Mode::Fitted(_, levels) => Ok(match levels.codes.get(&*text_of(cell)) {
-                Some(&code) => code as f32,
-                None => {
-                    self.unknown += 1;
-                    Frame::UNKNOWN
-                }
-            }),
-        }
-    }
-
-    /// To `f32`, counting the integers that this changes.
-    fn narrow(&mut self, x: f64) -> Result<f32, Bad> {
-        let y = x as f32;
-        if y.is_infinite() {
-            return Err(Bad::new("a number within the range of `f32`", x));
-        }
-        if f64::from(y) != x && x.fract() == 0.0 {
-            self.inexact += 1;
-        }
-        Ok(y)
-    }
-
-    /// Takes in what `next` saw; gives the meaning of its codes where they are others here.
-    fn append(&mut self, next: Self) -> Result<Option<Vec<f32>>, Bad> {
-        self.missing += next.missing;
-        self.unknown += next.unknown;
-        self.inexact += next.inexact;
-        match (&mut self.mode, next.mode) {
-            (Mode::Infer(seen), Mode::Infer(next)) => {
-                seen.numbers += next.numbers;
-                seen.infinite = seen.infinite.take().or(next.infinite);
-                seen.late = seen.late.take().or(next.late);
-            }
-            (Mode::Levels(levels), Mode::Levels(next)) => {
-                return levels.append(&next).map(|codes| Some(as_f32(&codes)));
-            }
-            // One part began with text, the other with numbers, or had nothing but missing cells.
-            (Mode::Infer(seen), Mode::Levels(levels)) => {
-                if seen.numbers == 0 && seen.infinite.is_none() {
-                    self.why = next.why;
-                    self.mode = Mode::Levels(levels);
-                } else {
-                    seen.late.get_or_insert((0, next.why));
-                }
-            }
-            (Mode::Levels(_), Mode::Infer(seen)) => {
-                if 0 < seen.numbers || seen.infinite.is_some() || seen.late.is_some() {
-                    let late = Some((0, self.why.clone()));
-                    self.mode = Mode::Infer(Inferred { late, ..seen });
-                }
-            }
-            _ => {} // Numbers, and fitted levels, mean the same everywhere.
-        }
-        Ok(None)
-    }
-
-    /// The column, the final meaning of its provisional codes, and what to report.
-    fn settle(
-        self,
-        origin: &Origin,
-        n_rows: usize,
-    ) -> Result<(Column, Option<Vec<f32>>, ColumnReport)> {
-        let Self { named: Named { name, .. }, mode, mut why, missing, unknown, inexact } = self;
-        let mut warnings = Vec::new();
-        if name.is_empty() {
-            warnings.push("has no name; is it an index?".to_owned());
-        }
-        if 0 < inexact {
-            let more = "integers are not exact in `f32`; if they are names, list the column in `categorical`";
-            warnings.push(format!("{inexact} {more}"));
-        }
-        if 0 < n_rows && missing == n_rows {
-            warnings.push("every cell is missing".to_owned());
-        }
-        let (column, codes) = match mode {
-            Mode::Number => (Column::numeric(&name), None),
-            Mode::Infer(seen) => {
-                if let Some((at, bad)) = seen.infinite {
-                    return Err(origin.error(at, &name, bad));
-                }
-                let all = "every cell that is not missing is a number";
-                why = if seen.numbers == 0 { "no cell says otherwise" } else { all }.to_owned();
-                (Column::numeric(&name), None)
-            }
-            Mode::Fitted(levels, _) => (Column::categorical(&name, levels), None),
-            Mode::Levels(interner) => {
-                let (names, places) = interner.sorted();
-                if why.ends_with("is no number") {
-                    let is_number = |text: &&str| number::parse(text) != Parsed::NotANumber;
-                    let numbers = names.iter().filter(|text| is_number(text)).count();
-                    if names.len() < 2 * numbers {
-                        let odd = names.iter().find(|text| !is_number(text));
-                        warnings.push(format!(
-                            "{numbers} of {} levels are numbers; if {} means missing, list it in `missing`",
-                            names.len(),
-                            Quoted(odd.copied().unwrap_or_default()),
-                        ));
-                    }
-                }
-                let present = n_rows - missing;
-                if 20 <= present && present < 2 * names.len() {
-                    let count = names.len();
-                    warnings.push(format!("{count} levels in {present} cells; is it an id?"));
-                }
-                let levels = Levels::new(names)?;
-                (Column::categorical(&name, levels), Some(as_f32(&places)))
-            }
-        };
-        let kind = match column.levels() {
-            None => "numeric".to_owned(),
-            Some(levels) => format!("categorical, {} levels", levels.len()),
-        };
-        let role = Role::Feature;
-        let report = ColumnReport { name, role, kind, why, missing, unknown, warnings };
-        Ok((column, codes, report))
-    }
-}
-
-fn as_f32(codes: &[u32]) -> Vec<f32> {
-    codes.iter().map(|&code| code as f32).collect()
-}
-
-/// A target being read.
-#[derive(Debug, Clone)]
-struct Target {
-    named: Named,
-    mode: Answer,
-    why: String,
-}
-
-#[derive(Debug, Clone)]
-enum Answer {
-    Values(Vec<f64>),
-    Classes(Interner, Vec<u32>),
-    Fitted(Task, Interner, Vec<f64>),
-    /// Numbers so far. While there are no more than two texts, which may yet be classes, their
-    /// codes are kept beside the values.
-    Auto {
-        values: Vec<f64>,
-        texts: Option<(Interner, Vec<u32>)>,
-        late: Option<(u64, String)>, // The first text after numbers.
-    },
-}
-
-impl Target {
-    fn new(fields: &[Field], from: usize, goal: Goal<'_>, late: &HashMap<usize, String>) -> Self {
-        let classes = || Answer::Classes(Interner::default(), Vec::new());
-        let (mode, why) = match (goal.target, goal.roles.task) {
-            (Aim::Like(task), _) => {
-                let mode = match task.class_names() {
-                    None => Answer::Values(Vec::new()),
-                    Some(names) => Answer::Fitted(task.clone(), Interner::of(names), Vec::new()),
-                };
-                (mode, "as fitted".to_owned())
-            }
-            (_, TaskKind::Regression) => (Answer::Values(Vec::new()), "by `task`".to_owned()),
-            (_, TaskKind::Classification) => (classes(), "by `task`".to_owned()),
-            (_, TaskKind::Auto) => match (&fields[from].given, late.get(&from)) {
-                (_, Some(why)) => (classes(), why.clone()),
-                (Given::Levels(kind), None) => (classes(), format!("{kind} in the source")),
-                _ => {
-                    let texts = Some(<(Interner, Vec<u32>)>::default());
-                    (Answer::Auto { values: Vec::new(), texts, late: None }, String::new())
-                }
-            },
-        };
-        Self { named: Named::new(fields, from), mode, why }
-    }
-
-    fn push(&mut self, cell: Cell<'_>, at: u64) -> Result<(), Bad> {
-        if let Cell::Missing = cell {
-            return Err(Bad::new("a target", "a missing cell"));
-        }
-        match &mut self.mode {
-            Answer::Values(values) => values.push(number_of(cell)?),
-            Answer::Classes(names, codes) => codes.push(names.intern(&text_of(cell))?),
-            Answer::Fitted(task, names, codes) => {
-                let text = text_of(cell);
-                let Some(&code) = names.codes.get(&*text) else {
-                    let known = task.class_names().unwrap_or_default().join(", ");
-                    return Err(Bad::new(format!("one of the classes {known}"), Quoted(&text)));
-                };
-                codes.push(f64::from(code));
-            }
-            Answer::Auto { values, texts, late } => {
-                let number = match number_of(cell) {
-                    Ok(x) => x,
-                    Err(bad) if bad.expected == "a finite number" => return Err(bad),
-                    Err(bad) => match texts.take() {
-                        Some((mut names, mut codes)) => {
-                            codes.push(names.intern(&text_of(cell))?);
-                            self.why = format!("{} is no number", bad.got);
-                            self.mode = Answer::Classes(names, codes);
-                            return Ok(());
-                        }
-                        None => {
-                            late.get_or_insert((at, bad.got));
-                            f64::NAN
-                        }
-                    },
-                };
-                values.push(number);
-                if let Some((names, codes)) = texts {
-                    codes.push(names.intern(&text_of(cell))?);
-                    if 2 < names.codes.len() {
-                        *texts = None;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn append(&mut self, next: Self) -> Result<(), Bad> {
-        fn join(
-            names: &mut Interner,
-            codes: &mut Vec<u32>,
-            next: &(Interner, Vec<u32>),
-        ) -> Result<(), Bad> {
-            let here = names.append(&next.0)?;
-            codes.extend(next.1.iter().map(|&code| here[code as usize]));
-            Ok(())
-        }
-        match (&mut self.mode, next.mode) {
-            (Answer::Values(values), Answer::Values(next))
-            | (Answer::Fitted(_, _, values), Answer::Fitted(_, _, next)) => values.extend(next),
-            (Answer::Classes(names, codes), Answer::Classes(next, more)) => {
-                join(names, codes, &(next, more))?;
-            }
-            (
-                Answer::Auto { values, texts, late },
-                Answer::Auto { values: more, texts: next_texts, late: next_late },
-            ) => {
-                values.extend(more);
-                *late = late.take().or(next_late);
-                *texts = match (texts.take(), next_texts) {
-                    (Some((mut names, mut codes)), Some(next)) => {
-                        join(&mut names, &mut codes, &next)?;
-                        (names.codes.len() <= 2).then_some((names, codes))
-                    }
-                    _ => None,
-                };
-            }
-            // One part has text, the other numbers: the source is read again as text.
-            (Answer::Auto { late, .. }, Answer::Classes(..)) => {
-                late.get_or_insert((0, next.why));
-            }
-            (mode @ Answer::Classes(..), Answer::Auto { .. }) => {
-                let late = Some((0, self.why.clone()));
-                *mode = Answer::Auto { values: Vec::new(), texts: None, late };
-            }
-            _ => unreachable!("both were begun alike"),
-        }
-        Ok(())
-    }
-
-    /// The task, the target, and the reason.
-    fn settle(self, origin: &Origin, positive: Option<&str>) -> Result<(Task, Vec<f64>, String)> {
-        let Self { named: Named { name, .. }, mode, mut why } = self;
-        let place = || origin.column(&name);
-        let (names, codes) = match mode {
-            Answer::Fitted(task, _, codes) => return Ok((task, codes, why)),
-            Answer::Classes(names, codes) => (names, codes),
-            Answer::Auto { values, texts: Some((names, codes)), .. }
-                if is_zero_one(&values, &names) =>
-            {
-                why = "it holds 0 and 1 only".to_owned();
-                (names, codes)
-            }
-            Answer::Values(values) | Answer::Auto { values, .. } => {
-                if let Some(positive) = positive {
-                    let got = format!("positive class {} for regression", Quoted(positive));
-                    return Err(Error::data(place(), "classes", got));
-                }
-                let why = if why.is_empty() { "every cell is a number".to_owned() } else { why };
-                return Ok((Task::Regression, values, why));
-            }
-        };
-        let (mut classes, mut places) = names.sorted();
-        if let [class] = classes[..] {
-            return Err(Error::OneClass { class: class.to_owned() }.within(place()));
-        }
-        if let Some(positive) = positive {
-            let known = classes.join(", ");
-            if classes.len() != 2 || !classes.contains(&positive) {
-                let expected = format!("two classes, {} one of them", Quoted(positive));
-                return Err(Error::data(place(), expected, known));
-            }
-            if classes[0] == positive {
-                classes.reverse();
-                places.iter_mut().for_each(|place| *place = 1 - *place);
-            }
-        }
-        let target = codes.iter().map(|&code| f64::from(places[code as usize])).collect();
-        Ok((Task::classes(classes)?, target, why))
-    }
-}
-
-fn is_zero_one(values: &[f64], names: &Interner) -> bool {
-    names.codes.len() == 2
-        && values.iter().all(|&y| y == 0.0 || y == 1.0)
-        && values.contains(&0.0)
-        && values.contains(&1.0)
-}
-
-/// Row weights being read.
-#[derive(Debug, Clone)]
-struct Weights {
-    named: Named,
-    values: Vec<f64>,
-}
-
-impl Weights {
-    fn push(&mut self, cell: Cell<'_>) -> Result<(), Bad> {
-        let weight = number_of(cell)?;
-        if !(0.0 <= weight) {
-            return Err(Bad::new("a finite number ≥ 0", weight));
-        }
-        self.values.push(weight);
-        Ok(())
-    }
-}
-
-/// Moments being read.
-#[derive(Debug, Clone)]
-struct Times {
-    named: Named,
-    values: Vec<i64>,
-}
-
-impl Times {
-    fn push(&mut self, cell: Cell<'_>, rules: &Rules) -> Result<(), Bad> {
-        const EXPECTED: &str = "a moment as RFC 3339 between the years 1678 and 2262";
-        let integer = |count: i64| match rules.time_unit {
-            Some(unit) => unit
-                .nanos(count)
-                .ok_or_else(|| Bad::new("a moment between the years 1678 and 2262", count)),
-            None => Err(Bad::new("a `time_unit` for integer moments", count)),
-        };
-        let moment = match cell {
-            Cell::Moment(nanos) => Ok(nanos),
-            Cell::Integer(count) => integer(count),
-            Cell::Text(text) => match (time::parse(text), text.trim_ascii().parse()) {
-                (Some(nanos), _) => Ok(nanos),
-                (None, Ok(count)) => integer(count),
-                (None, Err(_)) => Err(Bad::new(EXPECTED, Quoted(text))),
-            },
-            Cell::Missing => Err(Bad::new("a moment", "a missing cell")),
-            other => Err(Bad::new(EXPECTED, text_of(other))),
-        };
-        self.values.push(moment?);
-        Ok(())
-    }
-}
-
-/// Ids being read.
-#[derive(Debug, Clone)]
-struct Ids {
-    named: Named,
-    kind: IdKind,
-}
-
-#[derive(Debug, Clone)]
-enum IdKind {
-    Integers(Vec<i64>),
-    Texts(Interner, Vec<u32>),
-}
-
-impl Ids {
-    fn new(fields: &[Field], from: usize, texts: bool) -> Self {
-        let kind = if texts {
-            IdKind::Texts(Interner::default(), Vec::new())
-        } else {
-            IdKind::Integers(Vec::new())
-        };
-        Self { named: Named::new(fields, from), kind }
-    }
-
-    fn push(&mut self, cell: Cell<'_>) -> Result<(), Bad> {
-        if let Cell::Missing = cell {
-            return Err(Bad::new("an id", "a missing cell"));
-        }
-        match &mut self.kind {
-            IdKind::Texts(names, codes) => codes.push(names.intern(&text_of(cell))?),
-            IdKind::Integers(ids) => ids.push(match cell {
-                Cell::Integer(id) => id,
-                other => {
-                    let text = text_of(other);
-                    text.parse().map_err(|_| Bad::new("an integer or text id", &text))?
-                }
-            }),
-        }
-        Ok(())
-    }
-
-    fn append(&mut self, next: Self) -> Result<(), Bad> {
-        match (&mut self.kind, next.kind) {
-            (IdKind::Integers(ids), IdKind::Integers(next)) => ids.extend(next),
-            (IdKind::Texts(names, codes), IdKind::Texts(next, more)) => {
-                let here = names.append(&next)?;
-                codes.extend(more.iter().map(|&code| here[code as usize]));
-            }
-            _ => unreachable!("both were begun alike"),
-        }
-        Ok(())
-    }
-
-    /// Integers as they are; texts by their place in sorted order, unless all are integers.
-    fn settle(self) -> (Vec<i64>, &'static str) {
-        let (names, codes) = match self.kind {
-            IdKind::Integers(ids) => return (ids, "integers"),
-            IdKind::Texts(names, codes) => (names, codes),
-        };
-        let canonical = |name: &&str| name.parse().ok().filter(|id: &i64| id.to_string() == **name);
-        let integers: Option<Vec<i64>> = names.names().iter().map(canonical).collect();
-        let (ids, why) = match integers {
-            Some(ids) => (ids, "integers"),
-            None => {
-                let places = names.sorted().1;
-                (places.into_iter().map(i64::from).collect(), "texts, numbered in sorted order")
-            }
-        };
-        (codes.iter().map(|&code| ids[code as usize]).collect(), why)
-    }
 }

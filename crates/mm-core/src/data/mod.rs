@@ -2,6 +2,8 @@
 
 #[cfg(feature = "arrow")]
 pub mod arrow;
+mod cell;
+mod column;
 mod csv;
 mod dataset;
 mod frame;

@@ -111,3 +111,70 @@ fn check_width(got: usize, schema: &Schema) -> Result<()> {
     }
     Err(Error::Columns { expected: schema.len(), got })
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Axis, Slice, array};
+
+    use super::*;
+
+    #[test]
+    fn arrays_in_standard_layout_are_not_copied() {
+        let array = array![[1.0, 2.0], [3.0, 4.0]];
+        let at = array.as_ptr();
+        let frame = Frame::from_array(array, Schema::numeric(2)).expect("width 2");
+        assert_eq!(frame.row(0).as_ptr(), at);
+        assert_eq!(frame.view().expect("one piece").as_ptr(), at);
+
+        let shared = array![[1.0, 2.0], [3.0, 4.0]].into_shared();
+        let frame = Frame::from_shared_array(shared.clone(), Schema::numeric(2)).expect("width 2");
+        assert_eq!(frame.row(0).as_ptr(), shared.as_ptr());
+
+        let matrix = Matrix::new(vec![1.0, 2.0], 2).expect("valid");
+        let at = matrix.values().as_ptr();
+        let array: Array2<f64> = matrix.into();
+        assert_eq!(array.as_ptr(), at);
+        assert_eq!(Matrix::from_array(array).expect("valid").values().as_ptr(), at);
+    }
+
+    #[test]
+    fn every_layout_shows_the_same_rows() {
+        let array = array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]];
+        let expected = Frame::new(vec![9.0, 7.0, 6.0, 4.0], 2).expect("valid");
+        // The last two rows from below, and the outer columns from the right: the macro `s!` would
+        // hold `unsafe`.
+        let rows = array.slice_axis(Axis(0), Slice::new(1, None, -1));
+        let view = rows.slice_axis(Axis(1), Slice::new(0, None, -2));
+        let schema = || Schema::numeric(2);
+        assert_eq!(Frame::from_view(view, schema()).expect("width 2"), expected);
+        assert_eq!(Frame::from_array(view.to_owned(), schema()).expect("width 2"), expected);
+        let transposed = view.t().to_owned().reversed_axes();
+        assert!(!transposed.is_standard_layout());
+        assert_eq!(Frame::from_array(transposed, schema()).expect("width 2"), expected);
+        let doubles = view.mapv(f64::from);
+        assert_eq!(Frame::from_view_f64(doubles.view(), schema()).expect("width 2"), expected);
+        assert!(Frame::from_view(view, Schema::numeric(3)).is_err());
+
+        let mut inner = array.mapv(f64::from);
+        inner.slice_axis_inplace(Axis(0), Slice::from(1..2));
+        assert_eq!(Matrix::from_array(inner).expect("valid").values(), [4.0, 5.0, 6.0]);
+        let mut tall = array.mapv(f64::from).reversed_axes();
+        tall.slice_axis_inplace(Axis(0), Slice::from(..1));
+        assert_eq!(Matrix::from_array(tall).expect("valid").values(), [1.0, 4.0, 7.0]);
+    }
+
+    #[test]
+    fn a_double_beyond_the_range_is_named() {
+        let wide = array![[1.0, 2.0], [3.0, -1e300]];
+        let error = Frame::from_view_f64(wide.view(), Schema::numeric(2)).expect_err("too large");
+        assert!(error.to_string().starts_with("row 1, numeric `f1`: expected a number within"));
+        let infinite = array![[f64::NAN, f64::INFINITY]];
+        assert!(Frame::from_view_f64(infinite.view(), Schema::numeric(2)).is_ok());
+    }
+
+    #[test]
+    fn a_picked_view_is_not_one_piece() {
+        let frame = Frame::new(vec![1.0, 2.0, 3.0], 1).expect("valid").take(&[2, 0]);
+        assert!(frame.view().is_none());
+    }
+}

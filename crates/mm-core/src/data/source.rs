@@ -233,3 +233,280 @@ impl fmt::Debug for Source {
         f.debug_struct("Source").field("name", &self.name).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::roles::{Role, TaskKind};
+
+    const TEXT: &str = "\
+when,id,age,city,flag,w,spam
+2013-01-01T05:15:00Z,7,31.5,Rome,true,1,no
+2013-01-01T06:00:00Z,7,,Oslo,false,2,yes
+2013-01-02T00:00:00.5Z,9,44,,true,0.5,no
+2012-12-31T23:00:00Z,8,-2,Rome,,1,yes
+";
+
+    fn csv(text: &str) -> Source {
+        Source::csv_bytes("mail.csv", text)
+    }
+
+    fn all_roles() -> Roles {
+        Roles::with_target("spam").with(|r| {
+            r.weight = Some("w".into());
+            r.group = Some("id".into());
+            r.entity = Some("id".into());
+            r.time = Some("when".into());
+            r.label_time = Some("when".into());
+        })
+    }
+
+    #[track_caller]
+    fn refused(text: &str, roles: &Roles, message: &str) {
+        let error = csv(text).dataset(roles).expect_err("refused");
+        assert_eq!(error.chain(), message);
+    }
+
+    #[test]
+    fn roles_say_what_each_column_is() {
+        let (data, report) = csv(TEXT).dataset(&all_roles()).expect("reads");
+        let names: Vec<_> =
+            data.frame().schema().columns().iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["numeric `age`", "categorical `city`", "categorical `flag`"]);
+        assert_eq!(data.target(), [0.0, 1.0, 0.0, 1.0]);
+        assert_eq!(data.weights(), Some(&[1.0, 2.0, 0.5, 1.0][..]));
+        assert_eq!(data.groups(), Some(&[7, 7, 9, 8][..]));
+        assert_eq!(data.frame().entities(), data.groups());
+        assert_eq!(data.label_times(), data.frame().times());
+        assert_eq!(data.frame().times().expect("times")[2], 1_357_084_800_500_000_000);
+        assert_eq!(data.frame().row(0), [31.5, 1.0, 1.0]);
+        assert!(data.frame().row(1)[0].is_nan() && data.frame().row(2)[1].is_nan());
+        let missing: Vec<usize> = report.columns.iter().map(|c| c.missing).collect();
+        assert_eq!(missing, [1, 1, 1, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn the_report_prints_what_was_inferred_and_why() {
+        let roles = Roles::with_target("late").with(|r| {
+            r.ignore = vec!["x".into()];
+            r.drop_missing_target = true;
+        });
+        let text = "id,dest,x,late\n16777217,IAH,1,0\n2,,2,1\n3,JFK,2,\n";
+        let (data, report) = Source::csv_bytes("f.csv", text).dataset(&roles).expect("reads");
+        assert_eq!(data.n_rows(), 2);
+        let printed = "\
+f.csv: 2 rows, 1 left out without a target
+  column  role        kind                    missing  reason
+  id      feature     numeric                       0  every cell that is not missing is a number
+  dest    feature     categorical, 1 levels         1  \"IAH\" is no number
+  late    target      2 classes                     0  it holds 0 and 1 only
+  x       ignored     -                             0  no role
+  warning: `id`: 1 integers are not exact in `f32`; if they are names, list the column in `categorical`
+";
+        assert_eq!(report.to_string(), printed);
+    }
+
+    #[test]
+    fn levels_do_not_depend_on_the_order_of_rows() {
+        let (a, _) = csv("c,y\nb,1\na,2\nc,3\n").dataset(&Roles::with_target("y")).expect("reads");
+        let (b, _) = csv("c,y\nc,3\nb,1\na,2\n").dataset(&Roles::with_target("y")).expect("reads");
+        assert_eq!(a.frame().schema(), b.frame().schema());
+        assert_eq!(a.take(&[2, 0, 1]).fingerprint(), b.fingerprint());
+    }
+
+    #[test]
+    fn kinds_can_be_forced() {
+        let text = "zip,n,y\n007,1,1\n01,2,2\n";
+        let roles = Roles::with_target("y").with(|r| r.categorical = vec!["zip".into()]);
+        let (data, report) = csv(text).dataset(&roles).expect("reads");
+        let levels = data.frame().schema().columns()[0].levels().expect("forced").clone();
+        assert_eq!(levels.names(), ["007", "01"]);
+        assert_eq!(report.columns[0].why, "listed in `categorical`");
+        let both = roles.with(|r| r.numeric = vec!["zip".into()]);
+        let message = "mail.csv, `numeric`: expected each feature in one list, got \"zip\", which is also in `categorical`";
+        refused(text, &both, message);
+        let target = Roles::with_target("y").with(|r| r.numeric = vec!["y".into()]);
+        refused(text, &target, "mail.csv, `numeric`: expected features, got \"y\", which is none");
+    }
+
+    #[test]
+    fn features_can_be_listed_but_never_the_target() {
+        let roles = |names: [&str; 2]| {
+            all_roles().with(|r| r.features = Some(names.map(String::from).to_vec()))
+        };
+        let (data, _) = csv(TEXT).dataset(&roles(["id", "age"])).expect("reads");
+        assert_eq!(data.frame().row(3), [8.0, -2.0]);
+        for bad in ["spam", "when"] {
+            let message = format!(
+                "mail.csv, `features`: expected neither the target, nor the label time, nor ignored columns, got \"{bad}\" among them",
+            );
+            refused(TEXT, &roles(["age", bad]), &message);
+        }
+    }
+
+    #[test]
+    fn names_that_do_not_exist_are_refused_wherever_they_stand() {
+        type Edit = fn(&mut Roles);
+        let edits: [Edit; 11] = [
+            |r| r.target = Some("citi".into()),
+            |r| r.weight = Some("citi".into()),
+            |r| r.group = Some("citi".into()),
+            |r| r.entity = Some("citi".into()),
+            |r| r.time = Some("citi".into()),
+            |r| r.label_time = Some("citi".into()),
+            |r| r.ignore = vec!["citi".into()],
+            |r| r.features = Some(vec!["citi".into()]),
+            |r| r.categorical = vec!["citi".into()],
+            |r| r.numeric = vec!["citi".into()],
+            |r| r.target = None,
+        ];
+        for (i, edit) in edits.into_iter().enumerate() {
+            let message = match i {
+                10 => "roles: expected a `target`, got none",
+                _ => "mail.csv: expected a column \"citi\", got only near `city`",
+            };
+            refused(TEXT, &all_roles().with(edit), message);
+        }
+        let nothing = Roles::with_target("y").with(|r| r.ignore = vec!["x".into()]);
+        refused("x,y\n1,2\n", &nothing, "mail.csv: expected at least one feature, got none");
+    }
+
+    #[test]
+    fn the_task_follows_the_target_unless_it_is_said() {
+        let read = |targets: [&str; 4], roles: &Roles| {
+            let rows: String = targets.iter().map(|y| format!("1,{y}\n")).collect();
+            csv(&format!("x,y\n{rows}"))
+                .dataset(roles)
+                .map(|(data, _)| (data.task().to_string(), data.target().to_vec()))
+        };
+        let auto = Roles::with_target("y");
+        for (targets, task, codes) in [
+            (["0", "1", "1", "0"], "binary (positive class `1`)", [0.0, 1.0, 1.0, 0.0]),
+            (["1.0", "0.0", "1.0", "0.0"], "binary (positive class `1.0`)", [1.0, 0.0, 1.0, 0.0]),
+            (["1", "2", "2", "1"], "regression", [1.0, 2.0, 2.0, 1.0]),
+            (["1", "0", "0.0", "1"], "regression", [1.0, 0.0, 0.0, 1.0]),
+            (["b", "a", "1", "b"], "multiclass (3 classes)", [2.0, 1.0, 0.0, 2.0]),
+            (["1", "0", "2", "x"], "multiclass (4 classes)", [1.0, 0.0, 2.0, 3.0]),
+        ] {
+            let expected = (task.to_owned(), codes.to_vec());
+            assert_eq!(read(targets, &auto).expect("reads"), expected, "{targets:?}");
+        }
+        let classes = auto.clone().with(|r| r.task = TaskKind::Classification);
+        let (task, codes) = read(["10", "9", "9", "10"], &classes).expect("reads");
+        assert_eq!(
+            (&*task, &codes[..]),
+            ("binary (positive class `9`)", &[0.0, 1.0, 1.0, 0.0][..])
+        );
+        let positive = classes.clone().with(|r| r.positive = Some("10".into()));
+        let (task, codes) = read(["10", "9", "9", "10"], &positive).expect("reads");
+        assert_eq!(
+            (&*task, &codes[..]),
+            ("binary (positive class `10`)", &[1.0, 0.0, 0.0, 1.0][..])
+        );
+        let error = read(["a", "b", "b", "a"], &positive).expect_err("no such class");
+        let message = "mail.csv, column `y`: expected two classes, \"10\" one of them, got a, b";
+        assert_eq!(error.to_string(), message);
+        let values = auto.clone().with(|r| r.task = TaskKind::Regression);
+        assert!(read(["0", "1", "1", "0"], &values).expect("reads").0 == "regression");
+        assert!(read(["0", "1", "a", "0"], &values).is_err());
+    }
+
+    #[test]
+    fn cells_of_other_roles_are_checked() {
+        let edited = |from: &str, to: &str| TEXT.replace(from, to);
+        let line = "mail.csv, line 3, column";
+        for (from, to, message) in [
+            (",2,yes", ",-2,yes", format!("{line} `w`: expected a finite number ≥ 0, got -2")),
+            (",2,yes", ",,yes", format!("{line} `w`: expected a number, got a missing cell")),
+            ("Z,7,,", "Z,,,", format!("{line} `id`: expected an id, got a missing cell")),
+            (
+                "2013-01-01T06:00:00Z",
+                "",
+                format!("{line} `when`: expected a moment, got a missing cell"),
+            ),
+            (
+                "2013-01-01T06:00:00Z",
+                "12",
+                format!("{line} `when`: expected a `time_unit` for integer moments, got 12"),
+            ),
+        ] {
+            refused(&edited(from, to), &all_roles(), &message);
+        }
+        let unit = all_roles().with(|r| r.time_unit = Some(crate::TimeUnit::Seconds));
+        let (data, _) = csv(&edited("2013-01-01T06:00:00Z", "-12")).dataset(&unit).expect("reads");
+        assert_eq!(data.frame().times().expect("times")[1], -12_000_000_000);
+    }
+
+    #[test]
+    fn ids_of_text_are_numbered_in_sorted_order() {
+        let roles = Roles::with_target("y").with(|r| r.group = Some("g".into()));
+        for (ids, expected) in [
+            (["7", "-3", "7"], [7, -3, 7]),
+            (["7", "03", "7"], [1, 0, 1]),
+            (["b", "a", "b"], [1, 0, 1]),
+        ] {
+            let [a, b, c] = ids;
+            let text = format!("g,x,y\n{a},1,1\n{b},1,2\n{c},1,3\n");
+            let (data, _) = csv(&text).dataset(&roles).expect("reads");
+            assert_eq!(data.groups(), Some(&expected[..]), "{ids:?}");
+        }
+    }
+
+    #[test]
+    fn a_fitted_schema_finds_columns_by_name() {
+        let (data, _) = csv(TEXT).dataset(&all_roles()).expect("reads");
+        let schema = data.frame().schema();
+        let other = "flag,extra,city,age\nfalse,zzz,Paris,1\n,,Rome,\n";
+        let (frame, report) = csv(other).frame_like(schema, &Roles::default()).expect("reads");
+        assert_eq!(frame.row(0), [1.0, Frame::UNKNOWN, 0.0]);
+        assert!(frame.row(1)[0].is_nan() && frame.row(1)[2].is_nan());
+        assert_eq!(report.columns[1].unknown, 1);
+        assert_eq!(report.columns[3].role, Role::Ignored);
+        assert!(frame.schema() == schema);
+
+        let error =
+            csv("flag,city\n,\n").frame_like(schema, &Roles::default()).expect_err("no age");
+        assert_eq!(error.to_string(), "mail.csv: expected a column \"age\", got none");
+        let error = csv("flag,city,age\n,,old\n").frame_like(schema, &Roles::default());
+        let message = "mail.csv, line 2, column `age`: expected a number, got \"old\"";
+        assert_eq!(error.expect_err("text").to_string(), message);
+        let (none, _) =
+            csv("flag,city,age\n").frame_like(schema, &Roles::default()).expect("no rows");
+        assert_eq!(none.n_rows(), 0);
+    }
+
+    #[test]
+    fn labelled_data_are_read_as_an_earlier_dataset_was() {
+        let (data, _) = csv(TEXT).dataset(&all_roles()).expect("reads");
+        let like = |text: &str| {
+            csv(text).dataset_like(data.frame().schema(), data.task(), &all_roles()).map(|d| d.0)
+        };
+        assert_eq!(like(TEXT).expect("itself").fingerprint(), data.fingerprint());
+        let one = TEXT.lines().take(2).collect::<Vec<_>>().join("\n");
+        assert_eq!(like(&one).expect("one class will do").task(), data.task());
+        let error = like(&TEXT.replace("yes", "perhaps")).expect_err("a new class");
+        let message =
+            "mail.csv, line 3, column `spam`: expected one of the classes no, yes, got \"perhaps\"";
+        assert_eq!(error.to_string(), message);
+    }
+
+    #[test]
+    fn a_frame_is_read_without_a_target() {
+        let (data, _) = csv(TEXT).dataset(&all_roles()).expect("reads");
+        let (frame, _) = csv(TEXT).frame(&all_roles()).expect("reads");
+        assert_eq!(&frame, data.frame());
+        let bare: String = TEXT.replace("spam", "other").replace(",w,", ",v,");
+        let roles = all_roles().with(|r| r.ignore = vec!["other".into(), "v".into()]);
+        let (frame, _) = csv(&bare).frame(&roles).expect("no target in the file");
+        assert_eq!(&frame, data.frame());
+    }
+
+    #[test]
+    fn files_are_opened_by_extension() {
+        assert!(Source::open("a.CSV").is_ok() && Source::open("a.tsv").is_ok());
+        for name in ["a", "a.xlsx"] {
+            let error = Source::open(name).expect_err("unknown").to_string();
+            assert!(error.contains("expected the extension csv, txt"), "{error}");
+        }
+    }
+}

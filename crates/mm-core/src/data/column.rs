@@ -1,0 +1,525 @@
+//! Columns being read, one type a role: features, target, weights, moments, ids.
+//!
+//! Each takes one cell at a time, may take in what another of its kind read further on, and is
+//! settled at the end, when dictionaries are sorted and what was inferred is certain.
+
+use std::{collections::HashMap, mem};
+
+use crate::{
+    data::{
+        cell::{
+            Bad, Cell, Field, Given, Interner, Named, Origin, Rules, number_of, parse, shown,
+            text_of,
+        },
+        dataset::Task,
+        frame::Frame,
+        intake::{Aim, Goal},
+        number::{self, Parsed},
+        roles::{ColumnReport, Role, TaskKind},
+        schema::{Column, Levels, Quoted},
+        time,
+    },
+    error::{Error, Result},
+};
+
+/// A feature being read.
+#[derive(Debug, Clone)]
+pub(super) struct Feature {
+    pub(super) named: Named,
+    pub(super) mode: Mode,
+    pub(super) why: String,
+    pub(super) inferred: bool,
+    pub(super) missing: usize,
+    pub(super) unknown: usize,
+    pub(super) inexact: usize,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Mode {
+    Number,
+    Infer(Inferred),
+    Levels(Interner),
+    Fitted(Levels, Interner),
+}
+
+/// A column of text that has held numbers only, so far.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Inferred {
+    pub(super) numbers: usize,
+    pub(super) infinite: Option<(u64, Bad)>,
+    pub(super) late: Option<(u64, String)>, // The first text after numbers.
+}
+
+impl Feature {
+    pub(super) fn new(named: Named, mode: Mode, why: String, inferred: bool) -> Self {
+        Self { named, mode, why, inferred, missing: 0, unknown: 0, inexact: 0 }
+    }
+
+    pub(super) fn read(&mut self, cell: Cell<'_>, at: u64) -> Result<f32, Bad> {
+        if let Cell::Missing = cell {
+            self.missing += 1;
+            return Ok(f32::NAN);
+        }
+        match &mut self.mode {
+            Mode::Number => {
+                let x = number_of(cell)?;
+                self.narrow(x)
+            }
+            Mode::Infer(seen) => {
+                match parse(cell) {
+                    Parsed::Finite(x) => {
+                        seen.numbers += 1;
+                        return self.narrow(x);
+                    }
+                    Parsed::Infinite => {
+                        let bad = || (at, Bad::new("a finite number", shown(cell)));
+                        seen.infinite.get_or_insert_with(bad);
+                    }
+                    Parsed::NotANumber if seen.numbers == 0 && seen.infinite.is_none() => {
+                        let mut levels = Interner::default();
+                        let code = levels.intern(&text_of(cell))?;
+                        self.why = format!("{} is no number", shown(cell));
+                        self.mode = Mode::Levels(levels);
+                        return Ok(code as f32);
+                    }
+                    Parsed::NotANumber => {
+                        seen.late.get_or_insert_with(|| (at, shown(cell)));
+                    }
+                }
+                Ok(f32::NAN)
+            }
+            Mode::Levels(levels) => levels.intern(&text_of(cell)).map(|code| code as f32),
+            Mode::Fitted(_, levels) => Ok(match levels.codes.get(&*text_of(cell)) {
+                Some(&code) => code as f32,
+                None => {
+                    self.unknown += 1;
+                    Frame::UNKNOWN
+                }
+            }),
+        }
+    }
+
+    /// To `f32`, counting the integers that this changes.
+    pub(super) fn narrow(&mut self, x: f64) -> Result<f32, Bad> {
+        let y = x as f32;
+        if y.is_infinite() {
+            return Err(Bad::new("a number within the range of `f32`", format_args!("{x:?}")));
+        }
+        if f64::from(y) != x && x.fract() == 0.0 {
+            self.inexact += 1;
+        }
+        Ok(y)
+    }
+
+    /// Takes in what `next` saw; gives the meaning of its codes where they are others here.
+    pub(super) fn append(&mut self, next: Self) -> Result<Option<Vec<f32>>, Bad> {
+        self.missing += next.missing;
+        self.unknown += next.unknown;
+        self.inexact += next.inexact;
+        match (&mut self.mode, next.mode) {
+            (Mode::Infer(seen), Mode::Infer(next)) => {
+                seen.numbers += next.numbers;
+                seen.infinite = seen.infinite.take().or(next.infinite);
+                seen.late = seen.late.take().or(next.late);
+            }
+            (Mode::Levels(levels), Mode::Levels(next)) => {
+                return levels.append(&next).map(|codes| Some(as_f32(&codes)));
+            }
+            // One part began with text, the other with numbers, or had nothing but missing cells.
+            (Mode::Infer(seen), Mode::Levels(levels)) => {
+                if seen.numbers == 0 && seen.infinite.is_none() {
+                    self.why = next.why;
+                    self.mode = Mode::Levels(levels);
+                } else {
+                    seen.late.get_or_insert((0, next.why));
+                }
+            }
+            (Mode::Levels(_), Mode::Infer(seen)) => {
+                if 0 < seen.numbers || seen.infinite.is_some() || seen.late.is_some() {
+                    let late = Some((0, self.why.clone()));
+                    self.mode = Mode::Infer(Inferred { late, ..seen });
+                }
+            }
+            _ => {} // Numbers, and fitted levels, mean the same everywhere.
+        }
+        Ok(None)
+    }
+
+    /// The column, the final meaning of its provisional codes, and what to report.
+    pub(super) fn settle(
+        self,
+        origin: &Origin,
+        n_rows: usize,
+    ) -> Result<(Column, Option<Vec<f32>>, ColumnReport)> {
+        let Self { named: Named { name, .. }, mode, mut why, inferred, missing, unknown, inexact } =
+            self;
+        let mut warnings = Vec::new();
+        if name.is_empty() {
+            warnings.push("has no name; is it an index?".to_owned());
+        }
+        if 0 < inexact {
+            let more = "integers are not exact in `f32`; if they are names, list the column in `categorical`";
+            warnings.push(format!("{inexact} {more}"));
+        }
+        if 0 < n_rows && missing == n_rows {
+            warnings.push("every cell is missing".to_owned());
+        }
+        let (column, codes) = match mode {
+            Mode::Number => (Column::numeric(&name), None),
+            Mode::Infer(seen) => {
+                if let Some((at, bad)) = seen.infinite {
+                    return Err(origin.error(at, &name, bad));
+                }
+                let all = "every cell that is not missing is a number";
+                why = if seen.numbers == 0 { "no cell says otherwise" } else { all }.to_owned();
+                (Column::numeric(&name), None)
+            }
+            Mode::Fitted(levels, _) => (Column::categorical(&name, levels), None),
+            Mode::Levels(interner) => {
+                let (names, places) = interner.sorted();
+                if inferred {
+                    let is_number = |text: &&str| number::parse(text) != Parsed::NotANumber;
+                    let numbers = names.iter().filter(|text| is_number(text)).count();
+                    if names.len() < 2 * numbers {
+                        let odd = names.iter().find(|text| !is_number(text));
+                        warnings.push(format!(
+                            "{numbers} of {} levels are numbers; if {} means missing, list it in `missing`",
+                            names.len(),
+                            Quoted(odd.copied().unwrap_or_default()),
+                        ));
+                    }
+                }
+                let present = n_rows - missing;
+                if 20 <= present && present < 2 * names.len() {
+                    let count = names.len();
+                    warnings.push(format!("{count} levels in {present} cells; is it an id?"));
+                }
+                let levels = Levels::new(names)?;
+                (Column::categorical(&name, levels), Some(as_f32(&places)))
+            }
+        };
+        let kind = match column.levels() {
+            None => "numeric".to_owned(),
+            Some(levels) => format!("categorical, {} levels", levels.len()),
+        };
+        let role = Role::Feature;
+        let report = ColumnReport { name, role, kind, why, missing, unknown, warnings };
+        Ok((column, codes, report))
+    }
+}
+
+pub(super) fn as_f32(codes: &[u32]) -> Vec<f32> {
+    codes.iter().map(|&code| code as f32).collect()
+}
+
+/// A target being read.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) named: Named,
+    pub(super) mode: Answer,
+    pub(super) why: String,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Answer {
+    Values(Vec<f64>),
+    Classes(Interner, Vec<u32>),
+    Fitted(Task, Interner, Vec<f64>),
+    /// Numbers so far. While there are no more than two texts, which may yet be classes, their
+    /// codes are kept beside the values.
+    Auto {
+        values: Vec<f64>,
+        texts: Option<(Interner, Vec<u32>)>,
+        late: Option<(u64, String)>, // The first text after numbers.
+    },
+}
+
+impl Target {
+    pub(super) fn new(
+        fields: &[Field],
+        from: usize,
+        goal: Goal<'_>,
+        late: &HashMap<usize, String>,
+    ) -> Self {
+        let classes = || Answer::Classes(Interner::default(), Vec::new());
+        let (mode, why) = match (goal.target, goal.roles.task) {
+            (Aim::Like(task), _) => {
+                let mode = match task.class_names() {
+                    None => Answer::Values(Vec::new()),
+                    Some(names) => Answer::Fitted(task.clone(), Interner::of(names), Vec::new()),
+                };
+                (mode, "as fitted".to_owned())
+            }
+            (_, TaskKind::Regression) => (Answer::Values(Vec::new()), "by `task`".to_owned()),
+            (_, TaskKind::Classification) => (classes(), "by `task`".to_owned()),
+            (_, TaskKind::Auto) => match (&fields[from].given, late.get(&from)) {
+                (_, Some(why)) => (classes(), why.clone()),
+                (Given::Levels(kind), None) => (classes(), format!("{kind} in the source")),
+                _ => {
+                    let texts = Some(<(Interner, Vec<u32>)>::default());
+                    (Answer::Auto { values: Vec::new(), texts, late: None }, String::new())
+                }
+            },
+        };
+        Self { named: Named::new(fields, from), mode, why }
+    }
+
+    pub(super) fn push(&mut self, cell: Cell<'_>, at: u64) -> Result<(), Bad> {
+        if let Cell::Missing = cell {
+            return Err(Bad::new("a target", "a missing cell"));
+        }
+        match &mut self.mode {
+            Answer::Values(values) => values.push(number_of(cell)?),
+            Answer::Classes(names, codes) => codes.push(names.intern(&text_of(cell))?),
+            Answer::Fitted(task, names, codes) => {
+                let text = text_of(cell);
+                let Some(&code) = names.codes.get(&*text) else {
+                    let known = task.class_names().unwrap_or_default().join(", ");
+                    return Err(Bad::new(format!("one of the classes {known}"), Quoted(&text)));
+                };
+                codes.push(f64::from(code));
+            }
+            Answer::Auto { values, texts, late } => {
+                let number = match (parse(cell), &mut *texts) {
+                    (Parsed::Finite(x), _) => x,
+                    (Parsed::Infinite, _) => return Err(Bad::new("a finite number", shown(cell))),
+                    (Parsed::NotANumber, None) => {
+                        late.get_or_insert_with(|| (at, shown(cell)));
+                        f64::NAN
+                    }
+                    (Parsed::NotANumber, Some((names, codes))) => {
+                        codes.push(names.intern(&text_of(cell))?);
+                        let (names, codes) = (mem::take(names), mem::take(codes));
+                        self.why = format!("{} is no number", shown(cell));
+                        self.mode = Answer::Classes(names, codes);
+                        return Ok(());
+                    }
+                };
+                values.push(number);
+                if let Some((names, codes)) = texts {
+                    codes.push(names.intern(&text_of(cell))?);
+                    if 2 < names.codes.len() {
+                        *texts = None;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn append(&mut self, next: Self) -> Result<(), Bad> {
+        fn join(
+            names: &mut Interner,
+            codes: &mut Vec<u32>,
+            next: &(Interner, Vec<u32>),
+        ) -> Result<(), Bad> {
+            let here = names.append(&next.0)?;
+            codes.extend(next.1.iter().map(|&code| here[code as usize]));
+            Ok(())
+        }
+        match (&mut self.mode, next.mode) {
+            (Answer::Values(values), Answer::Values(next))
+            | (Answer::Fitted(_, _, values), Answer::Fitted(_, _, next)) => values.extend(next),
+            (Answer::Classes(names, codes), Answer::Classes(next, more)) => {
+                join(names, codes, &(next, more))?;
+            }
+            (
+                Answer::Auto { values, texts, late },
+                Answer::Auto { values: more, texts: next_texts, late: next_late },
+            ) => {
+                values.extend(more);
+                *late = late.take().or(next_late);
+                *texts = match (texts.take(), next_texts) {
+                    (Some((mut names, mut codes)), Some(next)) => {
+                        join(&mut names, &mut codes, &next)?;
+                        (names.codes.len() <= 2).then_some((names, codes))
+                    }
+                    _ => None,
+                };
+            }
+            // One part has text, the other numbers: the source is read again as text.
+            (Answer::Auto { late, .. }, Answer::Classes(..)) => {
+                late.get_or_insert((0, next.why));
+            }
+            (mode @ Answer::Classes(..), Answer::Auto { .. }) => {
+                let late = Some((0, self.why.clone()));
+                *mode = Answer::Auto { values: Vec::new(), texts: None, late };
+            }
+            _ => unreachable!("both were begun alike"),
+        }
+        Ok(())
+    }
+
+    /// The task, the target, and the reason.
+    pub(super) fn settle(
+        self,
+        origin: &Origin,
+        positive: Option<&str>,
+    ) -> Result<(Task, Vec<f64>, String)> {
+        let Self { named: Named { name, .. }, mode, mut why } = self;
+        let place = || origin.column(&name);
+        let (names, codes) = match mode {
+            Answer::Fitted(task, _, codes) => return Ok((task, codes, why)),
+            Answer::Classes(names, codes) => (names, codes),
+            Answer::Auto { values, texts: Some((names, codes)), .. }
+                if is_zero_one(&values, &names) =>
+            {
+                why = "it holds 0 and 1 only".to_owned();
+                (names, codes)
+            }
+            Answer::Values(values) | Answer::Auto { values, .. } => {
+                if let Some(positive) = positive {
+                    let got = format!("positive class {} for regression", Quoted(positive));
+                    return Err(Error::data(place(), "classes", got));
+                }
+                let why = if why.is_empty() { "every cell is a number".to_owned() } else { why };
+                return Ok((Task::Regression, values, why));
+            }
+        };
+        let (mut classes, mut places) = names.sorted();
+        if let [class] = classes[..] {
+            return Err(Error::OneClass { class: class.to_owned() }.within(place()));
+        }
+        if let Some(positive) = positive {
+            let known = classes.join(", ");
+            if classes.len() != 2 || !classes.contains(&positive) {
+                let expected = format!("two classes, {} one of them", Quoted(positive));
+                return Err(Error::data(place(), expected, known));
+            }
+            if classes[0] == positive {
+                classes.reverse();
+                places.iter_mut().for_each(|place| *place = 1 - *place);
+            }
+        }
+        let target = codes.iter().map(|&code| f64::from(places[code as usize])).collect();
+        Ok((Task::classes(classes)?, target, why))
+    }
+}
+
+pub(super) fn is_zero_one(values: &[f64], names: &Interner) -> bool {
+    names.codes.len() == 2
+        && values.iter().all(|&y| y == 0.0 || y == 1.0)
+        && values.contains(&0.0)
+        && values.contains(&1.0)
+}
+
+/// Row weights being read.
+#[derive(Debug, Clone)]
+pub(super) struct Weights {
+    pub(super) named: Named,
+    pub(super) values: Vec<f64>,
+}
+
+impl Weights {
+    pub(super) fn push(&mut self, cell: Cell<'_>) -> Result<(), Bad> {
+        let weight = number_of(cell)?;
+        if weight < 0.0 {
+            return Err(Bad::new("a finite number ≥ 0", weight));
+        }
+        self.values.push(weight);
+        Ok(())
+    }
+}
+
+/// Moments being read.
+#[derive(Debug, Clone)]
+pub(super) struct Times {
+    pub(super) named: Named,
+    pub(super) values: Vec<i64>,
+}
+
+impl Times {
+    pub(super) fn push(&mut self, cell: Cell<'_>, rules: &Rules) -> Result<(), Bad> {
+        const EXPECTED: &str = "a moment as RFC 3339 between the years 1678 and 2262";
+        let integer = |count: i64| match rules.time_unit {
+            Some(unit) => unit
+                .nanos(count)
+                .ok_or_else(|| Bad::new("a moment between the years 1678 and 2262", count)),
+            None => Err(Bad::new("a `time_unit` for integer moments", count)),
+        };
+        let moment = match cell {
+            Cell::Moment(nanos) => Ok(nanos),
+            Cell::Integer(count) => integer(count),
+            Cell::Text(text) => match (time::parse(text), text.trim_ascii().parse()) {
+                (Some(nanos), _) => Ok(nanos),
+                (None, Ok(count)) => integer(count),
+                (None, Err(_)) => Err(Bad::new(EXPECTED, Quoted(text))),
+            },
+            Cell::Missing => Err(Bad::new("a moment", "a missing cell")),
+            other => Err(Bad::new(EXPECTED, text_of(other))),
+        };
+        self.values.push(moment?);
+        Ok(())
+    }
+}
+
+/// Ids being read.
+#[derive(Debug, Clone)]
+pub(super) struct Ids {
+    pub(super) named: Named,
+    pub(super) kind: IdKind,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum IdKind {
+    Integers(Vec<i64>),
+    Texts(Interner, Vec<u32>),
+}
+
+impl Ids {
+    pub(super) fn new(fields: &[Field], from: usize, texts: bool) -> Self {
+        let kind = if texts {
+            IdKind::Texts(Interner::default(), Vec::new())
+        } else {
+            IdKind::Integers(Vec::new())
+        };
+        Self { named: Named::new(fields, from), kind }
+    }
+
+    pub(super) fn push(&mut self, cell: Cell<'_>) -> Result<(), Bad> {
+        if let Cell::Missing = cell {
+            return Err(Bad::new("an id", "a missing cell"));
+        }
+        match &mut self.kind {
+            IdKind::Texts(names, codes) => codes.push(names.intern(&text_of(cell))?),
+            IdKind::Integers(ids) => ids.push(match cell {
+                Cell::Integer(id) => id,
+                other => {
+                    let text = text_of(other);
+                    text.parse().map_err(|_| Bad::new("an integer or text id", &text))?
+                }
+            }),
+        }
+        Ok(())
+    }
+
+    pub(super) fn append(&mut self, next: Self) -> Result<(), Bad> {
+        match (&mut self.kind, next.kind) {
+            (IdKind::Integers(ids), IdKind::Integers(next)) => ids.extend(next),
+            (IdKind::Texts(names, codes), IdKind::Texts(next, more)) => {
+                let here = names.append(&next)?;
+                codes.extend(more.iter().map(|&code| here[code as usize]));
+            }
+            _ => unreachable!("both were begun alike"),
+        }
+        Ok(())
+    }
+
+    /// Integers as they are; texts by their place in sorted order, unless all are integers.
+    pub(super) fn settle(self) -> (Vec<i64>, &'static str) {
+        let (names, codes) = match self.kind {
+            IdKind::Integers(ids) => return (ids, "integers"),
+            IdKind::Texts(names, codes) => (names, codes),
+        };
+        let canonical = |name: &&str| name.parse().ok().filter(|id: &i64| id.to_string() == **name);
+        let integers: Option<Vec<i64>> = names.names().iter().map(canonical).collect();
+        let (ids, why) = match integers {
+            Some(ids) => (ids, "integers"),
+            None => {
+                let places = names.sorted().1;
+                (places.into_iter().map(i64::from).collect(), "texts, numbered in sorted order")
+            }
+        };
+        (codes.iter().map(|&code| ids[code as usize]).collect(), why)
+    }
+}

@@ -165,6 +165,19 @@ pub(super) fn parameter_aliases() -> Result<String> {
     })
 }
 
+/// Lets the engine read parameters, and check each by itself.
+pub(super) fn check_config(config: &str) -> Result<()> {
+    let config = c_string("the parameters", config)?;
+    let mut count = 0;
+    // SAFETY: a NUL-terminated string, and room for one number. The call reads all parameters in
+    // order to answer how many rows of one it would sample.
+    check(
+        Threads::ONE.run(|| unsafe {
+            sys::LGBM_GetSampleCount(1, config.as_ptr(), (&raw mut count).cast())
+        }),
+    )
+}
+
 /// A table in the engine's binned form.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -401,7 +414,7 @@ unsafe impl Sync for Booster {}
 impl Booster {
     /// Loads a model whose text was found sound; LightGBM trusts what it reads.
     pub(super) fn load(text: &ModelText<'_>) -> Result<Self> {
-        let c_text = c_string("the model text", text.as_str())?;
+        let c_text = c_string("the model text", &text.to_loadable())?;
         let (mut handle, mut n_rounds) = (ptr::null_mut(), 0);
         // SAFETY: a NUL-terminated string that outlives the call and whose trees `ModelText` has
         // checked: every index they hold lies within its array.

@@ -348,19 +348,7 @@ impl<'a> Watch<'a> {
                 self.metrics.extend(named);
             }
             Some(metric) => {
-                let n_rows = self.held_out.n_rows();
-                let n_outputs = self.held_out.task().outputs().len();
-                let columns = trainer.predict_validation(n_outputs).map_err(engine)?;
-                let mut predicted = Matrix::zeros(n_rows, n_outputs);
-                for i in 0..n_rows {
-                    for (k, value) in predicted.row_mut(i).iter_mut().enumerate() {
-                        *value = columns[k * n_rows + i];
-                    }
-                }
-                if self.normalize {
-                    normalize(&mut predicted);
-                }
-                let score = metric.score(self.held_out.truth(), &predicted)?;
+                let score = metric.score(self.held_out.truth(), &self.predicted(trainer)?)?;
                 self.metrics.push((metric.name().to_owned(), score));
             }
         }
@@ -369,6 +357,23 @@ impl<'a> Watch<'a> {
             (Some(patience), Some(score)) => patience.is_exhausted_by(round, score),
             _ => false,
         })
+    }
+
+    /// What the model so far predicts for the validation data.
+    fn predicted(&self, trainer: &ffi::Trainer) -> Result<Matrix> {
+        let n_rows = self.held_out.n_rows();
+        let n_outputs = self.held_out.task().outputs().len();
+        let columns = trainer.predict_validation(n_outputs).map_err(engine)?;
+        let mut predicted = Matrix::zeros(n_rows, n_outputs);
+        for i in 0..n_rows {
+            for (k, value) in predicted.row_mut(i).iter_mut().enumerate() {
+                *value = columns[k * n_rows + i];
+            }
+        }
+        if self.normalize {
+            normalize(&mut predicted);
+        }
+        Ok(predicted)
     }
 }
 

@@ -50,8 +50,8 @@ use super::{LightGbm, engine, ffi};
 ///
 /// `extra` takes the names and aliases of LightGBM's documentation. A name that the engine does not
 /// know is an error, though LightGBM itself would only warn; so is one that a field above covers:
-/// neither would win over the other unseen. Seeds, thread count, files, and whatever else belongs
-/// to the run are refused likewise.
+/// neither would win over the other unseen. The seed, the thread count, files, and whatever else
+/// belongs to the run are refused likewise. `build` lets the engine read the values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -723,7 +723,9 @@ impl LightGbmParams {
             let ok = !value.is_empty()
                 && !value.contains(|c: char| c.is_whitespace() || "=\"'\0".contains(c));
             let expected = "a value without blanks, quotes, and equals signs";
-            ParamError::ensure(ok, name, format_args!("{value:?}"), expected)?;
+            ParamError::ensure(ok, &name, format_args!("{value:?}"), expected)?;
+            let read = ffi::check_config(&format!("{key}={value}"));
+            read.map_err(|e| ParamError::new(name, value, format!("what LightGBM accepts: {e}")))?;
         }
         Ok(())
     }
@@ -794,9 +796,7 @@ impl LightGbmParams {
         self.histogram == Histogram::Rows
             || self.tree.linear
             || matches!(self.sampling.rows, RowSampling::Goss(_))
-            || self.extra.keys().any(|key| {
-                matches!(canonical(key), Ok(Some("use_quantized_grad" | "data_sample_strategy")))
-            })
+            || self.extra.contains_key("use_quantized_grad")
     }
 
     /// All parameters in LightGBM's own form. Whatever has a field is written, default or not, so

@@ -93,7 +93,7 @@ mod promises {
     }
 
     #[test]
-    fn conforms_as_dart_forest_one_side_sampling_and_one_against_all() {
+    fn every_way_of_boosting_conforms() {
         let catalog = crate::register(Catalog::default());
         let check = |edit: &dyn Fn(&mut LightGbmParams)| {
             let params = small().with(edit);
@@ -105,6 +105,7 @@ mod promises {
             p.sampling.rows = RowSampling::Bagging(Bagging::of(0.7));
         });
         check(&|p| p.sampling.rows = RowSampling::Goss(Goss::default()));
+        check(&|p| p.tree.linear = true);
         let ova = small().with(|p| p.objective = Objective::MulticlassOva).build().expect("valid");
         let mut can = mm_core::conformance::Checks::default();
         (can.regression, can.binary) = (false, false);
@@ -356,6 +357,18 @@ mod domains {
             shown("sigmoid", "1 num_leaves=2"),
             "parameter `extra.sigmoid` is \"1 num_leaves=2\"; expected a value without blanks, \
              quotes, and equals signs"
+        );
+    }
+
+    #[test]
+    fn a_value_that_the_engine_cannot_read_is_refused_by_build() {
+        let extra = [("sigmoid".to_owned(), "many".to_owned())].into();
+        let err =
+            LightGbmParams::default().with(|p| p.extra = extra).build().expect_err("no number");
+        assert_eq!(
+            err.to_string(),
+            "parameter `extra.sigmoid` is many; expected what LightGBM accepts: Unknown \
+             token many in data file"
         );
     }
 
@@ -828,6 +841,36 @@ mod running {
     }
 
     #[test]
+    fn the_watched_predictions_are_those_of_the_model_so_far() {
+        for (objective, n_classes) in
+            [(Objective::Auto, 0), (Objective::Auto, 2), (Objective::MulticlassOva, 3)]
+        {
+            let (data, held_out) = (table(200, n_classes), table(70, n_classes));
+            let learner = small().with(|p| p.objective = objective).build().expect("valid");
+            let (schema, threads) = (data.frame().schema(), Threads::ONE);
+            let config = learner.params.to_config(schema, data.task(), 7).expect("fits");
+            let bin = |data: &Dataset, reference: Option<&ffi::Table>| {
+                learner.table(data, None, &config, reference, threads, None).expect("bins")
+            };
+            let train = bin(&data, None);
+            let validation = bin(&held_out, Some(&train));
+            let mut trainer = ffi::Trainer::new(train, Some(validation), &config).expect("trains");
+            for _ in 0..5 {
+                assert!(trainer.grow().expect("grows"));
+            }
+            let watch = Watch::new(&learner.params, &held_out);
+            let watched = watch.predicted(&trainer).expect("predicts");
+            let model = fit(small().with(|p| (p.objective, p.rounds) = (objective, 5)), &data);
+            let y = model.predict(held_out.frame()).expect("predicts");
+            assert_eq!((watched.n_rows(), watched.n_cols()), (y.n_rows(), y.n_cols()));
+            for (a, b) in watched.values().iter().zip(y.values()) {
+                // The model adds the starting score to the first tree: another order of the sum.
+                assert!((a - b).abs() < 1e-12, "{a} and {b}");
+            }
+        }
+    }
+
+    #[test]
     fn a_fit_can_be_ended_at_any_round() {
         let data = table(200, 0);
         let learner = small().build().expect("valid");
@@ -862,10 +905,16 @@ mod running {
     #[test]
     fn a_deadline_returns_the_model_so_far_or_says_that_there_is_none() {
         let data = table(200, 0);
-        let learner = small().with(|p| p.rounds = 1_000_000).build().expect("valid");
-        let ctx = seeded().within(Duration::from_millis(50));
-        let model = learner.fit(&data, &ctx).expect("some rounds fit into the time");
-        assert!((1..1_000_000).contains(&model.n_rounds()));
+        let learner = small().build().expect("valid");
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let observer = |step: &Step<'_>| {
+            if step.iteration == 2 {
+                thread::sleep(deadline.saturating_duration_since(Instant::now()));
+            }
+            Signal::Continue
+        };
+        let ctx = seeded().with_deadline(deadline).with_observer(&observer);
+        assert_eq!(learner.fit(&data, &ctx).expect("a model").n_rounds(), 2);
         let late = learner.fit(&data, &seeded().with_deadline(Instant::now()));
         assert!(matches!(late, Err(Error::Deadline)));
     }
@@ -1213,6 +1262,10 @@ mod files {
             ("max_feature_idx", "7", "expected 8 values in `feature_names`, got 3"),
             ("objective", "mystery", "expected an objective of LightGBM 4.7, got \"mystery\""),
             ("objective", "multiclass num_class:9", "expected an objective of 1 outputs"),
+            ("objective", "multiclass num_class:1 num_class:9", "an objective of 1 outputs"),
+            ("leaf_value", "1 2 \"", "expected numbers in `leaf_value`"),
+            ("leaf_value", "1 2 .5", "expected numbers in `leaf_value`"),
+            ("shrinkage", "x", "expected numbers in `shrinkage`"),
             ("tree_sizes", "99999999", "bytes of tree 0"),
             ("tree_sizes", "3", "lines from `Tree=` to a blank one"),
             ("tree_sizes", "", "positive multiple of 1 trees, got 0"),

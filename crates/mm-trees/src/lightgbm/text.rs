@@ -105,11 +105,18 @@ impl<'a> ModelText<'a> {
             trees.push(Tree::read(block, names.len()).map_err(|e| e.within(format!("tree {i}")))?);
             rest = after;
         }
+        if !rest.starts_with("end of trees\n") {
+            return Err(damaged("`end of trees` after the last tree", "something else"));
+        }
         Ok(Self { text, after_trees: rest, objective, is_average, n_outputs, names, infos, trees })
     }
 
-    pub(super) fn as_str(&self) -> &'a str {
-        self.text
+    /// The text without `tree_sizes`. LightGBM then reads the trees one after another, in which an
+    /// error is an error; with the sizes it reads them in an OpenMP loop, out of which an exception
+    /// ends the process.
+    pub(super) fn to_loadable(&self) -> String {
+        let lines = self.text.split_inclusive('\n');
+        lines.filter(|line| !line.starts_with("tree_sizes=")).collect()
     }
 
     /// The objective's name; `None` if the model was trained with a function of the caller's.
@@ -171,9 +178,13 @@ fn objective(line: &str, n_outputs: usize) -> Result<&str> {
         return Err(damaged("an objective of LightGBM 4.7", format_args!("{name:?}")));
     }
     // The link writes as many numbers as the objective says, whatever the header says.
-    let classes = words.find_map(|word| word.strip_prefix("num_class:"));
-    let expected = if name.starts_with("multiclass") { Some(n_outputs.to_string()) } else { None };
-    if classes != expected.as_deref() || (expected.is_none() && n_outputs != 1) {
+    let classes: Vec<&str> = words.filter_map(|word| word.strip_prefix("num_class:")).collect();
+    let fits = if name.starts_with("multiclass") {
+        classes == [n_outputs.to_string()]
+    } else {
+        classes.is_empty() && n_outputs == 1
+    };
+    if !fits {
         return Err(damaged(format_args!("an objective of {n_outputs} outputs"), line));
     }
     Ok(name)
@@ -186,8 +197,8 @@ impl Tree {
             .strip_prefix("Tree=")
             .and_then(|rest| Some(rest.split_once('\n')?.1))
             .and_then(|body| body.split_once("\n\n"))
-            .ok_or_else(|| damaged("lines from `Tree=` to a blank one", "others"))?
-            .0;
+            .and_then(|(body, rest)| rest.bytes().all(|b| b == b'\n').then_some(body))
+            .ok_or_else(|| damaged("lines from `Tree=` to a blank one", "others"))?;
         if 22 < body.lines().count() || !body.lines().all(|line| line.contains('=')) {
             return Err(damaged("at most 22 lines `key=value`", body.lines().count()));
         }
@@ -202,10 +213,10 @@ impl Tree {
         if is_linear {
             fields.check_linear(n_leaves, n_features)?;
         }
-        if n_leaves == 1 {
-            if is_linear {
-                return Err(damaged("a linear tree of at least 2 leaves", 1));
-            }
+        if fields.get("shrinkage").is_some() {
+            fields.number::<f64>("shrinkage")?;
+        }
+        if n_leaves == 1 && !is_linear {
             return Ok(Self { splits: Vec::new() });
         }
         let n_splits = n_leaves - 1;
@@ -336,8 +347,13 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// A number as LightGBM writes it; Rust reads more forms than LightGBM does, and the other way
+/// round.
 fn number<T: FromStr>(key: &str, word: &str) -> Result<T> {
-    word.parse().map_err(|_| damaged(format_args!("numbers in `{key}`"), format_args!("{word:?}")))
+    let size = word.strip_prefix('-').unwrap_or(word);
+    let is_plain = size.starts_with(|c: char| c.is_ascii_digit()) || size == "inf" || size == "nan";
+    let number = if is_plain { word.parse().ok() } else { None };
+    number.ok_or_else(|| damaged(format_args!("numbers in `{key}`"), format_args!("{word:?}")))
 }
 
 fn expect_len(key: &str, got: usize, expected: usize) -> Result<()> {

@@ -19,7 +19,7 @@ use std::{
 use mm::{
     core::{
         BoxModel, Dataset, FitContext, Learner as _, Model, Params as _, Roles, Source,
-        registry::{AliasMove, LocalRegistry, NewVersion, Registry as _, Selector},
+        registry::{CHAMPION, LocalRegistry, NewVersion, Registry as _},
     },
     trees::LightGbmParams,
 };
@@ -43,10 +43,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let registry = LocalRegistry::open(&folder)?;
     let catalog = mm::catalog();
 
-    promote(&registry, &train(&data, 20)?)?;
-    let champion = Selector::from("champion");
+    let first = promote(&registry, &train(&data, 20)?)?;
     let open = || -> mm::core::Result<Arc<Served>> {
-        let (model, version) = registry.open(MODEL, &champion, &catalog)?;
+        let (model, version) = registry.open(MODEL, &CHAMPION.into(), &catalog)?;
         Ok(Arc::new(Served { model, version: version.number }))
     };
     let served = RwLock::new(open()?);
@@ -55,10 +54,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     thread::scope(|scope| -> Result<(), Box<dyn Error>> {
         let server = scope.spawn(|| answer(&served, &data, &done));
         promote(&registry, &train(&data, 100)?)?;
-        // A service polls this every few seconds: one small read, no model is opened.
-        let moved = registry
-            .alias(MODEL, "champion")?
-            .is_some_and(|version| version != served.read().map_or(0, |served| served.version));
+        // A service polls this every few seconds: it looks for one file, and opens no model.
+        let moved = registry.has_moved(MODEL, CHAMPION, first)?;
         if moved {
             let next = open()?; // Opened aside; requests go on with the old one.
             *served.write().map_err(|_| "a request panicked")? = next;
@@ -85,7 +82,9 @@ fn answer(
     let schema = data.frame().schema();
     let name = |column: &str| schema.position(column);
     let mut request = vec![String::new(); schema.len()]; // Empty is missing.
-    for (column, text) in [("carrier", "UA"), ("origin", "EWR"), ("dest", "XYZ"), ("hour", "17")] {
+    for (column, text) in
+        [("carrier", "UA"), ("origin", "EWR"), ("dest", "XYZ"), ("departs", "1050")]
+    {
         if let Some(j) = name(column) {
             request[j] = text.to_owned(); // `XYZ` was never seen: unknown, not missing.
         }
@@ -106,8 +105,9 @@ fn train(data: &Dataset, rounds: usize) -> mm::core::Result<impl Model> {
     learner.fit(data, &FitContext::seeded(1).with_threads(2))
 }
 
-fn promote(registry: &LocalRegistry, model: &dyn Model) -> mm::core::Result<()> {
+/// Publishes a model as the champion; the number of the alias's move.
+fn promote(registry: &LocalRegistry, model: &dyn Model) -> mm::core::Result<u64> {
     let version = registry.publish(MODEL, NewVersion::of(model)?)?;
-    registry.set_alias(MODEL, "champion", AliasMove::to(version.number).by("serve example"))?;
-    Ok(())
+    let entry = registry.promote(MODEL, version.number, "serve example", "trained on more")?;
+    Ok(entry.sequence)
 }

@@ -16,8 +16,9 @@ use std::{
 };
 
 use mm_core::{
-    BodyReader, BodyWriter, CHAMPION, Catalog, Durability, Envelope, Error, Frame, LocalRegistry,
-    Matrix, Model, NewVersion, Persist, Registry, Result, Schema, Selector, Signature, Tag, Task,
+    BodyReader, BodyWriter, Catalog, Envelope, Error, Frame, Matrix, Model, Persist, Result,
+    Schema, Signature, Tag, Task,
+    registry::{CHAMPION, Durability, LocalRegistry, NewVersion, Registry, Selector},
 };
 
 const SIZE: usize = 10_000_000;

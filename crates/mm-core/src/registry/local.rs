@@ -89,7 +89,7 @@ const LOCK: &str = "lock";
 /// whether it [has moved](Registry::has_moved) looks for one file.
 ///
 /// ```
-/// use mm_core::{LocalRegistry, Registry};
+/// use mm_core::registry::{LocalRegistry, Registry};
 ///
 /// # let folder = std::env::temp_dir().join(format!("mm-doc-{}", std::process::id()));
 /// let registry = LocalRegistry::open(&folder)?;

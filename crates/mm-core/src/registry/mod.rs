@@ -16,7 +16,10 @@
 //! # Example
 //!
 //! ```
-//! use mm_core::{AliasMove, CHAMPION, Catalog, LocalRegistry, NewVersion, Registry, Result};
+//! use mm_core::{
+//!     Catalog, Result,
+//!     registry::{AliasMove, CHAMPION, LocalRegistry, NewVersion, Registry},
+//! };
 //!
 //! fn release(registry: &dyn Registry, model: &dyn mm_core::Model, auc: f64) -> Result<()> {
 //!     let new = NewVersion::of(model)?.with_metric("auc", auc).with_tag("stage", "trial");
@@ -324,7 +327,7 @@ pub enum AliasAction {
 /// A wanted move of an alias: where to, from where, by whom, and why.
 ///
 /// ```
-/// # use mm_core::AliasMove;
+/// # use mm_core::registry::AliasMove;
 /// let to = AliasMove::to(8).expecting(7).by("nightly retraining").because("drift of `volume`");
 /// # assert_eq!(to.to, Some(8));
 /// ```

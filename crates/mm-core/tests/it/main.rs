@@ -4,3 +4,4 @@ mod conformance;
 mod orchestrator;
 mod persistence;
 mod probe;
+mod registry;

@@ -13,10 +13,12 @@ use std::{
 };
 
 use mm_core::{
-    AliasAction, AliasEntry, AliasMove, BodyReader, BodyWriter, BoxModel, CHALLENGER, CHAMPION,
-    Catalog, Durability, Envelope, Error, Expected, Frame, Lineage, LocalRegistry, MODEL_FILE,
-    Matrix, Model, NewVersion, Parent, Persist, Registry, Result, Schema, Selector, Signature, Tag,
-    Task,
+    BodyReader, BodyWriter, BoxModel, Catalog, Envelope, Error, Frame, Matrix, Model, Persist,
+    Result, Schema, Signature, Tag, Task,
+    registry::{
+        AliasAction, AliasEntry, AliasMove, CHALLENGER, CHAMPION, Durability, Expected, Lineage,
+        LocalRegistry, MODEL_FILE, NewVersion, Parent, Registry, Selector,
+    },
 };
 use proptest::prelude::*;
 
@@ -731,7 +733,12 @@ const TASK: &str = "MM_REGISTRY_TEST_TASK";
 /// Starts a process that does `task` and then ends.
 fn start(task: &str, root: &Path) -> Child {
     Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", "a_child_process_does_its_task", "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            "registry::a_child_process_does_its_task",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(TASK, format!("{task}\n{}", root.display()))
         .stdout(Stdio::null())
         .spawn()

@@ -1,6 +1,6 @@
 //! Cells as readers give them, and what columns of any role do with them.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::HashMap, fmt};
 
 use crate::{
     data::{
@@ -52,7 +52,7 @@ pub(super) struct Bad {
 }
 
 impl Bad {
-    pub(super) fn new(expected: impl Into<Cow<'static, str>>, got: impl ToString) -> Self {
+    pub(super) fn new(expected: impl Into<Cow<'static, str>>, got: impl fmt::Display) -> Self {
         Self { expected: expected.into(), got: got.to_string() }
     }
 }
@@ -68,6 +68,11 @@ impl Origin {
     pub(super) fn error(&self, at: u64, column: &str, bad: Bad) -> Error {
         let place = format!("{}, {} {at}, column `{column}`", self.source, self.unit);
         Error::data(place, bad.expected, bad.got)
+    }
+
+    /// Why a column is text, from the first cell that is no number.
+    pub(super) fn reason(&self, odd: Option<(u64, String)>) -> Option<String> {
+        odd.map(|(at, cell)| format!("{cell} on {} {at} is no number", self.unit))
     }
 
     pub(super) fn column(&self, column: &str) -> String {

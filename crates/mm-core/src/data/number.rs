@@ -33,9 +33,10 @@ pub(super) fn parse(text: &str) -> Parsed {
         };
     }
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    match ["inf", "infinity"].iter().any(|name| unsigned.eq_ignore_ascii_case(name)) {
-        true => Parsed::Infinite,
-        false => Parsed::NotANumber,
+    let is_infinity = |name: &&&str| unsigned.eq_ignore_ascii_case(name);
+    match ["inf", "infinity"].iter().find(is_infinity) {
+        Some(_) => Parsed::Infinite,
+        None => Parsed::NotANumber,
     }
 }
 

@@ -205,7 +205,9 @@ fn narrow(x: f64, inexact: &mut usize) -> Result<f32, Bad> {
     if y.is_infinite() {
         return Err(Bad::new("a number within the range of `f32`", format_args!("{x:?}")));
     }
-    *inexact += usize::from(f64::from(y) != x && x.fract() == 0.0);
+    // Integers up to 2²⁴ are exact, so most numbers need no look at their decimals.
+    let is_lost = f64::from(y) != x && 16_777_216.0 < x.abs() && x.fract() == 0.0;
+    *inexact += usize::from(is_lost);
     Ok(y)
 }
 

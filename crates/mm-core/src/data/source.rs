@@ -374,7 +374,7 @@ f.csv: 2 rows, 1 left out without a target
     #[test]
     fn the_task_follows_the_target_unless_it_is_said() {
         let read = |targets: [&str; 4], roles: &Roles| {
-            let rows: String = targets.iter().map(|y| format!("1,{y}\n")).collect();
+            let rows = targets.map(|y| format!("1,{y}\n")).concat();
             csv(&format!("x,y\n{rows}"))
                 .dataset(roles)
                 .map(|(data, _)| (data.task().to_string(), data.target().to_vec()))

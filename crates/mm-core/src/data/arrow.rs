@@ -214,10 +214,7 @@ fn reader(array: &dyn Array) -> Reader<'_> {
                 return Box::new(|_| Cell::Missing);
             }
             let (keys, values) = (dictionary.normalized_keys(), reader(dictionary.values()));
-            Box::new(move |row| match array.is_null(row) {
-                true => Cell::Missing,
-                false => values(keys[row]),
-            })
+            Box::new(move |row| if array.is_null(row) { Cell::Missing } else { values(keys[row]) })
         }
         // `Null`; every other type was refused, or is not read.
         _ => Box::new(|_| Cell::Missing),

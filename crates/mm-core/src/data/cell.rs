@@ -1,6 +1,11 @@
 //! Cells as readers give them, and what columns of any role do with them.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasher, Hasher, RandomState},
+};
 
 use crate::{
     data::{
@@ -52,7 +57,7 @@ pub(super) struct Bad {
 }
 
 impl Bad {
-    pub(super) fn new(expected: impl Into<Cow<'static, str>>, got: impl ToString) -> Self {
+    pub(super) fn new(expected: impl Into<Cow<'static, str>>, got: impl fmt::Display) -> Self {
         Self { expected: expected.into(), got: got.to_string() }
     }
 }
@@ -68,6 +73,11 @@ impl Origin {
     pub(super) fn error(&self, at: u64, column: &str, bad: Bad) -> Error {
         let place = format!("{}, {} {at}, column `{column}`", self.source, self.unit);
         Error::data(place, bad.expected, bad.got)
+    }
+
+    /// Why a column is text, from the first cell that is no number.
+    pub(super) fn reason(&self, odd: Option<(u64, String)>) -> Option<String> {
+        odd.map(|(at, cell)| format!("{cell} on {} {at} is no number", self.unit))
     }
 
     pub(super) fn column(&self, column: &str) -> String {
@@ -109,7 +119,56 @@ impl Named {
 /// Distinct texts, numbered as they come.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Interner {
-    pub(super) codes: HashMap<Box<str>, u32>,
+    pub(super) codes: HashMap<Box<str>, u32, Seeded>,
+}
+
+/// Makes hashers with a random seed, so that no file can be written to collide. Nothing that is
+/// returned depends on it.
+#[derive(Debug, Clone)]
+pub(super) struct Seeded(u64);
+
+impl Default for Seeded {
+    fn default() -> Self {
+        Self(RandomState::new().hash_one(0))
+    }
+}
+
+impl BuildHasher for Seeded {
+    type Hasher = Folded;
+
+    fn build_hasher(&self) -> Folded {
+        Folded(self.0)
+    }
+}
+
+/// Hashes short texts, eight bytes at a time, by multiplying and folding the two halves of the
+/// product (Wang 2019, "wyhash"). The standard hasher took a third of the time of reading a file.
+#[derive(Debug)]
+pub(super) struct Folded(u64);
+
+impl Folded {
+    fn fold(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word) * 0x9E37_79B9_7F4A_7C15;
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+}
+
+impl Hasher for Folded {
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.fold(u64::from_le_bytes(*word));
+        }
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        self.fold(u64::from_le_bytes(last) ^ (bytes.len() as u64) << 56);
+    }
+
+    fn write_u8(&mut self, _end: u8) {} // The length, above, is the end of a text.
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Interner {

@@ -3,7 +3,7 @@
 //! Each takes one cell at a time, may take in what another of its kind read further on, and is
 //! settled at the end, when dictionaries are sorted and what was inferred is certain.
 
-use std::{collections::HashMap, mem};
+use std::collections::HashMap;
 
 use crate::{
     data::{
@@ -27,12 +27,16 @@ use crate::{
 pub(super) struct Feature {
     pub(super) named: Named,
     pub(super) mode: Mode,
-    pub(super) why: String,
-    pub(super) inferred: bool,
-    pub(super) missing: usize,
-    pub(super) unknown: usize,
-    pub(super) inexact: usize,
+    why: String,
+    odd: Odd,
+    inferred: bool,
+    missing: usize,
+    unknown: usize,
+    inexact: usize,
 }
+
+/// The first cell that is no number, for a message, and its place.
+type Odd = Option<(u64, String)>;
 
 #[derive(Debug, Clone)]
 pub(super) enum Mode {
@@ -45,14 +49,14 @@ pub(super) enum Mode {
 /// A column of text that has held numbers only, so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Inferred {
-    pub(super) numbers: usize,
-    pub(super) infinite: Option<(u64, Bad)>,
-    pub(super) late: Option<(u64, String)>, // The first text after numbers.
+    numbers: usize,
+    infinite: Option<(u64, Bad)>, // The first number beyond the range.
+    is_late: bool,                // Text has come after numbers.
 }
 
 impl Feature {
     pub(super) fn new(named: Named, mode: Mode, why: String, inferred: bool) -> Self {
-        Self { named, mode, why, inferred, missing: 0, unknown: 0, inexact: 0 }
+        Self { named, mode, why, odd: None, inferred, missing: 0, unknown: 0, inexact: 0 }
     }
 
     pub(super) fn read(&mut self, cell: Cell<'_>, at: u64) -> Result<f32, Bad> {
@@ -61,54 +65,45 @@ impl Feature {
             return Ok(f32::NAN);
         }
         match &mut self.mode {
-            Mode::Number => {
-                let x = number_of(cell)?;
-                self.narrow(x)
-            }
+            Mode::Number => narrow(number_of(cell)?, &mut self.inexact),
             Mode::Infer(seen) => {
-                match parse(cell) {
+                let bad = match parse(cell) {
                     Parsed::Finite(x) => {
                         seen.numbers += 1;
-                        return self.narrow(x);
+                        match narrow(x, &mut self.inexact) {
+                            Ok(x) => return Ok(x),
+                            Err(bad) => bad,
+                        }
                     }
-                    Parsed::Infinite => {
-                        let bad = || (at, Bad::new("a finite number", shown(cell)));
-                        seen.infinite.get_or_insert_with(bad);
-                    }
-                    Parsed::NotANumber if seen.numbers == 0 && seen.infinite.is_none() => {
+                    Parsed::Infinite => Bad::new("a finite number", shown(cell)),
+                    Parsed::NotANumber => {
+                        self.odd.get_or_insert_with(|| (at, shown(cell)));
+                        if 0 < seen.numbers || seen.infinite.is_some() {
+                            seen.is_late = true;
+                            return Ok(f32::NAN);
+                        }
                         let mut levels = Interner::default();
                         let code = levels.intern(&text_of(cell))?;
-                        self.why = format!("{} is no number", shown(cell));
                         self.mode = Mode::Levels(levels);
                         return Ok(code as f32);
                     }
-                    Parsed::NotANumber => {
-                        seen.late.get_or_insert_with(|| (at, shown(cell)));
-                    }
-                }
+                };
+                seen.infinite.get_or_insert((at, bad)); // An error, unless text comes.
                 Ok(f32::NAN)
             }
             Mode::Levels(levels) => levels.intern(&text_of(cell)).map(|code| code as f32),
-            Mode::Fitted(_, levels) => Ok(match levels.codes.get(&*text_of(cell)) {
-                Some(&code) => code as f32,
-                None => {
-                    self.unknown += 1;
-                    Frame::UNKNOWN
-                }
-            }),
+            Mode::Fitted(_, levels) => {
+                let code = levels.codes.get(&*text_of(cell));
+                self.unknown += usize::from(code.is_none());
+                Ok(code.map_or(Frame::UNKNOWN, |&code| code as f32))
+            }
         }
     }
 
-    /// To `f32`, counting the integers that this changes.
-    pub(super) fn narrow(&mut self, x: f64) -> Result<f32, Bad> {
-        let y = x as f32;
-        if y.is_infinite() {
-            return Err(Bad::new("a number within the range of `f32`", format_args!("{x:?}")));
-        }
-        if f64::from(y) != x && x.fract() == 0.0 {
-            self.inexact += 1;
-        }
-        Ok(y)
+    /// Whether text has come after numbers, so that the column must be read again; and why.
+    pub(super) fn late(&self) -> Option<(usize, &Odd)> {
+        let is_late = matches!(&self.mode, Mode::Infer(seen) if seen.is_late);
+        is_late.then_some((self.named.from, &self.odd))
     }
 
     /// Takes in what `next` saw; gives the meaning of its codes where they are others here.
@@ -116,11 +111,12 @@ impl Feature {
         self.missing += next.missing;
         self.unknown += next.unknown;
         self.inexact += next.inexact;
+        self.odd = self.odd.take().or(next.odd);
         match (&mut self.mode, next.mode) {
             (Mode::Infer(seen), Mode::Infer(next)) => {
                 seen.numbers += next.numbers;
                 seen.infinite = seen.infinite.take().or(next.infinite);
-                seen.late = seen.late.take().or(next.late);
+                seen.is_late |= next.is_late;
             }
             (Mode::Levels(levels), Mode::Levels(next)) => {
                 return levels.append(&next).map(|codes| Some(as_f32(&codes)));
@@ -128,17 +124,13 @@ impl Feature {
             // One part began with text, the other with numbers, or had nothing but missing cells.
             (Mode::Infer(seen), Mode::Levels(levels)) => {
                 if seen.numbers == 0 && seen.infinite.is_none() {
-                    self.why = next.why;
                     self.mode = Mode::Levels(levels);
                 } else {
-                    seen.late.get_or_insert((0, next.why));
+                    seen.is_late = true;
                 }
             }
-            (Mode::Levels(_), Mode::Infer(seen)) => {
-                if 0 < seen.numbers || seen.infinite.is_some() || seen.late.is_some() {
-                    let late = Some((0, self.why.clone()));
-                    self.mode = Mode::Infer(Inferred { late, ..seen });
-                }
+            (Mode::Levels(_), Mode::Infer(seen)) if 0 < seen.numbers || seen.infinite.is_some() => {
+                self.mode = Mode::Infer(Inferred { is_late: true, ..seen });
             }
             _ => {} // Numbers, and fitted levels, mean the same everywhere.
         }
@@ -151,8 +143,8 @@ impl Feature {
         origin: &Origin,
         n_rows: usize,
     ) -> Result<(Column, Option<Vec<f32>>, ColumnReport)> {
-        let Self { named: Named { name, .. }, mode, mut why, inferred, missing, unknown, inexact } =
-            self;
+        let Self { named, mode, why, odd, inferred, missing, unknown, inexact } = self;
+        let (name, mut why) = (named.name, origin.reason(odd).unwrap_or(why));
         let mut warnings = Vec::new();
         if name.is_empty() {
             warnings.push("has no name; is it an index?".to_owned());
@@ -171,23 +163,22 @@ impl Feature {
                     return Err(origin.error(at, &name, bad));
                 }
                 let all = "every cell that is not missing is a number";
-                why = if seen.numbers == 0 { "no cell says otherwise" } else { all }.to_owned();
+                let text = if seen.numbers == 0 { "no cell says otherwise" } else { all };
+                text.clone_into(&mut why);
                 (Column::numeric(&name), None)
             }
             Mode::Fitted(levels, _) => (Column::categorical(&name, levels), None),
             Mode::Levels(interner) => {
                 let (names, places) = interner.sorted();
-                if inferred {
-                    let is_number = |text: &&str| number::parse(text) != Parsed::NotANumber;
-                    let numbers = names.iter().filter(|text| is_number(text)).count();
-                    if names.len() < 2 * numbers {
-                        let odd = names.iter().find(|text| !is_number(text));
-                        warnings.push(format!(
-                            "{numbers} of {} levels are numbers; if {} means missing, list it in `missing`",
-                            names.len(),
-                            Quoted(odd.copied().unwrap_or_default()),
-                        ));
-                    }
+                let is_number = |text: &&str| number::parse(text) != Parsed::NotANumber;
+                let numbers = names.iter().filter(|text| is_number(text)).count();
+                if inferred && names.len() < 2 * numbers {
+                    let odd = names.iter().find(|text| !is_number(text));
+                    warnings.push(format!(
+                        "{numbers} of {} levels are numbers; if {} means missing, list it in `missing`",
+                        names.len(),
+                        Quoted(odd.copied().unwrap_or_default()),
+                    ));
                 }
                 let present = n_rows - missing;
                 if 20 <= present && present < 2 * names.len() {
@@ -208,7 +199,19 @@ impl Feature {
     }
 }
 
-pub(super) fn as_f32(codes: &[u32]) -> Vec<f32> {
+/// To `f32`, counting the integers that this changes.
+fn narrow(x: f64, inexact: &mut usize) -> Result<f32, Bad> {
+    let y = x as f32;
+    if y.is_infinite() {
+        return Err(Bad::new("a number within the range of `f32`", format_args!("{x:?}")));
+    }
+    // Integers up to 2²⁴ are exact, so most numbers need no look at their decimals.
+    let is_lost = f64::from(y) != x && 16_777_216.0 < x.abs() && x.fract() == 0.0;
+    *inexact += usize::from(is_lost);
+    Ok(y)
+}
+
+fn as_f32(codes: &[u32]) -> Vec<f32> {
     codes.iter().map(|&code| code as f32).collect()
 }
 
@@ -216,12 +219,13 @@ pub(super) fn as_f32(codes: &[u32]) -> Vec<f32> {
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) named: Named,
-    pub(super) mode: Answer,
-    pub(super) why: String,
+    mode: Answer,
+    why: String,
+    odd: Odd,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Answer {
+enum Answer {
     Values(Vec<f64>),
     Classes(Interner, Vec<u32>),
     Fitted(Task, Interner, Vec<f64>),
@@ -230,8 +234,15 @@ pub(super) enum Answer {
     Auto {
         values: Vec<f64>,
         texts: Option<(Interner, Vec<u32>)>,
-        late: Option<(u64, String)>, // The first text after numbers.
+        infinite: Option<(u64, Bad)>, // The first number beyond the range.
+        is_late: bool,                // Text has come after numbers.
     },
+}
+
+impl Answer {
+    fn auto(texts: Option<(Interner, Vec<u32>)>, is_late: bool) -> Self {
+        Self::Auto { values: Vec::new(), texts, infinite: None, is_late }
+    }
 }
 
 impl Target {
@@ -257,11 +268,11 @@ impl Target {
                 (Given::Levels(kind), None) => (classes(), format!("{kind} in the source")),
                 _ => {
                     let texts = Some(<(Interner, Vec<u32>)>::default());
-                    (Answer::Auto { values: Vec::new(), texts, late: None }, String::new())
+                    (Answer::auto(texts, false), String::new())
                 }
             },
         };
-        Self { named: Named::new(fields, from), mode, why }
+        Self { named: Named::new(fields, from), mode, why, odd: None }
     }
 
     pub(super) fn push(&mut self, cell: Cell<'_>, at: u64) -> Result<(), Bad> {
@@ -279,20 +290,23 @@ impl Target {
                 };
                 codes.push(f64::from(code));
             }
-            Answer::Auto { values, texts, late } => {
-                let number = match (parse(cell), &mut *texts) {
-                    (Parsed::Finite(x), _) => x,
-                    (Parsed::Infinite, _) => return Err(Bad::new("a finite number", shown(cell))),
-                    (Parsed::NotANumber, None) => {
-                        late.get_or_insert_with(|| (at, shown(cell)));
+            Answer::Auto { values, texts, infinite, is_late } => {
+                let number = match parse(cell) {
+                    Parsed::Finite(x) => x,
+                    Parsed::Infinite => {
+                        let bad = || (at, Bad::new("a finite number", shown(cell)));
+                        infinite.get_or_insert_with(bad); // An error, unless text comes.
                         f64::NAN
                     }
-                    (Parsed::NotANumber, Some((names, codes))) => {
-                        codes.push(names.intern(&text_of(cell))?);
-                        let (names, codes) = (mem::take(names), mem::take(codes));
-                        self.why = format!("{} is no number", shown(cell));
-                        self.mode = Answer::Classes(names, codes);
-                        return Ok(());
+                    Parsed::NotANumber => {
+                        self.odd.get_or_insert_with(|| (at, shown(cell)));
+                        if let Some((mut names, mut codes)) = texts.take() {
+                            codes.push(names.intern(&text_of(cell))?);
+                            self.mode = Answer::Classes(names, codes);
+                            return Ok(());
+                        }
+                        *is_late = true;
+                        f64::NAN
                     }
                 };
                 values.push(number);
@@ -307,6 +321,12 @@ impl Target {
         Ok(())
     }
 
+    /// Whether text has come after numbers, so that the column must be read again; and why.
+    pub(super) fn late(&self) -> Option<(usize, &Odd)> {
+        let is_late = matches!(&self.mode, Answer::Auto { is_late: true, .. });
+        is_late.then_some((self.named.from, &self.odd))
+    }
+
     pub(super) fn append(&mut self, next: Self) -> Result<(), Bad> {
         fn join(
             names: &mut Interner,
@@ -317,6 +337,7 @@ impl Target {
             codes.extend(next.1.iter().map(|&code| here[code as usize]));
             Ok(())
         }
+        self.odd = self.odd.take().or(next.odd);
         match (&mut self.mode, next.mode) {
             (Answer::Values(values), Answer::Values(next))
             | (Answer::Fitted(_, _, values), Answer::Fitted(_, _, next)) => values.extend(next),
@@ -324,12 +345,18 @@ impl Target {
                 join(names, codes, &(next, more))?;
             }
             (
-                Answer::Auto { values, texts, late },
-                Answer::Auto { values: more, texts: next_texts, late: next_late },
+                Answer::Auto { values, texts, infinite, is_late },
+                Answer::Auto {
+                    values: more_values,
+                    texts: more_texts,
+                    infinite: more_infinite,
+                    is_late: more_late,
+                },
             ) => {
-                values.extend(more);
-                *late = late.take().or(next_late);
-                *texts = match (texts.take(), next_texts) {
+                values.extend(more_values);
+                *infinite = infinite.take().or(more_infinite);
+                *is_late |= more_late;
+                *texts = match (texts.take(), more_texts) {
                     (Some((mut names, mut codes)), Some(next)) => {
                         join(&mut names, &mut codes, &next)?;
                         (names.codes.len() <= 2).then_some((names, codes))
@@ -338,13 +365,8 @@ impl Target {
                 };
             }
             // One part has text, the other numbers: the source is read again as text.
-            (Answer::Auto { late, .. }, Answer::Classes(..)) => {
-                late.get_or_insert((0, next.why));
-            }
-            (mode @ Answer::Classes(..), Answer::Auto { .. }) => {
-                let late = Some((0, self.why.clone()));
-                *mode = Answer::Auto { values: Vec::new(), texts: None, late };
-            }
+            (mode @ Answer::Auto { .. }, Answer::Classes(..))
+            | (mode @ Answer::Classes(..), Answer::Auto { .. }) => *mode = Answer::auto(None, true),
             _ => unreachable!("both were begun alike"),
         }
         Ok(())
@@ -356,15 +378,19 @@ impl Target {
         origin: &Origin,
         positive: Option<&str>,
     ) -> Result<(Task, Vec<f64>, String)> {
-        let Self { named: Named { name, .. }, mode, mut why } = self;
+        let Self { named: Named { name, .. }, mode, why, odd } = self;
+        let mut why = origin.reason(odd).unwrap_or(why);
         let place = || origin.column(&name);
         let (names, codes) = match mode {
+            Answer::Auto { infinite: Some((at, bad)), .. } => {
+                return Err(origin.error(at, &name, bad));
+            }
             Answer::Fitted(task, _, codes) => return Ok((task, codes, why)),
             Answer::Classes(names, codes) => (names, codes),
             Answer::Auto { values, texts: Some((names, codes)), .. }
                 if is_zero_one(&values, &names) =>
             {
-                why = "it holds 0 and 1 only".to_owned();
+                "it holds 0 and 1 only".clone_into(&mut why);
                 (names, codes)
             }
             Answer::Values(values) | Answer::Auto { values, .. } => {
@@ -388,7 +414,7 @@ impl Target {
             }
             if classes[0] == positive {
                 classes.reverse();
-                places.iter_mut().for_each(|place| *place = 1 - *place);
+                places.reverse(); // [0, 1] to [1, 0], or back.
             }
         }
         let target = codes.iter().map(|&code| f64::from(places[code as usize])).collect();
@@ -396,7 +422,7 @@ impl Target {
     }
 }
 
-pub(super) fn is_zero_one(values: &[f64], names: &Interner) -> bool {
+fn is_zero_one(values: &[f64], names: &Interner) -> bool {
     names.codes.len() == 2
         && values.iter().all(|&y| y == 0.0 || y == 1.0)
         && values.contains(&0.0)
@@ -513,12 +539,11 @@ impl Ids {
         };
         let canonical = |name: &&str| name.parse().ok().filter(|id: &i64| id.to_string() == **name);
         let integers: Option<Vec<i64>> = names.names().iter().map(canonical).collect();
-        let (ids, why) = match integers {
-            Some(ids) => (ids, "integers"),
-            None => {
-                let places = names.sorted().1;
-                (places.into_iter().map(i64::from).collect(), "texts, numbered in sorted order")
-            }
+        let (ids, why) = if let Some(ids) = integers {
+            (ids, "integers")
+        } else {
+            let places = names.sorted().1.into_iter().map(i64::from);
+            (places.collect(), "texts, numbered in sorted order")
         };
         (codes.iter().map(|&code| ids[code as usize]).collect(), why)
     }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crate::{
     data::{
         cell::{Cell, Field, Given, Interner, Named, Origin, Rules},
-        column::{Answer, Feature, Ids, Inferred, Mode, Target, Times, Weights},
+        column::{Feature, Ids, Inferred, Mode, Target, Times, Weights},
         dataset::{Dataset, Task},
         frame::Frame,
         roles::{ColumnReport, ReadReport, Role, Roles, find},
@@ -144,10 +144,7 @@ impl Intake {
         let unnamed = |from: &usize| !named.contains(from);
         let ignored =
             (0..fields.len()).filter(unnamed).map(|from| fields[from].name.clone()).collect();
-        let target = match target {
-            None => None,
-            Some(from) => Some(Target::new(fields, from, goal, late)),
-        };
+        let target = target.map(|from| Target::new(fields, from, goal, late));
         Ok(Self {
             origin,
             rules: Rules { missing: roles.missing.clone(), time_unit: roles.time_unit },
@@ -266,17 +263,12 @@ impl Intake {
     /// reason; where there are any, the source must be read again, with these given to
     /// [`new`](Self::new).
     pub(super) fn late(&self) -> HashMap<usize, String> {
-        let line = self.origin.unit;
-        let why = |(at, text): &(u64, String)| format!("{text} on {line} {at} is no number");
-        let features = self.features.iter().filter_map(|f| match &f.mode {
-            Mode::Infer(Inferred { late: Some(first), .. }) => Some((f.named.from, why(first))),
-            _ => None,
-        });
-        let target = self.target.iter().filter_map(|t| match &t.mode {
-            Answer::Auto { late: Some(first), .. } => Some((t.named.from, why(first))),
-            _ => None,
-        });
-        features.chain(target).collect()
+        let features = self.features.iter().filter_map(Feature::late);
+        let target = self.target.iter().filter_map(Target::late);
+        let reason = |(from, odd): (usize, &Option<_>)| {
+            (from, self.origin.reason(odd.clone()).unwrap_or_default())
+        };
+        features.chain(target).map(reason).collect()
     }
 
     /// Sorts dictionaries, settles what was inferred, and checks the whole.
@@ -404,31 +396,23 @@ fn fresh_features(
     for name in &roles.ignore {
         at(name)?;
     }
-    let chosen: Vec<usize> = match &roles.features {
-        Some(names) => {
-            for name in names {
-                if [target, label_time].contains(&Some(name)) || roles.ignore.contains(name) {
-                    let got = format!("{} among them", Quoted(name));
-                    let expected = "neither the target, nor the label time, nor ignored columns";
-                    return Err(Error::data(format_args!("{source}, `features`"), expected, got));
-                }
+    let chosen: Vec<usize> = if let Some(names) = &roles.features {
+        for name in names {
+            if [target, label_time].contains(&Some(name)) || roles.ignore.contains(name) {
+                let got = format!("{} among them", Quoted(name));
+                let expected = "neither the target, nor the label time, nor ignored columns";
+                return Err(Error::data(format_args!("{source}, `features`"), expected, got));
             }
-            names.iter().map(|name| at(name)).collect::<Result<_>>()?
         }
-        None => {
-            let with_role = [
-                &roles.target,
-                &roles.weight,
-                &roles.group,
-                &roles.time,
-                &roles.label_time,
-                &roles.entity,
-            ];
-            let is_feature = |name: &String| {
-                !roles.ignore.contains(name) && !with_role.iter().any(|r| r.as_ref() == Some(name))
-            };
-            (0..fields.len()).filter(|&from| is_feature(&fields[from].name)).collect()
-        }
+        names.iter().map(|name| at(name)).collect::<Result<_>>()?
+    } else {
+        let (weight, group) = (roles.weight.as_deref(), roles.group.as_deref());
+        let (time, entity) = (roles.time.as_deref(), roles.entity.as_deref());
+        let with_role = [target, weight, group, time, label_time, entity];
+        let is_feature = |field: &Field| {
+            !roles.ignore.contains(&field.name) && !with_role.contains(&Some(&field.name))
+        };
+        (0..fields.len()).filter(|&from| is_feature(&fields[from])).collect()
     };
     if chosen.is_empty() {
         return Err(Error::data(source, "at least one feature", "none"));

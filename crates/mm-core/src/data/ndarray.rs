@@ -38,20 +38,20 @@ impl Frame {
     pub fn from_shared_array(array: ArcArray2<f32>, schema: Schema) -> Result<Self> {
         check_width(array.ncols(), &schema)?;
         if array.as_slice().is_none() {
-            return Self::from_view(array.view(), schema);
+            return Self::from_view(&array.view(), schema);
         }
         Self::from_shared(Arc::new(Shared(array)), schema)
     }
 
     /// A frame with a copy of a view of shape (*n*, *p*), whatever its strides. O(*np*).
-    pub fn from_view(view: ArrayView2<'_, f32>, schema: Schema) -> Result<Self> {
+    pub fn from_view(view: &ArrayView2<'_, f32>, schema: Schema) -> Result<Self> {
         check_width(view.ncols(), &schema)?;
         Self::with_schema(view.iter().copied().collect(), schema)
     }
 
     /// A frame with the values of a view of shape (*n*, *p*), whatever its strides, rounded to
     /// `f32`. A finite value beyond the range of `f32` is an error that names its place. O(*np*).
-    pub fn from_view_f64(view: ArrayView2<'_, f64>, schema: Schema) -> Result<Self> {
+    pub fn from_view_f64(view: &ArrayView2<'_, f64>, schema: Schema) -> Result<Self> {
         check_width(view.ncols(), &schema)?;
         let values: Vec<f32> = view.iter().map(|&x| x as f32).collect();
         let lost = view.iter().zip(&values).position(|(x, y)| x.is_finite() && y.is_infinite());
@@ -67,8 +67,7 @@ impl Frame {
     /// piece, as in a view made by [`take`](Frame::take).
     pub fn view(&self) -> Option<ArrayView2<'_, f32>> {
         let shape = (self.n_rows(), self.n_cols());
-        self.as_slice()
-            .map(|all| ArrayView2::from_shape(shape, all).expect("a frame holds n × p values"))
+        ArrayView2::from_shape(shape, self.as_slice()?).ok()
     }
 }
 
@@ -91,6 +90,7 @@ impl Matrix {
     }
 
     /// The values as an array of shape (*n*, *k*), borrowed.
+    #[expect(clippy::missing_panics_doc, reason = "a matrix holds n × k values")]
     pub fn view(&self) -> ArrayView2<'_, f64> {
         let shape = (self.n_rows(), self.n_cols());
         ArrayView2::from_shape(shape, self.values()).expect("a matrix holds n × k values")
@@ -146,14 +146,14 @@ mod tests {
         let rows = array.slice_axis(Axis(0), Slice::new(1, None, -1));
         let view = rows.slice_axis(Axis(1), Slice::new(0, None, -2));
         let schema = || Schema::numeric(2);
-        assert_eq!(Frame::from_view(view, schema()).expect("width 2"), expected);
+        assert_eq!(Frame::from_view(&view, schema()).expect("width 2"), expected);
         assert_eq!(Frame::from_array(view.to_owned(), schema()).expect("width 2"), expected);
         let transposed = view.t().to_owned().reversed_axes();
         assert!(!transposed.is_standard_layout());
         assert_eq!(Frame::from_array(transposed, schema()).expect("width 2"), expected);
         let doubles = view.mapv(f64::from);
-        assert_eq!(Frame::from_view_f64(doubles.view(), schema()).expect("width 2"), expected);
-        assert!(Frame::from_view(view, Schema::numeric(3)).is_err());
+        assert_eq!(Frame::from_view_f64(&doubles.view(), schema()).expect("width 2"), expected);
+        assert!(Frame::from_view(&view, Schema::numeric(3)).is_err());
 
         let mut inner = array.mapv(f64::from);
         inner.slice_axis_inplace(Axis(0), Slice::from(1..2));
@@ -166,10 +166,10 @@ mod tests {
     #[test]
     fn a_double_beyond_the_range_is_named() {
         let wide = array![[1.0, 2.0], [3.0, -1e300]];
-        let error = Frame::from_view_f64(wide.view(), Schema::numeric(2)).expect_err("too large");
+        let error = Frame::from_view_f64(&wide.view(), Schema::numeric(2)).expect_err("too large");
         assert!(error.to_string().starts_with("row 1, numeric `f1`: expected a number within"));
         let infinite = array![[f64::NAN, f64::INFINITY]];
-        assert!(Frame::from_view_f64(infinite.view(), Schema::numeric(2)).is_ok());
+        assert!(Frame::from_view_f64(&infinite.view(), Schema::numeric(2)).is_ok());
     }
 
     #[test]

@@ -33,9 +33,10 @@ pub(super) fn parse(text: &str) -> Parsed {
         };
     }
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    match ["inf", "infinity"].iter().any(|name| unsigned.eq_ignore_ascii_case(name)) {
-        true => Parsed::Infinite,
-        false => Parsed::NotANumber,
+    let is_infinity = |name: &&&str| unsigned.eq_ignore_ascii_case(name);
+    match ["inf", "infinity"].iter().find(is_infinity) {
+        Some(_) => Parsed::Infinite,
+        None => Parsed::NotANumber,
     }
 }
 
@@ -108,6 +109,20 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever the characters, short text is the number that the standard library sees.
+        #[test]
+        fn short_texts_are_read_as_the_standard_library_reads_them(text in "[-+.0-9eE/:x ]{0,9}") {
+            let got = parse(&text);
+            match text.trim_ascii().parse::<f64>() {
+                Err(_) => prop_assert_eq!(got, Parsed::NotANumber),
+                Ok(x) if x.is_infinite() => prop_assert_eq!(got, Parsed::Infinite),
+                Ok(x) => {
+                    let Parsed::Finite(got) = got else { panic!("`{text}` is {x}") };
+                    prop_assert_eq!(got.to_bits(), x.to_bits());
+                }
+            }
+        }
+
         /// The fast path agrees with the standard library to the last bit.
         #[test]
         fn numbers_are_read_to_the_nearest(text in "-?[0-9]{0,20}(\\.[0-9]{0,20})?") {

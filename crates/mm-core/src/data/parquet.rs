@@ -85,14 +85,18 @@ mod tests {
         ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
         TimestampMillisecondArray,
     };
-    use parquet::{arrow::ArrowWriter, basic::Compression, file::properties::WriterProperties};
+    use parquet::{
+        arrow::ArrowWriter,
+        basic::{Compression, ZstdLevel},
+        file::properties::WriterProperties,
+    };
 
     use crate::{Dataset, Error, Roles, Source, TimeUnit};
 
     /// One table as text and as a batch.
     fn table() -> (String, RecordBatch) {
         let n = 50;
-        let number = |i: i64| (i % 7 != 0).then(|| i as f64 * 0.1 - 2.0);
+        let number = |i: i64| (i % 7 != 0).then_some(i as f64 * 0.1 - 2.0);
         let city = |i: i64| (i % 5 != 0).then(|| format!("town {}", i * 13 % 11));
         let mut text = "id,when,x,city,flag,unused,y\n".to_owned();
         for i in 0..n {
@@ -154,9 +158,11 @@ mod tests {
         let csv = Source::csv_bytes("t.csv", text).dataset(&roles()).expect("reads").0;
         let arrow = Source::batch("t", batch.clone()).dataset(&roles()).expect("reads").0;
         assert_eq!(arrow.fingerprint(), csv.fingerprint());
-        for compression in
-            [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::ZSTD(Default::default())]
-        {
+        for compression in [
+            Compression::UNCOMPRESSED,
+            Compression::SNAPPY,
+            Compression::ZSTD(ZstdLevel::default()),
+        ] {
             let parquet = read(&written(&batch, compression)).expect("reads");
             assert_eq!(parquet.fingerprint(), csv.fingerprint(), "{compression}");
         }

@@ -58,7 +58,7 @@ use crate::{
 /// let (data, report) = Source::csv_bytes("mail.csv", csv).dataset(&roles)?;
 /// assert_eq!(data.task().to_string(), "binary (positive class `yes`)");
 /// assert_eq!(data.frame().schema().columns()[1].to_string(), "categorical `city`");
-/// assert_eq!(report.columns[1].missing, 1);
+/// assert_eq!((&*report.columns[0].name, report.columns[0].missing), ("age", 1));
 /// # Ok::<(), mm_core::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -132,7 +132,8 @@ impl Column {
     pub fn parse(&self, text: &str) -> Result<f32> {
         match &self.kind {
             _ if text.is_empty() => Ok(f32::NAN),
-            ColumnKind::Numeric => text.trim().parse().map_err(|_| {
+            // By way of `f64`, as every reader does, so that a row and a file agree to the bit.
+            ColumnKind::Numeric => text.trim().parse().map(|x: f64| x as f32).map_err(|_| {
                 Error::data(format_args!("column `{}`", self.name), "a number", Quoted(text))
             }),
             ColumnKind::Categorical(levels) => {
@@ -286,6 +287,14 @@ mod tests {
         assert!(origin.parse("").expect("missing").is_nan());
         assert_eq!(origin.parse("EWR").expect("unknown"), crate::Frame::UNKNOWN);
         assert_eq!(origin.parse("LGA").expect("known"), 1.0);
+    }
+
+    #[test]
+    fn numbers_are_rounded_by_way_of_doubles() {
+        // Just above the middle of 1 and the next `f32`: nearest to the upper one, but the nearest
+        // `f64` is the middle itself, which rounds to even.
+        let text = "1.00000005960464477539062500000001";
+        assert_eq!(Column::numeric("x").parse(text).expect("a number"), 1.0);
     }
 
     #[test]

@@ -298,7 +298,7 @@ when,id,age,city,flag,w,spam
 f.csv: 2 rows, 1 left out without a target
   column  role        kind                    missing  reason
   id      feature     numeric                       0  every cell that is not missing is a number
-  dest    feature     categorical, 1 levels         1  \"IAH\" is no number
+  dest    feature     categorical, 1 levels         1  \"IAH\" on line 2 is no number
   late    target      2 classes                     0  it holds 0 and 1 only
   x       ignored     -                             0  no role
   warning: `id`: 1 integers are not exact in `f32`; if they are names, list the column in `categorical`
@@ -374,7 +374,7 @@ f.csv: 2 rows, 1 left out without a target
     #[test]
     fn the_task_follows_the_target_unless_it_is_said() {
         let read = |targets: [&str; 4], roles: &Roles| {
-            let rows: String = targets.iter().map(|y| format!("1,{y}\n")).collect();
+            let rows = targets.map(|y| format!("1,{y}\n")).concat();
             csv(&format!("x,y\n{rows}"))
                 .dataset(roles)
                 .map(|(data, _)| (data.task().to_string(), data.target().to_vec()))

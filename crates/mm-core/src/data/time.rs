@@ -45,9 +45,11 @@ impl TimeUnit {
 /// offset it is UTC. Leap seconds and more than nine decimals are no moment here.
 pub(super) fn parse(text: &str) -> Option<i64> {
     let mut rest = text.trim_ascii().as_bytes();
-    let date = (number(&mut rest, 4)?, eat(&mut rest, b"-")?, number(&mut rest, 2)?);
+    let year = number(&mut rest, 4)?;
     eat(&mut rest, b"-")?;
-    let (year, month, day) = (date.0, date.2, number(&mut rest, 2)?);
+    let month = number(&mut rest, 2)?;
+    eat(&mut rest, b"-")?;
+    let day = number(&mut rest, 2)?;
     if !(1..=12).contains(&month) || !(1..=days_in(year, month)).contains(&day) {
         return None;
     }
@@ -64,12 +66,9 @@ pub(super) fn parse(text: &str) -> Option<i64> {
                 nanos = number(&mut rest, n)? * scale;
             }
         }
-        match eat(&mut rest, b"Zz+-") {
-            Some(sign @ (b'+' | b'-')) => {
-                let offset = i128::from(clock(&mut rest)?);
-                seconds -= if sign == b'+' { offset } else { -offset };
-            }
-            _ => {}
+        if let Some(sign @ (b'+' | b'-')) = eat(&mut rest, b"Zz+-") {
+            let offset = i128::from(clock(&mut rest)?);
+            seconds -= if sign == b'+' { offset } else { -offset };
         }
     }
     if !rest.is_empty() {

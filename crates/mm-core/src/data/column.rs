@@ -556,9 +556,8 @@ impl Ids {
             IdKind::Integers(ids) => return (ids, "integers"),
             IdKind::Texts(names, codes) => (names, codes),
         };
-        let canonical =
-            |name: &Box<str>| name.parse().ok().filter(|id: &i64| id.to_string() == **name);
-        let integers: Option<Vec<i64>> = names.names().iter().map(canonical).collect();
+        let canonical = |name: &str| name.parse().ok().filter(|id: &i64| id.to_string() == name);
+        let integers: Option<Vec<i64>> = names.names().iter().map(|name| canonical(name)).collect();
         let (ids, why) = if let Some(ids) = integers {
             (ids, "integers")
         } else {

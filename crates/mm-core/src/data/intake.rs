@@ -202,12 +202,11 @@ impl Intake {
         for feature in &mut self.features {
             let cell = cell(feature.named.from);
             let plain = if rules.missing.is_empty() { feature.read_plain(cell) } else { None };
-            let value = match plain {
-                Some(value) => value,
-                None => {
-                    let value = feature.read(rules.clean(cell), at);
-                    value.map_err(|bad| fail(&feature.named, bad))?
-                }
+            let value = if let Some(value) = plain {
+                value
+            } else {
+                let value = feature.read(rules.clean(cell), at);
+                value.map_err(|bad| fail(&feature.named, bad))?
             };
             self.values.push(value);
         }

@@ -1,16 +1,11 @@
 //! Cells as readers give them, and what columns of any role do with them.
 
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    fmt,
-    hash::{BuildHasher, Hasher, RandomState},
-};
+use std::{borrow::Cow, fmt};
 
 use crate::{
     data::{
         number::{self, Parsed},
-        schema::{Levels, Quoted},
+        schema::Quoted,
         time,
     },
     error::Error,
@@ -113,104 +108,6 @@ pub(super) struct Named {
 impl Named {
     pub(super) fn new(fields: &[Field], from: usize) -> Self {
         Self { name: fields[from].name.clone(), from }
-    }
-}
-
-/// Distinct texts, numbered as they come.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Interner {
-    pub(super) codes: HashMap<Box<str>, u32, Seeded>,
-}
-
-/// Makes hashers with a random seed, so that no file can be written to collide. Nothing that is
-/// returned depends on it.
-#[derive(Debug, Clone)]
-pub(super) struct Seeded(u64);
-
-impl Default for Seeded {
-    fn default() -> Self {
-        Self(RandomState::new().hash_one(0))
-    }
-}
-
-impl BuildHasher for Seeded {
-    type Hasher = Folded;
-
-    fn build_hasher(&self) -> Folded {
-        Folded(self.0)
-    }
-}
-
-/// Hashes short texts, eight bytes at a time, by multiplying and folding the two halves of the
-/// product (Wang 2019, "wyhash"). The standard hasher took a third of the time of reading a file.
-#[derive(Debug)]
-pub(super) struct Folded(u64);
-
-impl Folded {
-    fn fold(&mut self, word: u64) {
-        let product = u128::from(self.0 ^ word) * 0x9E37_79B9_7F4A_7C15;
-        self.0 = product as u64 ^ (product >> 64) as u64;
-    }
-}
-
-impl Hasher for Folded {
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.fold(u64::from_le_bytes(*word));
-        }
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        self.fold(u64::from_le_bytes(last) ^ (bytes.len() as u64) << 56);
-    }
-
-    fn write_u8(&mut self, _end: u8) {} // The length, above, is the end of a text.
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-impl Interner {
-    pub(super) fn of(names: &[String]) -> Self {
-        Self { codes: names.iter().map(|name| name.as_str().into()).zip(0..).collect() }
-    }
-
-    pub(super) fn intern(&mut self, text: &str) -> Result<u32, Bad> {
-        if let Some(&code) = self.codes.get(text) {
-            return Ok(code);
-        }
-        let code = self.codes.len();
-        if code == Levels::MAX {
-            return Err(Bad::new(format!("at most {code} levels"), "more"));
-        }
-        self.codes.insert(text.into(), code as u32);
-        Ok(code as u32)
-    }
-
-    /// The names in the order of their codes.
-    pub(super) fn names(&self) -> Vec<&str> {
-        let mut names = vec![""; self.codes.len()];
-        for (name, &code) in &self.codes {
-            names[code as usize] = name;
-        }
-        names
-    }
-
-    /// The names in sorted order, and the place there of each code.
-    pub(super) fn sorted(&self) -> (Vec<&str>, Vec<u32>) {
-        let mut pairs: Vec<(&str, u32)> = self.codes.iter().map(|(n, &c)| (&**n, c)).collect();
-        pairs.sort_unstable();
-        let mut places = vec![0; pairs.len()];
-        for (place, &(_, code)) in pairs.iter().enumerate() {
-            places[code as usize] = place as u32;
-        }
-        (pairs.into_iter().map(|(name, _)| name).collect(), places)
-    }
-
-    /// Takes in the names of `next`, and says what its codes are here.
-    pub(super) fn append(&mut self, next: &Self) -> Result<Vec<u32>, Bad> {
-        next.names().into_iter().map(|name| self.intern(name)).collect()
     }
 }
 

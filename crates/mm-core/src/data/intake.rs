@@ -8,10 +8,11 @@ use std::collections::HashMap;
 
 use crate::{
     data::{
-        cell::{Cell, Field, Given, Interner, Named, Origin, Rules},
+        cell::{Cell, Field, Given, Named, Origin, Rules},
         column::{Feature, Ids, Inferred, Mode, Target, Times, Weights},
         dataset::{Dataset, Task},
         frame::Frame,
+        interner::Interner,
         roles::{ColumnReport, ReadReport, Role, Roles, find},
         schema::{Column, ColumnKind, Quoted, Schema},
         time,
@@ -199,9 +200,14 @@ impl Intake {
             }
         }
         for feature in &mut self.features {
-            let value = feature
-                .read(rules.clean(cell(feature.named.from)), at)
-                .map_err(|bad| fail(&feature.named, bad))?;
+            let cell = cell(feature.named.from);
+            let plain = if rules.missing.is_empty() { feature.read_plain(cell) } else { None };
+            let value = if let Some(value) = plain {
+                value
+            } else {
+                let value = feature.read(rules.clean(cell), at);
+                value.map_err(|bad| fail(&feature.named, bad))?
+            };
             self.values.push(value);
         }
         if let Some(weights) = &mut self.weights {

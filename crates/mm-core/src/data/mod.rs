@@ -8,6 +8,7 @@ mod csv;
 mod dataset;
 mod frame;
 mod intake;
+mod interner;
 mod matrix;
 mod ndarray;
 mod number;

@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::{
+    data::number::{self, Parsed},
+    error::{Error, Result},
+};
 
 /// The levels of a categorical column: a code is a position in this list.
 ///
@@ -133,9 +136,13 @@ impl Column {
         match &self.kind {
             _ if text.is_empty() => Ok(f32::NAN),
             // By way of `f64`, as every reader does, so that a row and a file agree to the bit.
-            ColumnKind::Numeric => text.trim().parse().map(|x: f64| x as f32).map_err(|_| {
-                Error::data(format_args!("column `{}`", self.name), "a number", Quoted(text))
-            }),
+            ColumnKind::Numeric => match number::parse(text) {
+                Parsed::Finite(x) if (x as f32).is_finite() => Ok(x as f32),
+                _ => {
+                    let place = format_args!("column `{}`", self.name);
+                    Err(Error::data(place, "a finite number", Quoted(text)))
+                }
+            },
             ColumnKind::Categorical(levels) => {
                 Ok(levels.code(text).map_or(crate::Frame::UNKNOWN, |code| code as f32))
             }
@@ -300,8 +307,12 @@ mod tests {
     #[test]
     fn a_bad_number_is_quoted_and_shortened() {
         let err = Column::numeric("age").parse(&"x".repeat(50)).expect_err("text");
-        let shown = format!("column `age`: expected a number, got \"{}…\"", "x".repeat(40));
+        let shown = format!("column `age`: expected a finite number, got \"{}…\"", "x".repeat(40));
         assert_eq!(err.to_string(), shown);
+        for text in ["NaN", "inf", "1e39", "1e999", "0x10", "1 2"] {
+            assert!(Column::numeric("age").parse(text).is_err(), "{text}");
+        }
+        assert_eq!(Column::numeric("age").parse(" 1e-3 ").expect("a number"), 0.001);
     }
 
     #[test]

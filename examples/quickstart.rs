@@ -26,8 +26,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{data:?}\n");
 
     let rounds = options.rounds;
-    let lightgbm = LightGbmParams::default().with(|p| (p.rounds, p.learning_rate) = (rounds, 0.05));
-    let xgboost = XgBoostParams::default().with(|p| (p.rounds, p.learning_rate) = (rounds, 0.05));
+    // Cautious settings: thousands of tail numbers invite either engine to learn them by heart.
+    let lightgbm = LightGbmParams::default().with(|p| {
+        (p.rounds, p.learning_rate, p.tree.leaves) = (rounds, 0.04, 15);
+        (p.categorical.smooth, p.categorical.l2) = (50.0, 50.0);
+    });
+    let xgboost = XgBoostParams::default().with(|p| {
+        (p.rounds, p.learning_rate, p.sampling.colsample_bynode) = (rounds, 0.05, 0.3);
+        (p.regularization.min_child_weight, p.regularization.lambda) = (40.0, 20.0);
+    });
     let registry = env::temp_dir().join("mm-quickstart-registry");
     let plan =
         Plan::new([Candidate::new("lightgbm", &lightgbm), Candidate::new("xgboost", &xgboost)])
@@ -77,7 +84,7 @@ struct Options {
 
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, Box<dyn Error>> {
-        let (mut file, mut target, mut time, mut rounds) = (None, None, None, 200);
+        let (mut file, mut target, mut time, mut rounds) = (None, None, None, 150);
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {

@@ -1,4 +1,54 @@
 //! Train, compose, register and serve models of many kinds through one pair of traits.
+//!
+//! Parameters are built into a learner, a learner is fitted to data, and what comes out is a model
+//! that predicts and can be stored. Everything else (cross-fitting, plans, leaderboards, ensembles,
+//! the registry) composes over that pair and knows no model.
+//!
+//! ```
+//! use mm::{core::{Roles, Source}, prelude::*};
+//!
+//! let csv = "size,city,price\n70,Rome,350\n55,Oslo,410\n90,Rome,420\n40,Oslo,330\n";
+//! let (data, report) = Source::csv_bytes("homes.csv", csv).dataset(&Roles::with_target("price"))?;
+//! assert_eq!(report.columns.len(), 3); // Printed, it says what each column was taken for, and why.
+//!
+//! # #[cfg(feature = "lightgbm")]
+//! # {
+//! let learner = mm::trees::LightGbmParams::default()
+//!     .with(|p| {
+//!         p.rounds = 20;
+//!         p.tree.min_data_in_leaf = 1;
+//!         p.bins.min_data = 1;
+//!     })
+//!     .build()?;
+//! let model = learner.fit(&data, &FitContext::seeded(42).with_threads(2))?;
+//! let prices = model.predict(data.frame())?;
+//! assert_eq!((prices.n_rows(), prices.n_cols()), (4, 1));
+//!
+//! let bytes = model.to_envelope()?.into_bytes(); // To a file, or into a registry.
+//! let opened = mm::catalog().open(&bytes)?;
+//! assert_eq!(opened.predict(data.frame())?, prices);
+//! # }
+//! # Ok::<(), mm::prelude::Error>(())
+//! ```
+//!
+//! # Where to look
+//!
+//! | for | see |
+//! | --- | --- |
+//! | data, metrics, splitters | [`core::Source`], [`core::Metric`], [`core::SplitPlan`] |
+//! | many models from one plan | [`core::Plan`], [`core::Orchestrator`] |
+//! | versions, aliases, roll back | [`core::registry`] |
+//! | LightGBM, XGBoost | [`trees`] |
+//! | one model of several | [`ensemble`] |
+//! | a model of one's own | [`core::Learner`], [`core::Model`], `core::conformance` |
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! | --- | --- | --- |
+//! | `lightgbm`, `xgboost` | on | training with that engine, compiled from C++ source |
+//! | `arrow` | off | frames from Arrow record batches and C streams |
+//! | `parquet` | off | frames from Parquet files; turns `arrow` on |
 
 #![forbid(unsafe_code)]
 

@@ -21,8 +21,7 @@ fn main() -> ExitCode {
         "\nmm needs tools to compile the C++ engines LightGBM and XGBoost, and did not find: {}.\n\
          Install them with `pip install cmake ninja libclang` or your package manager and put them \
          on the PATH (libclang: its folder in LIBCLANG_PATH), or run `source scripts/setup` in the \
-         repository, or build without the engines: `default-features = false` still opens and \
-         serves every model.\n",
+         repository, or build without the engines (`default-features = false`).\n",
         missing.join("; ")
     );
     ExitCode::FAILURE

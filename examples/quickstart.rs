@@ -7,7 +7,7 @@
 //! Without arguments: flights out of New York in 2013 (`data/flights`), will they arrive at least 15
 //! minutes late? The folds go forward in time, as the flights do.
 
-use std::{env, error::Error, path::PathBuf};
+use std::{env, error::Error, path::PathBuf, process::ExitCode};
 
 use mm::{
     core::{
@@ -18,7 +18,23 @@ use mm::{
     trees::{LightGbmParams, XgBoostParams},
 };
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprint!("error: {e}");
+            let mut link = e.source();
+            while let Some(cause) = link {
+                eprint!(": {cause}");
+                link = cause.source();
+            }
+            eprintln!();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let options = Options::parse(env::args().skip(1))?;
 
     let (data, report) = Source::open(&options.file)?.dataset(&options.roles)?;
@@ -71,7 +87,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let predicted = champion.predict(&last)?;
     println!("the champion (version {}) of the last three rows:", version.number);
     for row in predicted.rows() {
-        println!("  {:?} = {row:.4?}", champion.signature().outputs);
+        // Of several classes, the likeliest.
+        let likeliest = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0);
+        println!("  {:?}: {:.4}", champion.signature().outputs[likeliest], row[likeliest]);
     }
     Ok(())
 }

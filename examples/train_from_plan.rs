@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Signal::Continue
     };
     let run = Orchestrator::new(&catalog).with_watcher(&progress).run(&plan);
-    let outcome = run.map_err(|e| e.chain())?; // Each link of the chain once.
+    let outcome = run.map_err(|e| e.chain())?; // Each link of the chain of causes, once.
     println!("\n{}", outcome.leaderboard);
     if let Some(version) = outcome.published {
         println!("published as {} version {}", version.name, version.number);

@@ -6,6 +6,8 @@
 //! The model: the class whose mean is nearest (Tibshirani et al. 2002, without the shrinkage),
 //! with probabilities that fall off with the squared distance.
 
+#![expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]
+
 use mm::core::{
     BodyReader, BodyWriter, Catalog, Dataset, Envelope, Error, FitContext, Frame, Learner, Matrix,
     Model, ParamError, Params, Persist, Result, Signature, Tag, Task, conformance,

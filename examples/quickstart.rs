@@ -7,6 +7,8 @@
 //! Without arguments: flights out of New York in 2013 (`data/flights`), will they arrive at least 15
 //! minutes late? The folds go forward in time, as the flights do.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to whoever runs it")]
+
 use std::{env, error::Error, path::PathBuf, process::ExitCode};
 
 use mm::{

@@ -5,6 +5,8 @@
 //! A thread answers requests with the champion while another publishes a better model and moves the
 //! alias; the server swaps without missing a request. Rows come as text, as in a request.
 
+#![expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]
+
 use std::{
     env,
     error::Error,

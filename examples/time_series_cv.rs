@@ -3,6 +3,8 @@
 //!
 //!     cargo run --example time_series_cv
 
+#![expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]
+
 use std::error::Error;
 
 use mm::{

@@ -4,6 +4,8 @@
 //!
 //! Kill it and start it again: finished fits are in the checkpoint and are not repeated.
 
+#![expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]
+
 use std::{env, error::Error};
 
 use mm::core::{Event, Orchestrator, Plan, Signal};

@@ -359,7 +359,9 @@ impl<'a> Target<'a> {
         let toml = plan.to_toml()?;
         registry::check_model_name(plan.model_name())?;
         target.alias.as_deref().map_or(Ok(()), registry::check_alias_name)?;
-        Ok(Self { plan: target, registry: LocalRegistry::open(&target.path)?, toml })
+        let registry = LocalRegistry::open(&target.path)?;
+        registry.check_writable()?;
+        Ok(Self { plan: target, registry, toml })
     }
 }
 

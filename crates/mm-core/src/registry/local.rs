@@ -187,6 +187,12 @@ impl LocalRegistry {
         Ok(())
     }
 
+    /// Makes sure that something can be written, before somebody works for hours on it.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.ensure_writable()?;
+        self.temp(b"").map(drop)
+    }
+
     pub(super) fn lock(&self) -> Result<Lock> {
         self.disk.lock(&self.root.join(LOCK))
     }

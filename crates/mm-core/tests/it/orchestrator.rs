@@ -11,7 +11,8 @@ use std::{
 use mm_core::{
     Average, Cancel, Candidate, Dataset, EnsemblePlan, Error, Event, Learner as _, Metric,
     Model as _, Orchestrator, Outcome, Params, Plan, RegistryPlan, Signal, Silent, SplitPlan,
-    Status, conformance, registry::CHAMPION,
+    Status, conformance,
+    registry::{CHAMPION, LocalRegistry},
 };
 
 use crate::probe::{Fault, StumpParams, catalog, stump};
@@ -526,6 +527,20 @@ fn what_was_fitted_survives_a_registry_that_breaks() {
     assert!(outcome.publish_error.is_some());
     assert!(outcome.model("a").is_some());
     fs::remove_file(folder).expect("removes");
+}
+
+#[test]
+fn a_registry_that_cannot_be_written_is_refused_before_any_work() {
+    let folder = scratch("unwritable-registry");
+    LocalRegistry::open(&folder).expect("makes one");
+    // Whoever runs the test may be above permissions, but not above a file in a folder's place.
+    fs::remove_dir(folder.join("tmp")).expect("removes");
+    fs::write(folder.join("tmp"), "a file").expect("writes");
+    let plan =
+        plan([candidate("a", Fault::None)]).with(|p| p.registry = Some(RegistryPlan::new(&folder)));
+    let err = Orchestrator::new(&catalog()).run_on(&plan, &data(2)).expect_err("no place");
+    assert!(matches!(err.root(), Error::Io { .. }), "{err}");
+    fs::remove_dir_all(folder).expect("removes");
 }
 
 #[test]

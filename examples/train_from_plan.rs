@@ -33,5 +33,5 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(version) = outcome.published {
         println!("published as {} version {}", version.name, version.number);
     }
-    Ok(())
+    outcome.publish_error.map_or(Ok(()), |e| Err(e.chain().into()))
 }

@@ -26,6 +26,17 @@ fn an_average_of_both_engines_conforms() {
 }
 
 #[test]
+fn an_average_fills_what_it_is_given_and_does_not_add_to_it() {
+    let average = Average::new([("a", lightgbm()), ("b", xgboost())]).expect("two members");
+    let data = conformance::sample(60, 2, conformance::Checks::default());
+    let model = average.fit(&data, &FitContext::seeded(1)).expect("fits");
+    let x = data.frame();
+    let mut out = mm::core::Matrix::new(vec![9.0; x.n_rows()], 1).expect("valid");
+    model.infer(x, &mut out).expect("predicts");
+    assert_eq!(out, model.predict(x).expect("predicts"));
+}
+
+#[test]
 fn averages_nest_and_say_which_part_failed() {
     let inner = Average::new([("a", lightgbm())]).expect("one member");
     let outer = Average::new([("inner", Box::new(inner) as BoxLearner), ("b", xgboost())]);

@@ -34,6 +34,13 @@ impl<'a> Member<'a> {
 
 /// A way to make one model of several.
 pub trait Combiner: fmt::Debug + Send + Sync {
+    /// Refuses params that do not suit members of the given names. Called before any work; by
+    /// default everything suits.
+    fn check(&self, members: &[&str]) -> Result<()> {
+        let _ = members;
+        Ok(())
+    }
+
     /// Learns from the members' out-of-fold predictions; `truth` has their rows, and `metric` is
     /// what the plan judges by.
     fn combine(

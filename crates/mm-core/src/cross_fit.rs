@@ -41,6 +41,13 @@ impl OutOfFold {
                 let got = format!("{} × {}", part.n_rows(), part.n_cols());
                 return Err(Error::data("predictions of a fold", expected, got));
             }
+            if let Some(row) = fold.test.iter().find(|&&row| n_rows <= row) {
+                return Err(Error::data(
+                    "test rows of a fold",
+                    format!("rows below {n_rows}"),
+                    row,
+                ));
+            }
             for (&row, predicted) in fold.test.iter().zip(part.rows()) {
                 counts[row] += 1;
                 sums.row_mut(row).iter_mut().zip(predicted).for_each(|(sum, y)| *sum += y);
@@ -131,5 +138,7 @@ mod tests {
         let err = OutOfFold::gather(4, &folds, &short).expect_err("one row is missing");
         assert_eq!(err.to_string(), "predictions of a fold: expected 2 × 1, got 1 × 1");
         assert!(OutOfFold::gather(4, &folds, &[]).is_err());
+        let err = OutOfFold::gather(3, &folds, &[Matrix::zeros(2, 1)]).expect_err("no row 3");
+        assert_eq!(err.to_string(), "test rows of a fold: expected rows below 3, got 3");
     }
 }

@@ -193,6 +193,12 @@ impl Error {
         Self::Corrupt { what, expected, got }
     }
 
+    /// A wrong configuration: see [`Error::Config`].
+    #[must_use]
+    pub fn config(place: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Config { place: place.into(), problem: problem.into() }
+    }
+
     /// A failure of the operating system: see [`Error::Io`].
     ///
     /// Made to be used in `map_err`: `fs::read(path).map_err(Error::io("read", path))`.

@@ -59,7 +59,7 @@ pub trait Learner: fmt::Debug + Send + Sync {
 
     /// Checks `data` and fits to it.
     ///
-    /// Refused: no rows; classification in which fewer than two classes have weight; infinite
+    /// Refused: no rows, or none of positive weight; classification in which fewer than two classes have weight; infinite
     /// features, unless [`admits_infinite`](Learner::admits_infinite); validation data of another
     /// task or schema (levels that `data` lacks become unknown).
     fn fit(&self, data: &Dataset, ctx: &FitContext<'_>) -> Result<Self::Model> {
@@ -90,6 +90,9 @@ pub trait WarmStart: fmt::Debug + Send + Sync {
 pub fn check_data(data: &Dataset, admits_infinite: bool) -> Result<()> {
     if data.n_rows() == 0 {
         return Err(Error::data("data", "at least 1 row", "no rows"));
+    }
+    if data.total_weight() <= 0.0 {
+        return Err(Error::data("weights", "at least one above 0", "all 0"));
     }
     if !matches!(data.task(), Task::Regression) {
         let weighs = |i: usize| data.weights().is_none_or(|w| 0.0 < w[i]);

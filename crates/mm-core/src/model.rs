@@ -66,7 +66,8 @@ pub trait Model: Any + fmt::Debug + Send + Sync {
     fn to_envelope(&self) -> Result<Envelope>;
 
     /// Fills `out`, of length *k*, for one row whose codes are those of the signature's
-    /// dictionaries. Implement it where one row can be predicted without a frame.
+    /// dictionaries. Implement it where one row can be predicted without a frame. `row` is checked
+    /// by [`predict_row`](Model::predict_row).
     fn infer_row(&self, row: &[f32], out: &mut [f64]) -> Result<()> {
         let x = Frame::with_schema(row.to_vec(), self.signature().schema.clone())?;
         let mut matrix = Matrix::zeros(1, out.len());
@@ -99,11 +100,14 @@ pub trait Model: Any + fmt::Debug + Send + Sync {
         if out.len() != signature.n_outputs() {
             return Err(Error::data("length of the output", signature.n_outputs(), out.len()));
         }
-        if !signature.admits_infinite
-            && let Some(j) = row.iter().position(|x| x.is_infinite())
-        {
-            let place = &signature.schema.columns()[j];
-            return Err(Error::data(place, "a finite number or NaN (missing)", row[j]));
+        for (column, &x) in signature.schema.columns().iter().zip(row) {
+            match column.levels() {
+                Some(levels) if !levels.admits(x) => return Err(levels.refuse(column, x)),
+                None if x.is_infinite() && !signature.admits_infinite => {
+                    return Err(Error::data(column, "a finite number or NaN (missing)", x));
+                }
+                _ => {}
+            }
         }
         self.infer_row(row, out)
     }

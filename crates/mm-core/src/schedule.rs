@@ -35,7 +35,7 @@ impl Demand {
 
 /// Runs `work(job, threads)` for each job in order, as many at once as the budget allows, and
 /// returns the results in the order of the jobs. With a budget of one thread everything runs on
-/// the caller's.
+/// the caller's. A panic in `work` reaches the caller once no job is running any more.
 pub(crate) fn run<T: Send>(
     budget: NonZeroUsize,
     demands: &[Demand],
@@ -69,9 +69,8 @@ pub(crate) fn run<T: Send>(
         let mut done = Vec::new();
         while let Some((job, share)) = claim() {
             let threads = NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN);
+            let _held = Held { share, state: &state, freed: &freed };
             done.push((job, work(job, threads)));
-            state.lock().unwrap_or_else(PoisonError::into_inner).free += share;
-            freed.notify_all();
         }
         done
     };
@@ -91,6 +90,20 @@ pub(crate) fn run<T: Send>(
 struct State {
     next: usize,
     free: usize,
+}
+
+/// Threads that a job holds; given back also when the job panics, or others would wait for ever.
+struct Held<'a> {
+    share: usize,
+    state: &'a Mutex<State>,
+    freed: &'a Condvar,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).free += self.share;
+        self.freed.notify_all();
+    }
 }
 
 /// Runs a part of a composite so that a panic in it is an error of that part alone.
@@ -139,6 +152,14 @@ mod tests {
         assert_eq!(pair[0], 2);
         let many = run(four, &[Demand::Share; 9], |_, threads| threads.get());
         assert_eq!(many[..5], [1; 5]);
+    }
+
+    #[test]
+    fn a_job_that_panics_gives_its_threads_back() {
+        let two = NonZeroUsize::new(2).expect("2");
+        let work = |job: usize, _: NonZeroUsize| assert_ne!(job, 0, "the first job");
+        let run = || run(two, &[Demand::All; 3], work);
+        assert!(catch_unwind(AssertUnwindSafe(run)).is_err(), "it ends, and the caller hears");
     }
 
     #[test]

@@ -195,8 +195,8 @@ impl Model for AverageModel {
 
     fn infer(&self, x: &Frame, out: &mut Matrix) -> Result<()> {
         let mut part = Matrix::zeros(out.n_rows(), out.n_cols());
+        out.values_mut().fill(0.0);
         for (member, weight) in self.members() {
-            part.values_mut().fill(0.0);
             member.infer(x, &mut part)?;
             add(out.values_mut(), weight, part.values());
         }
@@ -235,6 +235,10 @@ impl Persist for AverageModel {
 }
 
 impl Combiner for AverageParams {
+    fn check(&self, members: &[&str]) -> Result<()> {
+        self.resolve(members.iter().copied()).map(drop)
+    }
+
     fn combine(
         &self,
         members: &[Member<'_>],
@@ -311,6 +315,8 @@ mod tests {
         let names = || ["a", "b"].into_iter();
         let err = params(&[("a", 1.0)]).resolve(names()).expect_err("b has none");
         assert_eq!(err.to_string(), "no weight of member `b`");
+        assert!(Combiner::check(&params(&[("a", 1.0)]), &["a", "b"]).is_err());
+        assert!(Combiner::check(&params(&[("a", 1.0)]), &["a"]).is_ok());
         let three = params(&[("a", 1.0), ("b", 1.0), ("z", 1.0)]);
         let err = three.resolve(names()).expect_err("z is no member");
         assert_eq!(err.to_string(), "weights: expected those of 2 members, got a, b, z");

@@ -292,10 +292,11 @@ impl Dataset {
         }
     }
 
-    /// The same rows with other features, as stacking makes them.
+    /// The same rows with other features, as stacking makes them. Timestamps and entities are the
+    /// rows' own: where `frame` has none, they stay.
     pub fn with_frame(&self, frame: Frame) -> Result<Self> {
         check_length("frame", self.n_rows(), frame.n_rows())?;
-        Ok(Self { frame, ..self.clone() })
+        Ok(Self { frame: frame.or_stamps_of(&self.frame), ..self.clone() })
     }
 
     /// The sum of the weights; the number of rows where there are none.
@@ -525,6 +526,19 @@ mod tests {
         let negative = ClassWeight::Explicit([("b".to_owned(), -1.0)].into());
         let err = negative.check("class_weight").expect_err("negative");
         assert_eq!(err.name, "class_weight.b");
+    }
+
+    #[test]
+    fn other_features_leave_the_rows_their_times() {
+        let timed = frame(2).with_times(vec![5, 6]).and_then(|f| f.with_entities(vec![1, 2]));
+        let data = Dataset::regression(timed.expect("length"), vec![0.0, 1.0]).expect("valid");
+        let data = data.with_label_times(vec![7, 8]).expect("later");
+        // Without them a purged split would take label times for positions, and leak.
+        let stacked = data.with_frame(frame(2)).expect("length");
+        assert_eq!(stacked.frame().times(), Some(&[5, 6][..]));
+        assert_eq!(stacked.frame().entities(), Some(&[1, 2][..]));
+        let other = frame(2).with_times(vec![1, 2]).expect("length");
+        assert_eq!(data.with_frame(other).expect("length").frame().times(), Some(&[1, 2][..]));
     }
 
     #[test]

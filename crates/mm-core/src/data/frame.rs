@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use crate::{
-    data::schema::{Column, ColumnKind, Schema},
+    data::schema::{Column, ColumnKind, Levels, Schema},
     error::{Error, Result},
 };
 
@@ -85,6 +85,13 @@ impl Frame {
         self.check_length("entity ids", entities.len())?;
         self.entities = Some(entities.into());
         Ok(self)
+    }
+
+    /// The same with the timestamps and entities of `other`, of as many rows, where it has none.
+    pub(crate) fn or_stamps_of(self, other: &Self) -> Self {
+        let times = self.times.or_else(|| other.times.clone());
+        let entities = self.entities.or_else(|| other.entities.clone());
+        Self { times, entities, ..self }
     }
 
     /// Number of rows, *n*.
@@ -198,7 +205,8 @@ impl Frame {
     /// If the span reaches beyond the frame.
     #[must_use]
     pub fn slice(&self, first: usize, len: usize) -> Self {
-        assert!(first + len <= self.n_rows(), "rows {first}..{} of {}", first + len, self.n_rows());
+        let n = self.n_rows();
+        assert!(first <= n && len <= n - first, "{len} rows from {first} of a frame of {n} rows");
         let rows = match &self.rows {
             Rows::Span { first: start, .. } => Rows::Span { first: start + first, len },
             Rows::Picked(rows) => Rows::Picked(rows[first..first + len].into()),
@@ -306,21 +314,16 @@ impl Frame {
     }
 
     fn check_codes(&self) -> Result<()> {
-        let coded: Vec<(usize, &Column, usize)> = (self.schema.columns().iter().enumerate())
-            .filter_map(|(j, column)| column.levels().map(|levels| (j, column, levels.len())))
+        let coded: Vec<(usize, &Column, &Levels)> = (self.schema.columns().iter().enumerate())
+            .filter_map(|(j, column)| Some((j, column, column.levels()?)))
             .collect();
         if coded.is_empty() {
             return Ok(());
         }
         for (i, row) in self.rows().enumerate() {
-            for &(j, column, n_levels) in &coded {
-                let x = row[j];
-                let is_code = 0.0 <= x && x < n_levels as f32 && x.fract() == 0.0;
-                if !is_code && !x.is_nan() && x != Self::UNKNOWN {
-                    let place = format!("row {i}, {column}");
-                    let expected =
-                        format!("a code below {n_levels}, NaN (missing) or -1 (unknown)");
-                    return Err(Error::data(place, expected, x));
+            for &(j, column, levels) in &coded {
+                if !levels.admits(row[j]) {
+                    return Err(levels.refuse(format_args!("row {i}, {column}"), row[j]));
                 }
             }
         }
@@ -353,7 +356,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::data::schema::Levels;
 
     fn city(levels: &[&str]) -> Schema {
         let levels = Levels::new(levels.iter().copied()).expect("distinct");

@@ -61,6 +61,18 @@ impl Levels {
         self.names.get(code as usize).map(String::as_str)
     }
 
+    /// Whether a cell may hold `x`: a code, NaN, or [`Frame::UNKNOWN`](crate::Frame::UNKNOWN).
+    pub(crate) fn admits(&self, x: f32) -> bool {
+        let is_code = 0.0 <= x && x < self.len() as f32 && x.fract() == 0.0;
+        is_code || x.is_nan() || x == crate::Frame::UNKNOWN
+    }
+
+    /// An error that says what [`admits`](Levels::admits) would have.
+    pub(crate) fn refuse(&self, place: impl fmt::Display, x: f32) -> Error {
+        let expected = format!("a code below {}, NaN (missing) or -1 (unknown)", self.len());
+        Error::data(place, expected, x)
+    }
+
     /// All names, in code order.
     pub fn names(&self) -> &[String] {
         &self.names

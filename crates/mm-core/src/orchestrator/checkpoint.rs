@@ -9,8 +9,8 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `<key>.fold` | 32 bytes SHA-256 of the rest; u64 length and JSON of times; u64 rows, u64 columns; predictions as f64; all little-endian |
-//! | `<key>.model` | the same up to the times; then the bytes of the model's envelope |
+//! | `<key>.fold` | 32 bytes SHA-256 of the rest; u64 length and JSON of times and outputs; u64 rows, u64 columns; predictions as f64; all little-endian |
+//! | `<key>.model` | the same with JSON of nothing; then the bytes of the model's envelope |
 
 use std::{
     fs, io,
@@ -21,9 +21,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    data::{Matrix, hex},
+    data::{Dataset, Matrix, Output, hex},
     durable,
     error::{Error, Result},
+    metric::Metric,
 };
 
 /// A folder of finished work; nothing at all, if the plan names none.
@@ -41,10 +42,27 @@ pub(super) struct Timing {
     pub(super) cut_short: bool,
 }
 
+/// One fold of one candidate: what the model that was fitted predicts of the test rows.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Predicted {
+    pub(super) timing: Timing,
+    /// What the columns mean.
+    pub(super) outputs: Vec<Output>,
+    pub(super) values: Matrix,
+}
+
+impl Predicted {
+    /// The score by `metric`; `test` has the rows that were predicted.
+    pub(super) fn score(&self, metric: &Metric, test: &Dataset) -> Result<f64> {
+        metric.score_outputs(test.truth(), &self.values, &self.outputs)
+    }
+}
+
 /// The key of a piece of work: everything that determines its result.
-pub(super) fn key(parts: &[&str]) -> String {
+pub(super) fn key<T: AsRef<[u8]>>(parts: &[T]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
+        let part = part.as_ref();
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
@@ -52,37 +70,43 @@ pub(super) fn key(parts: &[&str]) -> String {
 }
 
 impl Checkpoint {
+    /// Makes the folder, and makes sure that it can be written.
     pub(super) fn open(folder: Option<&Path>) -> Result<Self> {
         if let Some(folder) = folder {
             fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+            let trial = folder.join(format!("{}.trial", std::process::id()));
+            durable::replace(&trial, b"")?;
+            let _ = fs::remove_file(trial); // Another run may have done it.
         }
         Ok(Self { folder: folder.map(Path::to_path_buf) })
     }
 
-    pub(super) fn fold(&self, key: &str) -> Option<(Timing, Matrix)> {
-        let (timing, rest) = self.load(key, "fold")?;
+    pub(super) fn fold(&self, key: &str) -> Option<Predicted> {
+        let ((timing, outputs), rest) = self.load(key, "fold")?;
         let (head, values) = rest.split_first_chunk::<16>()?;
         let long = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| head[at + i]));
         let (n_rows, n_cols) = (long(0), long(8));
         let (values, left) = values.as_chunks::<8>();
         let fits = n_rows.checked_mul(n_cols) == Some(values.len() as u64) && left.is_empty();
         let values = values.iter().map(|&eight| f64::from_le_bytes(eight)).collect();
-        if fits { Some((timing, Matrix::new(values, n_cols as usize).ok()?)) } else { None }
+        let values = fits.then(|| Matrix::new(values, n_cols as usize).ok())??;
+        Some(Predicted { timing, outputs, values })
     }
 
-    pub(super) fn keep_fold(&self, key: &str, timing: Timing, predicted: &Matrix) -> Result<()> {
-        let shape = [predicted.n_rows() as u64, predicted.n_cols() as u64];
+    pub(super) fn keep_fold(&self, key: &str, fold: &Predicted) {
+        let shape = [fold.values.n_rows() as u64, fold.values.n_cols() as u64];
         let mut rest: Vec<u8> = shape.iter().flat_map(|x| x.to_le_bytes()).collect();
-        rest.extend(predicted.values().iter().flat_map(|x| x.to_le_bytes()));
-        self.keep(key, "fold", &timing, &rest)
+        rest.extend(fold.values.values().iter().flat_map(|x| x.to_le_bytes()));
+        self.keep(key, "fold", &(fold.timing, &fold.outputs), &rest);
     }
 
-    pub(super) fn model(&self, key: &str) -> Option<(Timing, Vec<u8>)> {
-        self.load(key, "model")
+    /// The envelope of a model.
+    pub(super) fn model(&self, key: &str) -> Option<Vec<u8>> {
+        self.load(key, "model").map(|((), bytes)| bytes)
     }
 
-    pub(super) fn keep_model(&self, key: &str, timing: Timing, envelope: &[u8]) -> Result<()> {
-        self.keep(key, "model", &timing, envelope)
+    pub(super) fn keep_model(&self, key: &str, envelope: &[u8]) {
+        self.keep(key, "model", &(), envelope);
     }
 
     fn load<T: DeserializeOwned>(&self, key: &str, extension: &str) -> Option<(T, Vec<u8>)> {
@@ -111,15 +135,23 @@ impl Checkpoint {
         parts
     }
 
-    fn keep<T: Serialize>(&self, key: &str, extension: &str, head: &T, rest: &[u8]) -> Result<()> {
-        let Some(folder) = &self.folder else { return Ok(()) };
-        let json = serde_json::to_vec(head).map_err(|e| Error::data("checkpoint", "JSON", e))?;
-        let mut content = (json.len() as u64).to_le_bytes().to_vec();
-        content.extend(json);
-        content.extend(rest);
-        let mut bytes = Sha256::digest(&content).to_vec();
-        bytes.append(&mut content);
-        durable::replace(&folder.join(format!("{key}.{extension}")), &bytes)
+    /// What cannot be kept will be made again, which is no reason to give up what was made.
+    fn keep<T: Serialize>(&self, key: &str, extension: &str, head: &T, rest: &[u8]) {
+        let Some(folder) = &self.folder else { return };
+        let path = folder.join(format!("{key}.{extension}"));
+        let kept = serde_json::to_vec(head)
+            .map_err(|e| Error::data("checkpoint", "JSON", e))
+            .and_then(|json| {
+                let mut content = (json.len() as u64).to_le_bytes().to_vec();
+                content.extend(json);
+                content.extend(rest);
+                let mut bytes = Sha256::digest(&content).to_vec();
+                bytes.append(&mut content);
+                durable::replace(&path, &bytes)
+            });
+        if let Err(e) = kept {
+            tracing::warn!(error = %e.chain(), "checkpoint cannot be written; the run goes on");
+        }
     }
 }
 
@@ -128,6 +160,11 @@ mod tests {
     use super::*;
 
     const TIMING: Timing = Timing { fit_seconds: 0.5, predict_seconds: 0.25, cut_short: false };
+
+    fn fold(values: Vec<f64>) -> Predicted {
+        let outputs = vec![Output::Quantile(0.1), Output::Value];
+        Predicted { timing: TIMING, outputs, values: Matrix::new(values, 2).expect("valid") }
+    }
 
     fn scratch(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("mm-{name}-{}", std::process::id()));
@@ -139,12 +176,12 @@ mod tests {
     fn what_is_kept_comes_back_bit_for_bit() {
         let folder = scratch("checkpoint-round-trip");
         let checkpoint = Checkpoint::open(Some(&folder)).expect("opens");
-        let predicted = Matrix::new(vec![0.1, f64::MIN_POSITIVE, -0.0, 1e300], 2).expect("valid");
+        let predicted = fold(vec![0.1, f64::MIN_POSITIVE, -0.0, 1e300]);
         assert!(checkpoint.fold("a").is_none());
-        checkpoint.keep_fold("a", TIMING, &predicted).expect("keeps");
-        assert_eq!(checkpoint.fold("a"), Some((TIMING, predicted)));
-        checkpoint.keep_model("a", TIMING, b"bytes").expect("keeps");
-        assert_eq!(checkpoint.model("a"), Some((TIMING, b"bytes".to_vec())));
+        checkpoint.keep_fold("a", &predicted);
+        assert_eq!(checkpoint.fold("a"), Some(predicted));
+        checkpoint.keep_model("a", b"bytes");
+        assert_eq!(checkpoint.model("a"), Some(b"bytes".to_vec()));
         assert_eq!(fs::read_dir(&folder).expect("lists").count(), 2, "nothing is left aside");
         fs::remove_dir_all(folder).expect("removes");
     }
@@ -153,7 +190,7 @@ mod tests {
     fn a_damaged_or_truncated_file_counts_as_absent() {
         let folder = scratch("checkpoint-damage");
         let checkpoint = Checkpoint::open(Some(&folder)).expect("opens");
-        checkpoint.keep_fold("a", TIMING, &Matrix::zeros(2, 1)).expect("keeps");
+        checkpoint.keep_fold("a", &fold(vec![0.0; 2]));
         let path = folder.join("a.fold");
         let bytes = fs::read(&path).expect("reads");
         for at in 0..bytes.len() {

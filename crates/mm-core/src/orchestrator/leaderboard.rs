@@ -1,6 +1,6 @@
 //! How the candidates and ensembles of a run compare.
 
-use std::fmt;
+use std::{cmp::Ordering, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,9 +31,9 @@ pub struct Leaderboard {
 pub struct Entry {
     /// The name from the plan.
     pub name: String,
-    /// Scores by [`Leaderboard::metric`], or why there are none.
+    /// How it fared, and why it failed.
     pub status: Status,
-    /// The score that ranks, if the entry succeeded.
+    /// The score that ranks, if the entry got so far.
     pub score: Option<Score>,
     /// Scores by the further metrics.
     pub also: Vec<Score>,
@@ -55,9 +55,9 @@ pub struct Entry {
 pub enum Status {
     /// All went well.
     Done,
-    /// Scored, but the deadline ended at least one fit early.
+    /// Scored, but the deadline or the watcher ended at least one fit early.
     CutShort,
-    /// Not scored; the text says why.
+    /// Failed, and the text says why. What failed after cross-fitting keeps its scores.
     Failed(String),
 }
 
@@ -84,10 +84,30 @@ impl Score {
     }
 }
 
+impl Entry {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            status: Status::Done,
+            score: None,
+            also: Vec::new(),
+            fit_seconds: 0.0,
+            predict_micros: 0.0,
+            bytes: None,
+            members: Vec::new(),
+        }
+    }
+
+    /// Whether the entry failed, be it before or after it was scored.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.status, Status::Failed(_))
+    }
+}
+
 impl Leaderboard {
     /// The best entry that succeeded.
     pub fn best(&self) -> Option<&Entry> {
-        self.entries.first().filter(|entry| entry.score.is_some())
+        self.entries.first().filter(|entry| !entry.has_failed())
     }
 
     /// The entry called `name`.
@@ -98,12 +118,13 @@ impl Leaderboard {
     /// Best first, ties in plan order, failures last.
     pub(super) fn rank(&mut self) {
         let direction = self.metric.direction();
-        self.entries.sort_by(|a, b| match (&a.score, &b.score) {
-            (Some(a), Some(b)) if direction.is_better(a.mean, b.mean) => std::cmp::Ordering::Less,
-            (Some(a), Some(b)) if direction.is_better(b.mean, a.mean) => {
-                std::cmp::Ordering::Greater
-            }
-            (a, b) => b.is_some().cmp(&a.is_some()),
+        let mean = |entry: &Entry| entry.score.as_ref().map_or(f64::NAN, |score| score.mean);
+        self.entries.sort_by(|a, b| {
+            a.has_failed().cmp(&b.has_failed()).then_with(|| match (mean(a), mean(b)) {
+                (a, b) if direction.is_better(a, b) => Ordering::Less,
+                (a, b) if direction.is_better(b, a) => Ordering::Greater,
+                _ => Ordering::Equal,
+            })
         });
     }
 }
@@ -124,14 +145,14 @@ impl fmt::Display for Leaderboard {
             self.prior.as_ref().is_none_or(|prior| direction.is_better(score.mean, prior.mean))
         };
         for (place, entry) in (1..).zip(&self.entries) {
-            let Some(score) = &entry.score else { continue };
+            let (false, Some(score)) = (entry.has_failed(), &entry.score) else { continue };
             let mut row = vec![place.to_string(), entry.name.clone(), score.to_string()];
             row.extend(entry.also.iter().map(ToString::to_string));
             row.push(format!("{:.2}", entry.fit_seconds));
             row.push(format!("{:.2}", entry.predict_micros));
             row.push(entry.bytes.map_or_else(|| "–".to_owned(), size));
             let status = match (&entry.status, beats_prior(score)) {
-                (Status::CutShort, _) => "cut short by the deadline",
+                (Status::CutShort, _) => "cut short",
                 (_, false) => "no better than the prior",
                 _ => "",
             };
@@ -165,7 +186,11 @@ impl fmt::Display for Leaderboard {
         }
         for entry in &self.entries {
             if let Status::Failed(reason) = &entry.status {
-                writeln!(f, "failed: {}: {reason}", entry.name)?;
+                write!(f, "failed: {}: {reason}", entry.name)?;
+                match &entry.score {
+                    Some(score) => writeln!(f, " (scored {score})")?,
+                    None => writeln!(f)?,
+                }
             }
         }
         Ok(())
@@ -174,15 +199,17 @@ impl fmt::Display for Leaderboard {
 
 impl fmt::Display for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Five significant digits, whatever the unit.
-        let decimals = match self.mean.abs().log10() {
-            magnitude if magnitude.is_finite() => {
-                (4.0 - magnitude.floor()).clamp(0.0, 6.0) as usize
+        // Four decimals, or five significant digits of small numbers; far from 1, powers of ten.
+        let (mean, spread) = (self.mean, self.spread);
+        match mean.abs() {
+            0.0 => write!(f, "{mean:.4} ± {spread:.4}"),
+            size if size < 1e-3 || 1e7 <= size => write!(f, "{mean:.3e} ± {spread:.1e}"),
+            size if size < 1.0 => write!(f, "{mean:.4} ± {spread:.4}"),
+            size => {
+                let decimals = (4.0 - size.log10().floor()).max(0.0) as usize; // NaN gives 0.
+                write!(f, "{mean:.decimals$} ± {spread:.decimals$}")
             }
-            _ => 4,
-        };
-        let decimals = decimals.min(if self.mean.abs() < 1.0 { 4 } else { 6 });
-        write!(f, "{:.decimals$} ± {:.decimals$}", self.mean, self.spread)
+        }
     }
 }
 
@@ -191,5 +218,56 @@ fn size(bytes: usize) -> String {
         b if b < 1e3 => format!("{b} B"),
         b if b < 1e6 => format!("{:.1} kB", b / 1e3),
         b => format!("{:.1} MB", b / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_of_any_unit_can_be_read_and_compared() {
+        for (folds, text) in [
+            (vec![0.75, 0.77], "0.7600 ± 0.0141"),
+            (vec![12.0, 14.0], "13.000 ± 1.414"),
+            (vec![12345.0, 12347.0], "12346 ± 1"),
+            (vec![1.5e-5, 2.5e-5], "2.000e-5 ± 7.1e-6"), // Returns of a minute, say.
+            (vec![1e300, 1e300], "1.000e300 ± 0.0e0"),
+            (vec![0.0, 0.0], "0.0000 ± 0.0000"),
+        ] {
+            assert_eq!(Score::of(folds).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn failures_rank_last_whatever_their_score_and_ties_keep_their_order() {
+        let entry = |name: &str, mean: Option<f64>, status: Status| Entry {
+            score: mean.map(|mean| Score::of(vec![mean])),
+            status,
+            ..Entry::new(name)
+        };
+        let failed = || Status::Failed("why".to_owned());
+        let mut board = Leaderboard {
+            metric: Metric::Rmse,
+            also: Vec::new(),
+            n_folds: 1,
+            entries: vec![
+                entry("unscored", None, failed()),
+                entry("nan", Some(f64::NAN), Status::Done),
+                entry("failed", Some(0.5), failed()),
+                entry("second", Some(2.0), Status::CutShort),
+                entry("first", Some(1.0), Status::Done),
+                entry("third", Some(2.0), Status::Done),
+            ],
+            prior: None,
+        };
+        board.rank();
+        let names: Vec<&str> = board.entries.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, ["first", "second", "third", "nan", "failed", "unscored"]);
+        assert!(
+            board
+                .to_string()
+                .ends_with("failed: failed: why (scored 0.5000 ± 0.0000)\nfailed: unscored: why\n")
+        );
     }
 }

@@ -4,6 +4,7 @@ use std::{
     fs,
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -226,13 +227,18 @@ impl EnsemblePlan {
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.kind)
     }
+
+    /// Whether the candidate called `name` is to be a member.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.members.is_empty() || self.members.iter().any(|member| member == name)
+    }
 }
 
 /// Threads and times.
 ///
 /// | key | default | meaning |
 /// | --- | --- | --- |
-/// | `threads` | all processors | of the whole run; results do not depend on it |
+/// | `threads` | all processors | of the whole run, at most 1024; results do not depend on it |
 /// | `seconds` | no limit | for the whole run; when it is up, fits return what they have and the rest is left out |
 /// | `fit_seconds` | no limit | for each single fit |
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -317,7 +323,7 @@ impl Plan {
     /// The plan as TOML. TOML has no null, so params that are `None` are left out: they read back
     /// as their default, which for an `Option` is `None`.
     pub fn to_toml(&self) -> Result<String> {
-        let config = |problem: String| Error::Config { place: "plan".to_owned(), problem };
+        let config = |problem: String| Error::config("plan", problem);
         let mut plan = serde_json::to_value(self).map_err(|e| config(e.to_string()))?;
         drop_nulls(&mut plan);
         toml::to_string_pretty(&plan).map_err(|e| config(e.to_string()))
@@ -341,25 +347,24 @@ impl Plan {
     }
 
     /// What can be checked without the catalog and the data.
-    pub(crate) fn check(&self) -> Result<()> {
-        let config = |place: String, problem: String| Err(Error::Config { place, problem });
+    /// `own` are the names of candidates that the plan does not have.
+    pub(crate) fn check(&self, own: &[&str]) -> Result<()> {
         let mut names: Vec<&str> = self.candidates.iter().map(Candidate::name).collect();
-        names.extend(self.ensembles.iter().map(EnsemblePlan::name));
-        for (i, name) in names.iter().enumerate() {
-            if name.is_empty() {
-                return config("candidates".to_owned(), "expected a name, got none".to_owned());
-            }
-            if names[..i].contains(name) {
-                let problem = format!("expected distinct names, got `{name}` twice");
-                return config("candidates and ensembles".to_owned(), problem);
-            }
+        names.extend(own);
+        if names.is_empty() {
+            return Err(Error::config("candidates", "expected at least 1 candidate, got none"));
         }
+        let n_candidates = names.len();
+        names.extend(self.ensembles.iter().map(EnsemblePlan::name));
+        check_distinct("candidates and ensembles", &names)?;
         for (i, ensemble) in self.ensembles.iter().enumerate() {
-            let is_candidate = |name: &String| self.candidates.iter().any(|c| c.name() == name);
-            if let Some(name) = ensemble.members.iter().find(|name| !is_candidate(name)) {
+            let place = format!("ensembles.{i}.members");
+            let members: Vec<&str> = ensemble.members.iter().map(String::as_str).collect();
+            if let Some(name) = members.iter().find(|name| !names[..n_candidates].contains(name)) {
                 let problem = format!("expected names of candidates, got `{name}`");
-                return config(format!("ensembles.{i}.members"), problem);
+                return Err(Error::config(place, problem));
             }
+            check_distinct(&place, &members)?;
         }
         if let Some(part) = self.validation {
             let ok = 0.0 < part && part < 1.0;
@@ -376,6 +381,19 @@ impl Plan {
     }
 }
 
+fn check_distinct(place: &str, names: &[&str]) -> Result<()> {
+    for (i, name) in names.iter().enumerate() {
+        if name.is_empty() {
+            return Err(Error::config(place, "expected a name, got none"));
+        }
+        if names[..i].contains(name) {
+            let problem = format!("expected distinct names, got `{name}` twice");
+            return Err(Error::config(place, problem));
+        }
+    }
+    Ok(())
+}
+
 fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(map) => {
@@ -388,9 +406,20 @@ fn drop_nulls(value: &mut Value) {
 }
 
 impl Budget {
+    // More are a slip, and a native engine that cannot start them ends the process.
+    const MAX_THREADS: usize = 1024;
+
+    /// The threads of the whole run.
+    pub(super) fn threads(&self) -> NonZeroUsize {
+        let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.threads.and_then(NonZeroUsize::new).unwrap_or_else(cores)
+    }
+
     fn check(&self) -> Result<(), ParamError> {
         if let Some(threads) = self.threads {
-            ParamError::ensure(1 <= threads, "budget.threads", threads, "at least 1")?;
+            let ok = 1 <= threads && threads <= Self::MAX_THREADS;
+            let expected = format!("a number from 1 to {}", Self::MAX_THREADS);
+            ParamError::ensure(ok, "budget.threads", threads, expected)?;
         }
         for (name, seconds) in
             [("budget.seconds", self.seconds), ("budget.fit_seconds", self.fit_seconds)]

@@ -187,6 +187,12 @@ impl LocalRegistry {
         Ok(())
     }
 
+    /// Makes sure that something can be written, before somebody works for hours on it.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.ensure_writable()?;
+        self.temp(b"").map(drop)
+    }
+
     pub(super) fn lock(&self) -> Result<Lock> {
         self.disk.lock(&self.root.join(LOCK))
     }
@@ -218,10 +224,7 @@ impl LocalRegistry {
     }
 
     pub(super) fn alias_dir(&self, name: &str, alias: &str) -> Result<PathBuf> {
-        if alias == "latest" {
-            return Err(Error::data("alias", "another name", "`latest`, which is taken"));
-        }
-        check_name("alias", alias, char::is_alphabetic)?;
+        check_alias_name(alias)?;
         Ok(self.part(name, "aliases")?.join(alias))
     }
 
@@ -591,6 +594,13 @@ fn absolute(folder: &Path) -> Result<PathBuf> {
 /// Refuses a name that no model can have.
 pub(crate) fn check_model_name(name: &str) -> Result<()> {
     check_name("name of a model", name, char::is_alphanumeric)
+}
+
+pub(crate) fn check_alias_name(alias: &str) -> Result<()> {
+    if alias == "latest" {
+        return Err(Error::data("alias", "another name", "`latest`, which is taken"));
+    }
+    check_name("alias", alias, char::is_alphabetic)
 }
 
 fn check_name(what: &'static str, name: &str, first: impl Fn(char) -> bool) -> Result<()> {

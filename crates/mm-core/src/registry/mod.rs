@@ -59,7 +59,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::local::check_model_name;
+pub(crate) use self::local::{check_alias_name, check_model_name};
 pub use self::{
     disk::Durability,
     local::LocalRegistry,

@@ -9,8 +9,10 @@ use std::{
 };
 
 use mm_core::{
-    Cancel, Candidate, Dataset, Error, Event, Metric, Orchestrator, Outcome, Params, Plan, Signal,
-    Silent, SplitPlan, Status, conformance,
+    Average, Cancel, Candidate, Dataset, EnsemblePlan, Error, Event, Learner as _, Metric,
+    Model as _, Orchestrator, Outcome, Params, Plan, RegistryPlan, Signal, Silent, SplitPlan,
+    Status, conformance,
+    registry::{CHAMPION, LocalRegistry},
 };
 
 use crate::probe::{Fault, StumpParams, catalog, stump};
@@ -139,6 +141,38 @@ fn a_plan_is_checked_before_any_work() {
     let split = |text: &str| toml::from_str::<SplitPlan>(text).ok();
     check(&|p| p.split = split("kind = \"k_fold\"\nfolds = 1000"), "split");
     check(&|p| p.split = split("kind = \"purged_k_fold\""), "split");
+    check(&|p| p.budget.threads = Some(1_000_000), "`budget.threads` is 1000000; expected");
+    check(&|p| p.also = vec![Metric::Mae], "also: expected a metric for binary");
+    let average = || vec![EnsemblePlan::new("first")];
+    let members = |names: [&str; 2]| {
+        let mut plan = EnsemblePlan::new("first");
+        plan.members = names.map(str::to_owned).into();
+        vec![plan]
+    };
+    check(&|p| p.ensembles = members(["a", "z"]), "expected names of candidates, got `z`");
+    check(&|p| p.ensembles = members(["a", "a"]), "expected distinct names, got `a` twice");
+    check(
+        &|p| {
+            p.ensembles = average();
+            p.ensembles[0].params = serde_json::json!({ "only_with": "z" });
+        },
+        "in ensembles.0: no member `z`",
+    );
+    let registry = |p: &mut Plan| p.registry = Some(RegistryPlan::new(scratch("unused-registry")));
+    check(
+        &|p| {
+            registry(p);
+            p.refit = false;
+        },
+        "registry: expected `refit`, which makes what is published",
+    );
+    check(
+        &|p| {
+            registry(p);
+            p.registry = p.registry.take().map(|r| r.with_alias("The Best"));
+        },
+        "alias",
+    );
     assert_eq!(*seen.lock().expect("nobody panics"), 0, "no event came of them");
 }
 
@@ -162,6 +196,7 @@ fn a_misspelt_key_is_named_with_its_line() {
 #[test]
 fn a_plan_survives_toml() {
     let plan = plan([candidate("a", Fault::None)]).with(|p| {
+        p.seed = u64::MAX;
         p.metric = Some(Metric::LogLoss);
         p.validation = Some(0.25);
         p.budget.fit_seconds = Some(1.5);
@@ -304,4 +339,220 @@ fn a_run_killed_anywhere_resumes_to_the_same_result() {
         fs::remove_dir_all(folder).expect("removes");
     }
     println!("{unfinished} of 70 runs were killed before their end three times");
+}
+
+#[test]
+fn folds_that_no_model_can_be_fitted_to_or_scored_on_are_refused_before_any_work() {
+    let all = data(2);
+    // The second class comes last, so that the first training rows have one class only.
+    let mut rows: Vec<usize> = (0..all.n_rows()).collect();
+    rows.sort_by(|&a, &b| all.target()[a].total_cmp(&all.target()[b]));
+    let sorted = all.take(&rows);
+    let forward = "kind = \"k_fold\"\nfolds = 3\nshuffle = false";
+    let plan = plan([candidate("a", Fault::None)]);
+    let plan = plan.with(|p| {
+        p.split = Some(toml::from_str(forward).expect("a split"));
+        p.metric = Some(Metric::RocAuc { average: Average::Auto });
+    });
+    let err = Orchestrator::new(&catalog()).run_on(&plan, &sorted).expect_err("one class");
+    assert!(err.chain().starts_with("in roc_auc, fold 0: expected at least 2 classes"), "{err:?}");
+
+    let first = all.n_rows() / 3;
+    let weights = (0..all.n_rows()).map(|i| if i < first { 1.0 } else { 0.0 }).collect();
+    let weighted = data(0).with_weights(weights).expect("valid");
+    let plan = plan.with(|p| p.metric = None);
+    let err = Orchestrator::new(&catalog()).run_on(&plan, &weighted).expect_err("no weight");
+    assert!(err.chain().starts_with("in rmse, fold 1: weights: expected at least one above 0"));
+    // A view of weighted data may have no weight left, which the data as a whole cannot.
+    let light = weighted.take(&[first, first + 1]);
+    let err =
+        stump(Fault::None).fit(&light, &mm_core::FitContext::seeded(1)).expect_err("no weight");
+    assert_eq!(err.to_string(), "weights: expected at least one above 0, got all 0");
+}
+
+#[test]
+fn a_learner_of_ones_own_can_be_a_member_and_its_name_is_checked() {
+    let catalog = catalog();
+    let mut ensemble = EnsemblePlan::new("first");
+    ensemble.members = vec!["mine".to_owned()];
+    let plan = plan([candidate("a", Fault::None)]).with(|p| p.ensembles = vec![ensemble]);
+    let run = |name: &str| {
+        let own = Box::new(stump(Fault::None));
+        Orchestrator::new(&catalog).with_learner(name, own).run_on(&plan, &data(2))
+    };
+    let outcome = run("mine").unwrap_or_else(|e| panic!("runs: {}", e.chain()));
+    assert_eq!(outcome.leaderboard.entry("first").expect("listed").members, ["mine"]);
+    for (name, message) in
+        [("a", "got `a` twice"), ("first", "got `first` twice"), ("", "expected a name, got none")]
+    {
+        let err = run(name).expect_err("a name that cannot be");
+        assert!(err.chain().contains(message), "{name}: {}", err.chain());
+    }
+}
+
+#[test]
+fn a_failure_after_scoring_keeps_the_score_and_costs_what_is_built_on_it() {
+    let plan = plan([candidate("a", Fault::RefitFails), candidate("b", Fault::None)]);
+    let mut sealed = EnsemblePlan::new("first");
+    sealed.name = Some("unsealed".to_owned());
+    sealed.members = vec!["b".to_owned()];
+    sealed.params = serde_json::json!({ "seal_fails": true });
+    let plan = plan.with(|p| p.ensembles = vec![EnsemblePlan::new("first"), sealed]);
+    let outcome = run(&plan, &data(2));
+    let board = &outcome.leaderboard;
+    let names: Vec<&str> = outcome.models.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["b"]);
+    assert_eq!(board.best().map(|entry| entry.name.as_str()), Some("b"));
+    assert_eq!(board.entries[0].name, "b", "what failed stands last, whatever its score");
+    let reason = |name: &str| {
+        let entry = board.entry(name).expect("listed");
+        assert!(entry.score.is_some(), "{name} was scored");
+        match &entry.status {
+            Status::Failed(reason) => reason.clone(),
+            status => panic!("{name} is {status:?}"),
+        }
+    };
+    assert_eq!(reason("a"), "in the fit to all rows: stump: expected fewer rows, got 90");
+    assert_eq!(reason("first"), "no member fitted to all rows `a`");
+    assert_eq!(reason("unsealed"), "seal: expected wax, got none");
+}
+
+#[test]
+fn a_quantile_is_not_scored_as_a_mean() {
+    let plan = plan([candidate("q", Fault::PredictsQuantile)]);
+    let outcome = run(&plan.clone().with(|p| p.metric = Some(Metric::Rmse)), &data(0));
+    let status = &outcome.leaderboard.entry("q").expect("listed").status;
+    let Status::Failed(reason) = status else { panic!("a quantile has no RMSE: {status:?}") };
+    assert!(reason.contains("expected Value for `rmse`"), "{reason}");
+    let folder = scratch("quantile");
+    let plan = plan.with(|p| {
+        p.metric = Some(Metric::Pinball { level: 0.9 });
+        p.checkpoint = Some(folder.clone());
+    });
+    let (first, second) = (run(&plan, &data(0)), run(&plan, &data(0)));
+    assert!(first.leaderboard.best().is_some());
+    assert_eq!(essence(&first, &data(0)), essence(&second, &data(0)), "resumed");
+    fs::remove_dir_all(folder).expect("removes");
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_is_refused_at_the_start_and_does_no_harm_later() {
+    let folder = scratch("checkpoint-lost");
+    fs::write(&folder, "a file").expect("writes");
+    let plan = plan([candidate("a", Fault::None)]);
+    let blocked = plan.clone().with(|p| p.checkpoint = Some(folder.clone()));
+    let err = Orchestrator::new(&catalog()).run_on(&blocked, &data(2)).expect_err("no folder");
+    assert!(matches!(err, Error::Io { .. }), "{err}");
+    fs::remove_file(&folder).expect("removes");
+
+    let lose = |event: &Event<'_>| {
+        if matches!(event, Event::Planned { .. }) {
+            fs::remove_dir_all(&folder).expect("removes");
+        }
+        Signal::Continue
+    };
+    let catalog = catalog();
+    let outcome = Orchestrator::new(&catalog).with_watcher(&lose).run_on(&blocked, &data(2));
+    let outcome = outcome.expect("the run goes on");
+    assert_eq!(outcome.leaderboard.best().expect("succeeds").status, Status::Done);
+}
+
+#[test]
+fn a_watcher_that_panics_costs_no_candidate() {
+    let catalog = catalog();
+    for panics_at in [0, 1, 2, 5, usize::MAX] {
+        let heard = std::sync::atomic::AtomicUsize::new(0);
+        let watcher = |_: &Event<'_>| {
+            let n = heard.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            assert!(n < panics_at, "enough");
+            Signal::Continue
+        };
+        let plan = plan([candidate("a", Fault::None), candidate("b", Fault::FitFails)]);
+        let outcome = Orchestrator::new(&catalog).with_watcher(&watcher).run_on(&plan, &data(2));
+        let status = outcome.expect("runs").leaderboard.entry("a").expect("listed").status.clone();
+        assert_eq!(status, Status::Done, "panics from event {panics_at} on");
+    }
+}
+
+#[test]
+fn a_fit_that_the_watcher_stopped_is_marked_and_not_kept() {
+    let folder = scratch("stopped");
+    let plan = logged(&folder);
+    let watcher = |event: &Event<'_>| match event {
+        Event::Step { candidate: "c", .. } => Signal::Stop,
+        _ => Signal::Continue,
+    };
+    let catalog = catalog();
+    let stopped = Orchestrator::new(&catalog).with_watcher(&watcher).run_on(&plan, &data(2));
+    let board = stopped.expect("runs").leaderboard;
+    assert_eq!(board.entry("b").expect("listed").status, Status::Done);
+    assert_eq!(board.entry("c").expect("listed").status, Status::CutShort);
+    let before = fits(&folder);
+    let whole = run(&plan, &data(2));
+    assert_eq!(fits(&folder) - before, 4, "what was stopped is fitted again");
+    assert_eq!(whole.leaderboard.entry("c").expect("listed").status, Status::Done);
+    fs::remove_dir_all(folder).expect("removes");
+}
+
+#[test]
+fn an_ensemble_of_a_member_cut_short_says_so() {
+    let watcher = |event: &Event<'_>| match event {
+        Event::Step { fold: Some(1), .. } => Signal::Stop,
+        _ => Signal::Continue,
+    };
+    let plan = plan([candidate("a", Fault::None)]);
+    let plan = plan.with(|p| p.ensembles = vec![EnsemblePlan::new("first")]);
+    let catalog = catalog();
+    let outcome = Orchestrator::new(&catalog).with_watcher(&watcher).run_on(&plan, &data(2));
+    let board = outcome.expect("runs").leaderboard;
+    assert_eq!(board.entry("first").expect("listed").status, Status::CutShort);
+}
+
+#[test]
+fn what_was_fitted_survives_a_registry_that_breaks() {
+    let folder = scratch("broken-registry");
+    let plan = plan([candidate("a", Fault::None)])
+        .with(|p| p.registry = Some(RegistryPlan::new(&folder).with_alias(CHAMPION)));
+    let break_it = |event: &Event<'_>| {
+        if matches!(event, Event::Refitted { .. }) {
+            fs::remove_dir_all(&folder).expect("removes");
+            fs::write(&folder, "a file").expect("writes");
+        }
+        Signal::Continue
+    };
+    let catalog = catalog();
+    let outcome = Orchestrator::new(&catalog).with_watcher(&break_it).run_on(&plan, &data(2));
+    let outcome = outcome.expect("the run ends normally");
+    assert!(outcome.published.is_none());
+    assert!(outcome.publish_error.is_some());
+    assert!(outcome.model("a").is_some());
+    fs::remove_file(folder).expect("removes");
+}
+
+#[test]
+fn a_registry_that_cannot_be_written_is_refused_before_any_work() {
+    let folder = scratch("unwritable-registry");
+    LocalRegistry::open(&folder).expect("makes one");
+    // Whoever runs the test may be above permissions, but not above a file in a folder's place.
+    fs::remove_dir(folder.join("tmp")).expect("removes");
+    fs::write(folder.join("tmp"), "a file").expect("writes");
+    let plan =
+        plan([candidate("a", Fault::None)]).with(|p| p.registry = Some(RegistryPlan::new(&folder)));
+    let err = Orchestrator::new(&catalog()).run_on(&plan, &data(2)).expect_err("no place");
+    assert!(matches!(err.root(), Error::Io { .. }), "{err}");
+    fs::remove_dir_all(folder).expect("removes");
+}
+
+#[test]
+fn a_row_with_a_code_that_is_none_is_refused() {
+    let data = data(2);
+    let model = stump(Fault::None).fit(&data, &mm_core::FitContext::seeded(1)).expect("fits");
+    let mut out = [0.0];
+    for bad in [3.0, 0.5, -2.0, 1e9] {
+        let err = model.predict_row(&[1.0, 1.0, bad], &mut out).expect_err("no code");
+        assert!(err.to_string().starts_with("categorical `c`: expected a code below 3"), "{err}");
+    }
+    for good in [0.0, 2.0, -1.0, f32::NAN] {
+        model.predict_row(&[1.0, 1.0, good], &mut out).expect("a code, missing, or unknown");
+    }
 }

@@ -3,12 +3,16 @@
 
 use std::{
     path::PathBuf,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use mm_core::{
-    BodyReader, BodyWriter, Catalog, Dataset, Envelope, Error, FitContext, Frame, Learner, Matrix,
-    Model, ParamError, Params, Persist, Result, Signature, Step, Tag, Task,
+    BodyReader, BodyWriter, BoxModel, Catalog, Combination, Combiner, Dataset, Envelope, Error,
+    FitContext, Frame, Learner, Matrix, Member, Metric, Model, Output, ParamError, Params, Persist,
+    Result, Signature, Step, Tag, Task, Truth, from_config,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +33,10 @@ pub(crate) enum Fault {
     ForgetsItsThreshold,
     RowsDiffer,
     ProbabilitiesOverOne,
+    /// Fails on the 90 rows of the sample, and fits any part of them.
+    RefitFails,
+    /// Says that its one column is a quantile.
+    PredictsQuantile,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,7 +73,76 @@ pub(crate) fn stump(fault: Fault) -> Stump {
 }
 
 pub(crate) fn catalog() -> Catalog {
-    Catalog::default().with::<StumpModel>().with_kind::<StumpParams>("stump")
+    Catalog::default().with::<StumpModel>().with_kind::<StumpParams>("stump").with_combiner(
+        "first",
+        |params| {
+            let first: First = from_config(params)?;
+            Ok(Box::new(first))
+        },
+    )
+}
+
+/// A combiner that goes by its first member, and whose model cannot be sealed if told so.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct First {
+    seal_fails: bool,
+    /// If given, must be a member.
+    only_with: Option<String>,
+}
+
+impl Combiner for First {
+    fn check(&self, members: &[&str]) -> Result<()> {
+        match &self.only_with {
+            Some(name) if !members.contains(&name.as_str()) => {
+                Err(Error::NotFound { what: "member", name: name.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn combine(
+        &self,
+        _: &[Member<'_>],
+        _: Truth<'_>,
+        _: Metric,
+        _: &FitContext<'_>,
+    ) -> Result<Box<dyn Combination>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Combination for First {
+    fn apply(&self, parts: &[&Matrix]) -> Result<Matrix> {
+        Ok(parts[0].clone())
+    }
+
+    fn into_model(self: Box<Self>, members: Vec<Arc<dyn Model>>) -> Result<BoxModel> {
+        Ok(Box::new(FirstModel { first: Arc::clone(&members[0]), seal_fails: self.seal_fails }))
+    }
+}
+
+#[derive(Debug)]
+struct FirstModel {
+    first: Arc<dyn Model>,
+    seal_fails: bool,
+}
+
+impl Model for FirstModel {
+    fn signature(&self) -> &Signature {
+        self.first.signature()
+    }
+
+    fn infer(&self, x: &Frame, out: &mut Matrix) -> Result<()> {
+        self.first.infer(x, out)
+    }
+
+    fn to_envelope(&self) -> Result<Envelope> {
+        if self.seal_fails {
+            return Err(Error::data("seal", "wax", "none"));
+        }
+        self.first.to_envelope()
+    }
 }
 
 impl Learner for Stump {
@@ -87,6 +164,9 @@ impl Learner for Stump {
         }
         match fault {
             Fault::FitFails => return Err(Error::data("stump", "another fault", "this one")),
+            Fault::RefitFails if data.n_rows() == 90 => {
+                return Err(Error::data("stump", "fewer rows", 90));
+            }
             Fault::FitPanics => panic!("the stump fell"),
             _ => {}
         }
@@ -112,7 +192,10 @@ impl Learner for Stump {
             Fault::DependsOnTheClock => FITS.fetch_add(1, Ordering::Relaxed) as f64,
             _ => 0.0,
         };
-        let signature = Signature::new(data.frame().schema().clone(), data.task().clone());
+        let mut signature = Signature::new(data.frame().schema().clone(), data.task().clone());
+        if fault == Fault::PredictsQuantile {
+            signature.outputs = vec![Output::Quantile(0.9)];
+        }
         let k = signature.n_outputs();
         // Shrunk towards equal shares, so that an empty side predicts something.
         let mut sides = Matrix::new(vec![1.0 / k.max(2) as f64; 2 * k], k)?;
@@ -159,6 +242,18 @@ impl Model for StumpModel {
                 Fault::RowsDiffer if n == 1 => y[0] += 1e-9,
                 _ => {}
             }
+        }
+        Ok(())
+    }
+
+    // Reads a row without a frame, as engines do: what it is given must be checked before.
+    fn infer_row(&self, row: &[f32], out: &mut [f64]) -> Result<()> {
+        out.copy_from_slice(self.sides.row(usize::from(self.threshold < f64::from(row[0]))));
+        match self.fault {
+            Fault::DependsOnTheBatch | Fault::None => {}
+            Fault::RowsDiffer => out[0] += 1e-9,
+            Fault::ProbabilitiesOverOne => out.iter_mut().for_each(|p| *p *= 3.0),
+            _ => {}
         }
         Ok(())
     }

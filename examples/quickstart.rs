@@ -7,7 +7,11 @@
 //! Without arguments: flights out of New York in 2013 (`data/flights`), will they arrive at least 15
 //! minutes late? The folds go forward in time, as the flights do.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to whoever runs it")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an example talks to whoever runs it"
+)]
 
 use std::{env, error::Error, path::PathBuf, process::ExitCode};
 
@@ -81,7 +85,10 @@ fn run() -> Result<(), Box<dyn Error>> {
     let outcome = Orchestrator::new(&catalog).with_watcher(&progress).run_on(&plan, &data)?;
     println!("\n{}", outcome.leaderboard);
 
-    let published = outcome.published.ok_or("nothing was published")?;
+    if let Some(e) = outcome.publish_error {
+        return Err(e.into());
+    }
+    let published = outcome.published.ok_or("no candidate succeeded")?;
     println!("published version {} in {}", published.number, registry.display());
     let opened = LocalRegistry::open(&registry)?;
     let (champion, version) = opened.open("quickstart", &CHAMPION.into(), &catalog)?;

@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let progress = |event: &Event<'_>| {
         match event {
             Event::Planned { fits, resumed } => {
-                println!("{fits} fits, {resumed} of them done before")
+                println!("{fits} fits, {resumed} of them done before");
             }
             Event::Fold { candidate, fold, score, fit_seconds } => {
                 println!("{candidate:>16}, fold {fold}: {score:.4} after {fit_seconds:.2} s");

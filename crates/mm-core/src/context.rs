@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn the_earlier_deadline_counts() {
         let now = Instant::now();
-        let later = now + Duration::from_secs(3600);
+        let later = now + Duration::from_hours(1);
         let ctx = FitContext::seeded(0).with_deadline(later);
         assert!(!ctx.is_due());
         assert!(ctx.with_deadline(now).is_due());

@@ -38,6 +38,38 @@ impl Persist for Shell {
     }
 }
 
+/// What no reader should take: a stump of a newer version, or a shell with bytes after its model.
+#[derive(Debug)]
+struct Odd<const NEWER: bool>(Box<dyn Model>);
+
+impl<const NEWER: bool> Model for Odd<NEWER> {
+    fn signature(&self) -> &Signature {
+        self.0.signature()
+    }
+
+    fn infer(&self, x: &Frame, out: &mut Matrix) -> Result<()> {
+        self.0.infer(x, out)
+    }
+
+    fn to_envelope(&self) -> Result<Envelope> {
+        Envelope::pack(self)
+    }
+}
+
+impl<const NEWER: bool> Persist for Odd<NEWER> {
+    const TAG: Tag = if NEWER { Tag::new("test.stump", 2) } else { Tag::new("test.shell", 1) };
+
+    fn write_body(&self, body: &mut BodyWriter) -> Result<()> {
+        body.model(&*self.0)?;
+        body.bytes(b"more");
+        Ok(())
+    }
+
+    fn read_body(body: &mut BodyReader<'_>, _: u16) -> Result<Self> {
+        Ok(Self(body.model()?))
+    }
+}
+
 fn fitted() -> Box<dyn Model> {
     let data = conformance::sample(20, 2, conformance::Checks::default());
     Box::new(stump(Fault::None).fit(&data, &FitContext::seeded(1)).expect("fits"))
@@ -61,60 +93,14 @@ fn a_tag_without_a_loader_and_a_newer_body_are_refused_by_name() {
     let err = Catalog::default().open(&bytes).expect_err("nothing is registered");
     assert!(matches!(&err, Error::UnknownTag(tag) if tag == "test.stump"), "{err}");
 
-    #[derive(Debug)]
-    struct Newer(Box<dyn Model>);
-    impl Model for Newer {
-        fn signature(&self) -> &Signature {
-            self.0.signature()
-        }
-        fn infer(&self, x: &Frame, out: &mut Matrix) -> Result<()> {
-            self.0.infer(x, out)
-        }
-        fn to_envelope(&self) -> Result<Envelope> {
-            Envelope::pack(self)
-        }
-    }
-    impl Persist for Newer {
-        const TAG: Tag = Tag::new("test.stump", 2);
-        fn write_body(&self, _: &mut BodyWriter) -> Result<()> {
-            Ok(())
-        }
-        fn read_body(_: &mut BodyReader<'_>, _: u16) -> Result<Self> {
-            Ok(Self(fitted()))
-        }
-    }
-    let bytes = Newer(fitted()).to_envelope().expect("seals").into_bytes();
+    let bytes = Odd::<true>(fitted()).to_envelope().expect("seals").into_bytes();
     let err = catalog().open(&bytes).expect_err("newer");
     assert_eq!(err.to_string(), "`test.stump` has version 2; this build reads up to 1");
 }
 
 #[test]
 fn a_body_that_says_more_than_its_reader_takes_is_refused() {
-    #[derive(Debug)]
-    struct Padded(Box<dyn Model>);
-    impl Model for Padded {
-        fn signature(&self) -> &Signature {
-            self.0.signature()
-        }
-        fn infer(&self, x: &Frame, out: &mut Matrix) -> Result<()> {
-            self.0.infer(x, out)
-        }
-        fn to_envelope(&self) -> Result<Envelope> {
-            Envelope::pack(self)
-        }
-    }
-    impl Persist for Padded {
-        const TAG: Tag = Tag::new("test.shell", 1);
-        fn write_body(&self, body: &mut BodyWriter) -> Result<()> {
-            body.model(&*self.0)?;
-            body.bytes(b"more");
-            Ok(())
-        }
-        fn read_body(_: &mut BodyReader<'_>, _: u16) -> Result<Self> {
-            Ok(Self(fitted()))
-        }
-    }
-    let bytes = Padded(fitted()).to_envelope().expect("seals").into_bytes();
+    let bytes = Odd::<false>(fitted()).to_envelope().expect("seals").into_bytes();
     let err = catalog().with::<Shell>().open(&bytes).expect_err("padded");
     assert_eq!(err.to_string(), "model body is damaged: expected its end, got 12 more bytes");
 }

@@ -43,6 +43,12 @@
 //! Predictions are made on the calling thread, row by row: a model may be used from any number of
 //! threads at once, and whoever wants a large batch done by several splits it.
 //!
+//! # Limits
+//!
+//! Features and targets are `f32` to the engine. DART keeps no earlier round, so that it cannot stop
+//! early; a forest cannot be continued from. Whoever fits side by side pays for the binned table of
+//! each fit.
+//!
 //! # Messages
 //!
 //! LightGBM's messages become `tracing` events of target `mm_trees::lightgbm`: warnings as warnings, notes at

@@ -37,7 +37,7 @@ use crate::domain::{not_negative, open_unit, positive, share, tweedie_power, uni
 ///
 /// With `early_stopping` and validation data in the context, the fit stops once the watched metric
 /// no longer improves, and the model keeps the best round. Watched is `early_stopping.metric`, or
-/// the task's default metric; or, where `engine_metric` is given, the engine's own (and then
+/// the default metric of the task, or for a quantile its pinball loss; or, where `engine_metric` is given, the engine's own (and then
 /// `early_stopping.metric` must be none). DART rescales earlier trees in later rounds, so its best
 /// round cannot be kept: the combination is refused.
 ///

@@ -32,7 +32,12 @@
 //! code after the last level: a level of its own where training rows have it, and else one that no
 //! split has chosen, which goes where the levels go that are not in a split's set.
 //!
-//! # What is the same, and when
+//! # Limits
+//!
+//! Predictions are `f32` to the engine. DART keeps no earlier round, so that it cannot stop early;
+//! nor can `gblinear`, which reads no categorical columns either.
+//!
+//! # Determinism
 //!
 //! A fit gives the same model bit for bit whatever the number of threads, and the same as
 //! XGBoost's Python package gives for the same settings, seed, and order of rows. Predictions are

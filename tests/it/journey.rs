@@ -23,7 +23,7 @@ fn plan() -> Plan {
     let lightgbm = LightGbmParams::default().with(|p| (p.rounds, p.learning_rate) = (40, 0.05));
     let xgboost = XgBoostParams::default().with(|p| {
         (p.rounds, p.learning_rate) = (40, 0.05);
-        p.regularization.min_child_weight = 10.0;
+        p.tree.min_hessian_in_leaf = 10.0;
     });
     Plan::new([Candidate::new("lightgbm", &lightgbm), Candidate::new("xgboost", &xgboost)]).with(
         |p| {

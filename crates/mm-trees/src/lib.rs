@@ -9,6 +9,13 @@
 //! format as the body of the stored model, so that a model can be taken out and opened by the
 //! engine itself.
 
+#[cfg(any(feature = "lightgbm", feature = "xgboost"))]
+mod constraint;
+#[cfg(any(feature = "lightgbm", feature = "xgboost"))]
+mod domain;
+#[cfg(any(feature = "lightgbm", feature = "xgboost"))]
+mod run;
+
 #[cfg(feature = "lightgbm")]
 pub mod lightgbm;
 #[cfg(feature = "xgboost")]

@@ -22,7 +22,7 @@ struct Hear(Arc<Mutex<Vec<(Level, String)>>>);
 
 impl Subscriber for Hear {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "lightgbm"
+        metadata.target() == "mm_trees::lightgbm"
     }
 
     fn event(&self, event: &Event<'_>) {

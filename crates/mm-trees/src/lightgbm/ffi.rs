@@ -31,6 +31,7 @@ use std::{
 };
 
 use lightgbm3_sys as sys;
+use mm_core::Matrix;
 
 use super::{LightGbmError, text::ModelText};
 
@@ -115,9 +116,9 @@ unsafe extern "C" fn log(part: *const c_char) {
         }),
         None if part.trim().is_empty() => {}
         None => match LEVEL.get() {
-            Level::Warning => tracing::warn!(target: "lightgbm", "{}", part.trim_end()),
-            Level::Info => tracing::debug!(target: "lightgbm", "{}", part.trim_end()),
-            Level::Debug => tracing::trace!(target: "lightgbm", "{}", part.trim_end()),
+            Level::Warning => tracing::warn!(target: "mm_trees::lightgbm", "{}", part.trim_end()),
+            Level::Info => tracing::debug!(target: "mm_trees::lightgbm", "{}", part.trim_end()),
+            Level::Debug => tracing::trace!(target: "mm_trees::lightgbm", "{}", part.trim_end()),
         },
     });
 }
@@ -283,7 +284,7 @@ impl Drop for Table {
 #[derive(Debug)]
 pub(super) struct Trainer {
     booster: Handle, // Dropped before the tables, which it points into: fields drop in order.
-    validation: Option<Table>,
+    _validation: Option<Table>,
     train: Table,
     n_metrics: usize,
 }
@@ -309,7 +310,7 @@ impl Trainer {
             check(unsafe { sys::LGBM_BoosterGetEvalCounts(booster.0, &raw mut n_metrics) })?;
         }
         let n_metrics = usize::try_from(n_metrics).unwrap_or(0);
-        Ok(Self { booster, validation, train, n_metrics })
+        Ok(Self { booster, _validation: validation, train, n_metrics })
     }
 
     /// Puts copies of `previous`'s trees first. Its raw scores must be the tables' initial ones.
@@ -332,34 +333,39 @@ impl Trainer {
         Ok(is_finished == 0)
     }
 
-    /// The engine's own metrics on the validation data. One thread adds them up if `exact`, so
-    /// that the sum does not depend on the number of threads.
-    pub(super) fn evaluate(&self, exact: bool) -> Result<Vec<f64>> {
+    /// The engine's own metric on the validation data. One thread adds it up if `exact`, so that
+    /// the sum does not depend on the number of threads.
+    pub(super) fn evaluate(&self, exact: bool) -> Result<f64> {
         let threads = if exact { Threads::ONE } else { self.train.threads };
-        let mut scores = vec![0.0; self.n_metrics];
+        let mut scores = vec![f64::NAN; self.n_metrics.max(1)];
         let mut written = 0;
         // SAFETY: validation data have as many metrics as `n_metrics` says, since both lists are
-        // made from one config; without validation data the vector is empty and the call fails.
+        // made from one config; without validation data there are none and the call fails.
         check(threads.run(|| unsafe {
             sys::LGBM_BoosterGetEval(self.booster.0, 1, &raw mut written, scores.as_mut_ptr())
         }))?;
-        Ok(scores)
+        Ok(scores[0])
     }
 
-    /// The predictions for the validation data after the last round: output by output, each one
-    /// number a row.
-    pub(super) fn predict_validation(&self, n_outputs: usize) -> Result<Vec<f64>> {
-        let n_rows = self.validation.as_ref().map_or(0, |table| table.n_rows);
+    /// The predictions for the validation data after the last round, into `out`: a row a row, a
+    /// column an output.
+    pub(super) fn predict_validation(&self, out: &mut Matrix) -> Result<()> {
+        let (n_rows, n_outputs) = (out.n_rows(), out.n_cols());
         let mut needed: i64 = 0;
         // SAFETY: writes one number.
         check(unsafe { sys::LGBM_BoosterGetNumPredict(self.booster.0, 1, &raw mut needed) })?;
         assert_eq!(usize::try_from(needed), Ok(n_rows * n_outputs), "one number a row and output");
-        let mut out = vec![0.0; n_rows * n_outputs];
-        // SAFETY: `out` has room for the number of values that LightGBM has just named.
+        let mut columns = vec![0.0; n_rows * n_outputs];
+        // SAFETY: `columns` has room for the number of values that LightGBM has just named.
         check(self.train.threads.run(|| unsafe {
-            sys::LGBM_BoosterGetPredict(self.booster.0, 1, &raw mut needed, out.as_mut_ptr())
+            sys::LGBM_BoosterGetPredict(self.booster.0, 1, &raw mut needed, columns.as_mut_ptr())
         }))?;
-        Ok(out)
+        for i in 0..n_rows {
+            for (k, value) in out.row_mut(i).iter_mut().enumerate() {
+                *value = columns[k * n_rows + i];
+            }
+        }
+        Ok(())
     }
 
     /// The model in LightGBM's text form, cut to its first `rounds` if given. The tables and

@@ -16,7 +16,8 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `mod.rs` | the learner |
-//! | `params.rs` | hyper-parameters and their translation: safe, and free of C types |
+//! | `params.rs` | hyper-parameters and their domains |
+//! | `config.rs` | their translation into the engine's own |
 //! | `model.rs` | the fitted model, its files, importances |
 //! | `text.rs` | LightGBM's model format, checked before LightGBM trusts it |
 //! | `ffi.rs` | owned handles: the only `unsafe` |
@@ -42,9 +43,15 @@
 //! Predictions are made on the calling thread, row by row: a model may be used from any number of
 //! threads at once, and whoever wants a large batch done by several splits it.
 //!
+//! # Limits
+//!
+//! Features and targets are `f32` to the engine. DART keeps no earlier round, so that it cannot stop
+//! early; a forest cannot be continued from. Whoever fits side by side pays for the binned table of
+//! each fit.
+//!
 //! # Messages
 //!
-//! LightGBM's messages become `tracing` events of target `lightgbm`: warnings as warnings, notes at
+//! LightGBM's messages become `tracing` events of target `mm_trees::lightgbm`: warnings as warnings, notes at
 //! debug level. When LightGBM itself finds an error, it also writes one line to standard error, which
 //! cannot be switched off; everything that params and data can get wrong is checked before.
 //!
@@ -73,6 +80,7 @@
 //! Statistics* 29(5). Ke et al. (2017), "LightGBM: a highly efficient gradient boosting decision
 //! tree", NeurIPS.
 
+mod config;
 mod ffi;
 mod model;
 mod params;
@@ -83,8 +91,8 @@ mod text;
 use std::collections::BTreeSet;
 
 use mm_core::{
-    BoxModel, Dataset, Error, FitContext, Frame, Learner, Matrix, Metric, Model, Patience, Result,
-    Schema, Signature, Step, WarmStart, check_data,
+    BoxModel, Dataset, Error, FitContext, Frame, Learner, Matrix, Model, Result, Schema, Signature,
+    WarmStart,
 };
 
 use self::{ffi::Threads, text::ModelText};
@@ -92,10 +100,12 @@ pub use self::{
     model::LightGbmModel,
     params::{
         Bagging, Bins, Boosting, Categorical, Constraints, Dart, Device, EngineMetric, Goss,
-        Histogram, LightGbmParams, Monotone, MonotoneMethod, Objective, Penalty, RowSampling,
-        Sampling, TreeParams,
+        Histogram, LightGbmParams, MonotoneMethod, Objective, Penalty, RowSampling, Sampling,
+        TreeParams,
     },
 };
+pub use crate::constraint::Monotone;
+use crate::run::{self, Watch};
 
 /// Why LightGBM failed; the source of [`Error::Engine`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -151,7 +161,7 @@ impl WarmStart for LightGbm {
         ctx: &FitContext<'_>,
     ) -> Result<BoxModel> {
         let Some(previous) = previous.downcast_ref::<LightGbmModel>() else {
-            return Err(Error::data("the previous model", "a model of `lightgbm`", "another"));
+            return Err(Error::data("model to continue from", "one of LightGBM", "another kind"));
         };
         Ok(Box::new(self.fit_after(previous, data, ctx)?))
     }
@@ -177,29 +187,17 @@ impl LightGbm {
         data: &Dataset,
         ctx: &FitContext<'_>,
     ) -> Result<LightGbmModel> {
-        check_data(data, self.admits_infinite())?;
-        ctx.check_cancelled()?;
         if self.params.boosting == Boosting::RandomForest || previous.is_average() {
-            return Err(Error::data("warm start", "boosted trees", "a random forest"));
+            return Err(Error::data("model to continue from", "boosted trees", "a random forest"));
         }
         let (new, old) = (self.params.objective_for(data.task())?, previous.objective());
         if old != Some(new) {
             let old = old.unwrap_or("a function of the caller's");
-            return Err(Error::data("objective of the previous model", new, old));
+            return Err(Error::data("objective of the model to continue from", new, old));
         }
-        let signature = previous.signature();
-        let conform = |data: &Dataset| {
-            if *data.task() != signature.task {
-                return Err(Error::data("task of the data", &signature.task, data.task()));
-            }
-            data.with_frame(signature.admit(data.frame())?.into_owned())
-        };
-        let data = conform(data)?;
-        let Some(held_out) = ctx.validation else {
-            return self.boost(&data, ctx, Some(previous));
-        };
-        let held_out = conform(held_out).map_err(|e| e.within("the validation data"))?;
-        self.boost(&data, &ctx.with_validation(&held_out), Some(previous))
+        run::continued(previous.signature(), data, ctx, |data, ctx| {
+            self.boost(data, ctx, Some(previous))
+        })
     }
 
     fn boost(
@@ -212,10 +210,20 @@ impl LightGbm {
             return Err(Error::Deadline);
         }
         let (p, schema) = (&self.params, data.frame().schema());
-        let config = p.to_config(schema, data.task(), ctx.seed)?;
+        let config = p.to_config(schema, data.task(), run::seed(ctx))?;
         let alone = p.deterministic && p.depends_on_threads();
         let threads = if alone { Threads::ONE } else { Threads::new(ctx.threads) };
 
+        let mut signature = Signature::new(schema.clone(), data.task().clone());
+        signature.outputs = p.outputs(data.task());
+        let mut watch = match ctx.validation {
+            None => None,
+            Some(held_out) => {
+                let engines = p.engine_metric.map(EngineMetric::direction);
+                let stopping = p.early_stopping.as_ref();
+                Some(Watch::new(held_out, signature.outputs.clone(), engines, stopping)?)
+            }
+        };
         let weights = p.class_weight.apply(data)?;
         let mut table = self.table(data, weights.as_deref(), &config, None, threads, previous)?;
         drop(weights);
@@ -230,26 +238,27 @@ impl LightGbm {
             trainer.continue_from(previous.booster()).map_err(engine)?;
         }
 
-        let mut watch = ctx.validation.map(|held_out| Watch::new(p, held_out));
-        for round in 1..=p.rounds {
-            if !trainer.grow().map_err(engine)? {
-                break;
+        run::boost(p.rounds, ctx, &mut watch, |round, watch| {
+            let has_grown = trainer.grow().map_err(engine)?;
+            if let Some(watch) = watch.filter(|_| has_grown) {
+                if let Some(metric) = p.engine_metric {
+                    let score = trainer.evaluate(p.deterministic).map_err(engine)?;
+                    watch.hear(round, metric.name().to_owned(), score);
+                } else {
+                    let mut predicted = watch.blank();
+                    trainer.predict_validation(&mut predicted).map_err(engine)?;
+                    if p.objective == Objective::MulticlassOva {
+                        normalize(&mut predicted);
+                    }
+                    watch.score(round, &predicted)?;
+                }
             }
-            let mut is_over = false;
-            if let Some(watch) = &mut watch {
-                is_over = watch.score(round, &trainer)?;
-            }
-            let metrics = watch.as_ref().map_or(&[][..], |watch| &watch.metrics);
-            if !ctx.step(&Step::new(round, p.rounds, metrics))? || is_over {
-                break;
-            }
-        }
+            Ok(has_grown)
+        })?;
 
         let before = previous.map_or(0, LightGbmModel::n_rounds);
-        let best = watch.and_then(|watch| watch.patience?.best()).map(|(round, _)| before + round);
+        let best = watch.and_then(|watch| watch.best()).map(|(round, _)| before + round);
         let text = trainer.finish(best).map_err(engine)?;
-        let mut signature = Signature::new(schema.clone(), data.task().clone());
-        signature.outputs = p.outputs(data.task());
         LightGbmModel::new(signature, best, &ModelText::parse(&text)?)
     }
 
@@ -303,77 +312,6 @@ impl LightGbm {
             }
         }
         Ok(labels)
-    }
-}
-
-/// Scores the validation data after each round.
-struct Watch<'a> {
-    held_out: &'a Dataset,
-    metric: Option<Metric>, // The engine's own if `None`.
-    engine_metric: &'static str,
-    exact: bool,
-    normalize: bool,
-    patience: Option<Patience>,
-    metrics: Vec<(String, f64)>,
-}
-
-impl<'a> Watch<'a> {
-    fn new(p: &LightGbmParams, held_out: &'a Dataset) -> Self {
-        let stopping = p.early_stopping.as_ref();
-        let chosen = stopping.and_then(|stopping| stopping.metric);
-        let (metric, direction) = if let Some(metric) = p.metric {
-            (None, metric.direction())
-        } else {
-            let metric = chosen.unwrap_or_else(|| Metric::default_for(held_out.task()));
-            (Some(metric), metric.direction())
-        };
-        Self {
-            held_out,
-            metric,
-            engine_metric: p.metric.map_or("", EngineMetric::name),
-            exact: p.deterministic,
-            normalize: p.objective == Objective::MulticlassOva,
-            patience: stopping.map(|stopping| stopping.patience(direction)),
-            metrics: Vec::new(),
-        }
-    }
-
-    /// Scores round `round` and says whether patience is at an end.
-    fn score(&mut self, round: usize, trainer: &ffi::Trainer) -> Result<bool> {
-        self.metrics.clear();
-        match &self.metric {
-            None => {
-                let scores = trainer.evaluate(self.exact).map_err(engine)?;
-                let named = scores.into_iter().map(|score| (self.engine_metric.to_owned(), score));
-                self.metrics.extend(named);
-            }
-            Some(metric) => {
-                let score = metric.score(self.held_out.truth(), &self.predicted(trainer)?)?;
-                self.metrics.push((metric.name().to_owned(), score));
-            }
-        }
-        let watched = self.metrics.first().map(|(_, score)| *score);
-        Ok(match (&mut self.patience, watched) {
-            (Some(patience), Some(score)) => patience.is_exhausted_by(round, score),
-            _ => false,
-        })
-    }
-
-    /// What the model so far predicts for the validation data.
-    fn predicted(&self, trainer: &ffi::Trainer) -> Result<Matrix> {
-        let n_rows = self.held_out.n_rows();
-        let n_outputs = self.held_out.task().outputs().len();
-        let columns = trainer.predict_validation(n_outputs).map_err(engine)?;
-        let mut predicted = Matrix::zeros(n_rows, n_outputs);
-        for i in 0..n_rows {
-            for (k, value) in predicted.row_mut(i).iter_mut().enumerate() {
-                *value = columns[k * n_rows + i];
-            }
-        }
-        if self.normalize {
-            normalize(&mut predicted);
-        }
-        Ok(predicted)
     }
 }
 

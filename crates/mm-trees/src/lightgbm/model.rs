@@ -71,23 +71,19 @@ impl LightGbmModel {
 
     /// Reads a model in LightGBM's own text form, as `Booster.save_model` writes it in Python.
     ///
-    /// What the text does not say can be given. Without a schema, columns have the text's names; a
-    /// column is categorical where LightGBM saw categories, and its levels are those of the Python
-    /// data frame if the text ends with them, and `"0"`, `"1"`, … for plain codes. Without a task,
-    /// it follows from the objective, with classes `"0"`, `"1"`, …
+    /// The signature is what the text says. Columns have its names; a column is categorical where
+    /// LightGBM saw categories, and its levels are those of the Python data frame if the text ends
+    /// with them, and `"0"`, `"1"`, … for plain codes. The task follows from the objective, with
+    /// classes `"0"`, `"1"`, ….
     ///
     /// The text is checked, so that a damaged one is an error. A model without trees is refused.
-    pub fn from_text(text: &str, schema: Option<Schema>, task: Option<Task>) -> Result<Self> {
+    pub fn from_text(text: &str) -> Result<Self> {
         let text = ModelText::parse(text)?;
-        let schema = match schema {
-            Some(schema) => schema,
-            None => schema_of(&text)?,
-        };
-        let task = match (task, text.objective()) {
-            (Some(task), _) => task,
-            (None, Some("binary" | "cross_entropy")) => Task::classes(["0", "1"])?,
-            (None, _) if text.n_outputs() == 1 => Task::Regression,
-            (None, _) => Task::classes((0..text.n_outputs()).map(|k| k.to_string()))?,
+        let schema = schema_of(&text)?;
+        let task = match text.objective() {
+            Some("binary" | "cross_entropy") => Task::classes(["0", "1"])?,
+            _ if text.n_outputs() == 1 => Task::Regression,
+            _ => Task::classes((0..text.n_outputs()).map(|k| k.to_string()))?,
         };
         let mut signature = Signature::new(schema, task);
         if text.objective() == Some("quantile")
@@ -96,6 +92,13 @@ impl LightGbmModel {
             signature.outputs = vec![Output::Quantile(level)];
         }
         Self::new(signature, None, &text)
+    }
+
+    /// Reads a model in LightGBM's own text form as a model of the given signature, which must fit
+    /// its width, its objective, and its number of outputs. A categorical cell's code is what the
+    /// model was fitted to.
+    pub fn from_text_as(text: &str, signature: Signature) -> Result<Self> {
+        Self::new(signature, None, &ModelText::parse(text)?)
     }
 
     /// The model in LightGBM's own text form, with the levels of the categorical columns at its end

@@ -1,17 +1,12 @@
-//! The hyper-parameters, their check, and their translation into LightGBM's own.
+//! The hyper-parameters and their domains.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-    sync::OnceLock,
-};
+use std::collections::BTreeMap;
 
-use mm_core::{
-    ClassWeight, Direction, EarlyStopping, Error, Output, ParamError, Params, Result, Schema, Task,
-};
+use mm_core::{ClassWeight, Direction, EarlyStopping, ParamError, Params};
 use serde::{Deserialize, Serialize};
 
-use super::{LightGbm, engine, ffi};
+use super::{LightGbm, Monotone};
+use crate::domain::{not_negative, open_unit, positive, share, tweedie_power, unit, whole};
 
 /// Hyper-parameters of [`LightGbm`]; plain data, checked by [`build`](Params::build).
 ///
@@ -32,7 +27,7 @@ use super::{LightGbm, engine, ffi};
 /// | `class_weight` | none | see [`ClassWeight`] | factor on the row weights, by class |
 /// | `scale_pos_weight` | 1.0 | (0, ∞) | factor on the positive class; binary and one-vs-all only |
 /// | `early_stopping` | none | see [`EarlyStopping`]; not with DART | needs validation data |
-/// | `metric` | none | see [`EngineMetric`] | the engine's own metric instead of one of `mm` |
+/// | `engine_metric` | none | see [`EngineMetric`] | the engine's own metric in place of a [`Metric`](mm_core::Metric) |
 /// | `device` | `cpu` | see [`Device`] | where histograms are built |
 /// | `deterministic` | true | | the same model whatever the thread count; LightGBM: false |
 /// | `histogram` | `columns` | see [`Histogram`] | memory layout; LightGBM: `auto` |
@@ -42,7 +37,7 @@ use super::{LightGbm, engine, ffi};
 ///
 /// With `early_stopping` and validation data in the context, the fit stops once the watched metric
 /// no longer improves, and the model keeps the best round. Watched is `early_stopping.metric`, or
-/// the task's default metric; or, where `metric` is given, the engine's own (and then
+/// the default metric of the task, or for a quantile its pinball loss; or, where `engine_metric` is given, the engine's own (and then
 /// `early_stopping.metric` must be none). DART rescales earlier trees in later rounds, so its best
 /// round cannot be kept: the combination is refused.
 ///
@@ -83,7 +78,7 @@ pub struct LightGbmParams {
     /// When to stop, by a score on the validation data.
     pub early_stopping: Option<EarlyStopping>,
     /// The engine's own metric on the validation data.
-    pub metric: Option<EngineMetric>,
+    pub engine_metric: Option<EngineMetric>,
     /// Where histograms are built.
     pub device: Device,
     /// Whether the model must not depend on the thread count.
@@ -110,7 +105,7 @@ impl Default for LightGbmParams {
             class_weight: ClassWeight::None,
             scale_pos_weight: 1.0,
             early_stopping: None,
-            metric: None,
+            engine_metric: None,
             device: Device::Cpu,
             deterministic: true,
             histogram: Histogram::Columns,
@@ -168,7 +163,7 @@ pub enum Objective {
     Tweedie {
         /// The power of the mean to which the variance is proportional; [1, 2). LightGBM's default
         /// is 1.5.
-        variance_power: f64,
+        power: f64,
     },
     /// Logistic loss.
     Binary,
@@ -477,16 +472,6 @@ pub struct Constraints {
     pub interactions: Vec<Vec<String>>,
 }
 
-/// Which way the prediction moves as a column grows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Monotone {
-    /// Never down.
-    Increasing,
-    /// Never up.
-    Decreasing,
-}
-
 /// How monotony is kept (Auguste, Malory & Smirnov 2020, "A better method to enforce monotonic
 /// constraints in regression and classification trees"): each constrains less, and costs more,
 /// than the one before.
@@ -599,7 +584,7 @@ impl EngineMetric {
         }
     }
 
-    fn is_multiclass(self) -> bool {
+    pub(super) fn is_multiclass(self) -> bool {
         matches!(self, Self::AucMu | Self::MultiLogloss | Self::MultiError)
     }
 }
@@ -615,9 +600,8 @@ impl Params for LightGbmParams {
             Objective::Huber { alpha } => positive("objective.huber.alpha", alpha)?,
             Objective::Fair { c } => positive("objective.fair.c", c)?,
             Objective::Quantile { level } => open_unit("objective.quantile.level", level)?,
-            Objective::Tweedie { variance_power: v } => {
-                let name = "objective.tweedie.variance_power";
-                ParamError::ensure((1.0..2.0).contains(&v), name, v, "a number in [1, 2)")?;
+            Objective::Tweedie { power } => {
+                tweedie_power("objective.tweedie.power", power)?;
             }
             _ => {}
         }
@@ -661,8 +645,8 @@ impl Params for LightGbmParams {
             stopping.check("early_stopping")?;
             let dart = matches!(p.boosting, Boosting::Dart(_));
             ParamError::ensure(!dart, "early_stopping", "some", "none with DART")?;
-            let both = stopping.metric.is_some() && p.metric.is_some();
-            let expected = "none where the engine's own `metric` is given";
+            let both = stopping.metric.is_some() && p.engine_metric.is_some();
+            let expected = "none beside `engine_metric`";
             ParamError::ensure(!both, "early_stopping.metric", "some", expected)?;
         }
         let ok = !(p.deterministic && p.histogram == Histogram::Auto);
@@ -708,371 +692,9 @@ impl LightGbmParams {
         let expected = "a fraction below 1 of rows or columns with a random forest";
         ParamError::ensure(ok, "sampling", "everything", expected)
     }
-
-    fn check_extra(&self) -> Result<(), ParamError> {
-        for (key, value) in &self.extra {
-            let name = format!("extra.{key}");
-            let known = canonical(key).map_err(|e| ParamError::new(&name, value, e.chain()))?;
-            let Some(known) = known else {
-                return Err(ParamError::new(name, value, "a parameter of LightGBM 4.7"));
-            };
-            if let Some((_, field)) = COVERED.iter().find(|(covered, _)| *covered == known) {
-                return Err(ParamError::new(name, value, format!("{field} in its place")));
-            }
-            // LightGBM splits its parameters at blanks, and each at `=`; it drops quotes.
-            let ok = !value.is_empty()
-                && !value.contains(|c: char| c.is_whitespace() || "=\"'\0".contains(c));
-            let expected = "a value without blanks, quotes, and equals signs";
-            ParamError::ensure(ok, &name, format_args!("{value:?}"), expected)?;
-            let read = ffi::check_config(&format!("{key}={value}"));
-            read.map_err(|e| ParamError::new(name, value, format!("what LightGBM accepts: {e}")))?;
-        }
-        Ok(())
-    }
-
-    /// The objective that fits `task`, by LightGBM's name, or an error if the chosen one does not.
-    pub(super) fn objective_for(&self, task: &Task) -> Result<&'static str> {
-        let (name, fits) = match (self.objective, task) {
-            (Objective::Auto, Task::Regression) => ("regression", true),
-            (Objective::Auto, Task::Binary(_)) => ("binary", true),
-            (Objective::Auto, _) => ("multiclass", true),
-            (Objective::Binary, _) => ("binary", matches!(task, Task::Binary(_))),
-            (Objective::CrossEntropy, _) => ("cross_entropy", matches!(task, Task::Binary(_))),
-            (Objective::Multiclass, _) => ("multiclass", matches!(task, Task::Multiclass(_))),
-            (Objective::MulticlassOva, _) => ("multiclassova", matches!(task, Task::Multiclass(_))),
-            (regression, _) => {
-                let name = match regression {
-                    Objective::L1 => "regression_l1",
-                    Objective::Huber { .. } => "huber",
-                    Objective::Fair { .. } => "fair",
-                    Objective::Poisson => "poisson",
-                    Objective::Quantile { .. } => "quantile",
-                    Objective::Mape => "mape",
-                    Objective::Gamma => "gamma",
-                    Objective::Tweedie { .. } => "tweedie",
-                    _ => "regression",
-                };
-                (name, matches!(task, Task::Regression))
-            }
-        };
-        let wrong = || Error::data("task of the data", format!("one for `{name}`"), task);
-        let metric_fits =
-            self.metric.is_none_or(|m| m.is_multiclass() == matches!(task, Task::Multiclass(_)));
-        let weighs = matches!(name, "binary" | "multiclassova");
-        let balances = match &self.sampling.rows {
-            RowSampling::Bagging(bagging) => bagging.positive < 1.0 || bagging.negative < 1.0,
-            _ => false,
-        };
-        match (fits, self.metric) {
-            (false, _) => Err(wrong()),
-            // LightGBM would ignore both without a word.
-            (true, _) if self.scale_pos_weight != 1.0 && !weighs => Err(Error::data(
-                "`scale_pos_weight`",
-                "a binary or one-against-all objective",
-                name,
-            )),
-            (true, _) if balances && name != "binary" => {
-                Err(Error::data("bagging by class", "the objective `binary`", name))
-            }
-            (true, Some(metric)) if !metric_fits => {
-                let expected = format!("one for the metric `{}`", metric.name());
-                Err(Error::data("task of the data", expected, task))
-            }
-            _ => Ok(name),
-        }
-    }
-
-    /// What the outputs of a model for `task` mean.
-    pub(super) fn outputs(&self, task: &Task) -> Vec<Output> {
-        match self.objective {
-            Objective::Quantile { level } => vec![Output::Quantile(level)],
-            _ => task.outputs(),
-        }
-    }
-
-    /// Whether the algorithm's result depends on the number of threads even where LightGBM is
-    /// told to be deterministic.
-    pub(super) fn depends_on_threads(&self) -> bool {
-        self.histogram == Histogram::Rows
-            || self.tree.linear
-            || matches!(self.sampling.rows, RowSampling::Goss(_))
-            || self.extra.contains_key("use_quantized_grad")
-    }
-
-    /// All parameters in LightGBM's own form. Whatever has a field is written, default or not, so
-    /// that the model text says what it was trained with.
-    pub(super) fn to_config(&self, schema: &Schema, task: &Task, seed: u64) -> Result<String> {
-        let mut config = Config::default();
-        config.put("objective", self.objective_for(task)?);
-        if let Task::Multiclass(_) = task {
-            config.put("num_class", task.n_classes());
-        }
-        config.put("metric", self.metric.map_or("none", EngineMetric::name));
-        // Small seeds stay as they are, so that a model can be compared with another binding's.
-        config.put("seed", (seed ^ (seed >> 32)) & 0x7fff_ffff);
-        config.put("num_iterations", self.rounds);
-        config.put("learning_rate", self.learning_rate);
-        match self.objective {
-            Objective::Huber { alpha } | Objective::Quantile { level: alpha } => {
-                config.put("alpha", alpha);
-            }
-            Objective::Fair { c } => config.put("fair_c", c),
-            Objective::Tweedie { variance_power } => {
-                config.put("tweedie_variance_power", variance_power);
-            }
-            _ => {}
-        }
-        match &self.boosting {
-            Boosting::Gbdt => config.put("boosting", "gbdt"),
-            Boosting::RandomForest => config.put("boosting", "rf"),
-            Boosting::Dart(dart) => {
-                config.put("boosting", "dart");
-                config.put("drop_rate", dart.drop_rate);
-                config.put("max_drop", limit(dart.max_drop));
-                config.put("skip_drop", dart.skip_drop);
-                config.put("uniform_drop", dart.uniform);
-                config.put("xgboost_dart_mode", dart.xgboost_mode);
-            }
-        }
-        config.put("num_leaves", self.tree.leaves);
-        config.put("max_depth", limit(self.tree.max_depth));
-        config.put("min_data_in_leaf", self.tree.min_data_in_leaf);
-        config.put("min_sum_hessian_in_leaf", self.tree.min_hessian_in_leaf);
-        config.put("extra_trees", self.tree.extra_trees);
-        config.put("linear_tree", self.tree.linear);
-        match &self.sampling.rows {
-            RowSampling::All => {}
-            RowSampling::Bagging(bagging) => {
-                config.put("bagging_fraction", bagging.fraction);
-                config.put("bagging_freq", bagging.every);
-                config.put("pos_bagging_fraction", bagging.positive);
-                config.put("neg_bagging_fraction", bagging.negative);
-            }
-            RowSampling::Goss(goss) => {
-                config.put("data_sample_strategy", "goss");
-                config.put("top_rate", goss.top_rate);
-                config.put("other_rate", goss.other_rate);
-            }
-        }
-        config.put("feature_fraction", self.sampling.columns);
-        config.put("feature_fraction_bynode", self.sampling.columns_per_node);
-        config.put("lambda_l1", self.penalty.l1);
-        config.put("lambda_l2", self.penalty.l2);
-        config.put("min_gain_to_split", self.penalty.min_gain);
-        config.put("max_delta_step", self.penalty.max_delta_step.unwrap_or(0.0));
-        config.put("path_smooth", self.penalty.path_smooth);
-        config.put("max_bin", self.bins.max);
-        config.put("min_data_in_bin", self.bins.min_data);
-        config.put("cat_smooth", self.categorical.smooth);
-        config.put("cat_l2", self.categorical.l2);
-        config.put("max_cat_threshold", self.categorical.max_threshold);
-        config.put("max_cat_to_onehot", self.categorical.max_onehot);
-        config.put("min_data_per_group", self.categorical.min_data_per_group);
-        config.put("scale_pos_weight", self.scale_pos_weight);
-        self.constraints.put(schema, &mut config)?;
-        let codes: Vec<String> = (0..schema.len())
-            .filter(|&j| schema.columns()[j].levels().is_some())
-            .map(|j| j.to_string())
-            .collect();
-        if !codes.is_empty() {
-            config.put("categorical_feature", codes.join(","));
-        }
-        let device = match self.device {
-            Device::Cpu => "cpu",
-            Device::Gpu => "gpu",
-            Device::Cuda => "cuda",
-        };
-        config.put("device_type", device);
-        config.put("deterministic", self.deterministic);
-        config.put("force_col_wise", self.histogram == Histogram::Columns);
-        config.put("force_row_wise", self.histogram == Histogram::Rows);
-        for (key, value) in &self.extra {
-            config.put(key, value);
-        }
-        Ok(config.0)
-    }
-}
-
-impl Constraints {
-    fn put(&self, schema: &Schema, config: &mut Config) -> Result<()> {
-        let position = |place: &str, name: &String| {
-            schema.position(name).ok_or_else(|| {
-                Error::data(place, "names of columns of the data", format!("`{name}`"))
-            })
-        };
-        if !self.monotone.is_empty() {
-            let mut signs = vec!["0"; schema.len()];
-            for (name, direction) in &self.monotone {
-                let j = position("monotone constraints", name)?;
-                let column = &schema.columns()[j];
-                if column.levels().is_some() {
-                    return Err(Error::data("monotone constraints", "numeric columns", column));
-                }
-                signs[j] = match direction {
-                    Monotone::Increasing => "1",
-                    Monotone::Decreasing => "-1",
-                };
-            }
-            config.put("monotone_constraints", signs.join(","));
-            let method = match self.method {
-                MonotoneMethod::Basic => "basic",
-                MonotoneMethod::Intermediate => "intermediate",
-                MonotoneMethod::Advanced => "advanced",
-            };
-            config.put("monotone_constraints_method", method);
-            config.put("monotone_penalty", self.penalty);
-        }
-        if !self.interactions.is_empty() {
-            let mut lists = Vec::new();
-            for list in &self.interactions {
-                let list: Result<Vec<String>> = list
-                    .iter()
-                    .map(|name| Ok(position("interaction constraints", name)?.to_string()))
-                    .collect();
-                lists.push(format!("[{}]", list?.join(",")));
-            }
-            config.put("interaction_constraints", lists.join(","));
-        }
-        Ok(())
-    }
-}
-
-/// Parameters in LightGBM's own form: `key=value`, separated by blanks.
-#[derive(Default)]
-struct Config(String);
-
-impl Config {
-    fn put(&mut self, key: &str, value: impl std::fmt::Display) {
-        let blank = if self.0.is_empty() { "" } else { " " };
-        let _ = write!(self.0, "{blank}{key}={value}"); // Writing to a string cannot fail.
-    }
-}
-
-/// LightGBM's way to say that there is no limit.
-fn limit(at_most: Option<usize>) -> String {
-    at_most.map_or_else(|| "-1".to_owned(), |n| n.to_string())
-}
-
-/// The parameters that `extra` may not name, each with what says it instead.
-const COVERED: &[(&str, &str)] = &[
-    ("bagging_fraction", "`sampling.rows`"),
-    ("bagging_freq", "`sampling.rows`"),
-    ("boosting", "`boosting`"),
-    ("cat_l2", "`categorical.l2`"),
-    ("cat_smooth", "`categorical.smooth`"),
-    ("categorical_feature", "the schema of the data"),
-    ("config", "the other fields"),
-    ("convert_model", "nothing"),
-    ("convert_model_language", "nothing"),
-    ("data", "the data"),
-    ("data_sample_strategy", "`sampling.rows`"),
-    ("deterministic", "`deterministic`"),
-    ("device_type", "`device`"),
-    ("drop_rate", "`boosting.dart`"),
-    ("early_stopping_min_delta", "`early_stopping`"),
-    ("early_stopping_round", "`early_stopping`"),
-    ("extra_trees", "`tree.extra_trees`"),
-    ("feature_fraction", "`sampling.columns`"),
-    ("feature_fraction_bynode", "`sampling.columns_per_node`"),
-    ("first_metric_only", "`early_stopping`"),
-    ("force_col_wise", "`histogram`"),
-    ("force_row_wise", "`histogram`"),
-    ("group_column", "nothing"),
-    ("header", "nothing"),
-    ("ignore_column", "the schema of the data"),
-    ("input_model", "a warm start"),
-    ("interaction_constraints", "`constraints.interactions`"),
-    ("is_provide_training_metric", "nothing"),
-    ("label_column", "the data"),
-    ("lambda_l1", "`penalty.l1`"),
-    ("lambda_l2", "`penalty.l2`"),
-    ("learning_rate", "`learning_rate`"),
-    ("linear_tree", "`tree.linear`"),
-    ("machine_list_filename", "nothing"),
-    ("machines", "nothing"),
-    ("max_bin", "`bins.max`"),
-    ("max_cat_threshold", "`categorical.max_threshold`"),
-    ("max_cat_to_onehot", "`categorical.max_onehot`"),
-    ("max_delta_step", "`penalty.max_delta_step`"),
-    ("max_depth", "`tree.max_depth`"),
-    ("max_drop", "`boosting.dart`"),
-    ("metric", "`metric`"),
-    ("metric_freq", "nothing"),
-    ("min_data_in_bin", "`bins.min_data`"),
-    ("min_data_in_leaf", "`tree.min_data_in_leaf`"),
-    ("min_data_per_group", "`categorical.min_data_per_group`"),
-    ("min_gain_to_split", "`penalty.min_gain`"),
-    ("min_sum_hessian_in_leaf", "`tree.min_hessian_in_leaf`"),
-    ("monotone_constraints", "`constraints.monotone`"),
-    ("monotone_constraints_method", "`constraints.method`"),
-    ("monotone_penalty", "`constraints.penalty`"),
-    ("neg_bagging_fraction", "`sampling.rows`"),
-    ("num_class", "the task of the data"),
-    ("num_iterations", "`rounds`"),
-    ("num_leaves", "`tree.leaves`"),
-    ("num_machines", "nothing"),
-    ("num_threads", "the thread budget of the context"),
-    ("objective", "`objective`"),
-    ("other_rate", "`sampling.rows`"),
-    ("output_model", "nothing"),
-    ("output_result", "nothing"),
-    ("path_smooth", "`penalty.path_smooth`"),
-    ("pos_bagging_fraction", "`sampling.rows`"),
-    ("save_binary", "nothing"),
-    ("scale_pos_weight", "`scale_pos_weight`"),
-    ("seed", "the seed of the context"),
-    ("skip_drop", "`boosting.dart`"),
-    ("snapshot_freq", "nothing"),
-    ("task", "nothing"),
-    ("top_rate", "`sampling.rows`"),
-    ("tree_learner", "nothing"),
-    ("tweedie_variance_power", "`objective`"),
-    ("uniform_drop", "`boosting.dart`"),
-    ("valid", "the validation data of the context"),
-    ("verbosity", "the subscriber of `tracing`"),
-    ("weight_column", "the weights of the data"),
-    ("xgboost_dart_mode", "`boosting.dart`"),
-    ("alpha", "`objective`"),
-    ("fair_c", "`objective`"),
-];
-
-/// The name that `key` is, or is an alias of, if the engine knows it.
-fn canonical(key: &str) -> Result<Option<&'static str>> {
-    static ALIASES: OnceLock<BTreeMap<String, BTreeSet<String>>> = OnceLock::new();
-    let aliases = if let Some(aliases) = ALIASES.get() {
-        aliases
-    } else {
-        let text = ffi::parameter_aliases().map_err(engine)?;
-        let read = serde_json::from_str(&text)
-            .map_err(|e| Error::corrupt("LightGBM's list of parameters", "valid JSON", e))?;
-        ALIASES.get_or_init(|| read)
-    };
-    let found = aliases.iter().find(|(name, also)| *name == key || also.contains(key));
-    Ok(found.map(|(name, _)| name.as_str()))
 }
 
 /// At least `least`, and within what C's `int` holds.
 fn at_least(name: &str, got: usize, least: usize) -> Result<(), ParamError> {
-    let ok = least <= got && i32::try_from(got).is_ok();
-    ParamError::ensure(ok, name, got, format!("{least} to {}", i32::MAX))
-}
-
-fn positive(name: &str, x: f64) -> Result<(), ParamError> {
-    ParamError::ensure(0.0 < x && x.is_finite(), name, x, "a finite number > 0")
-}
-
-fn not_negative(name: &str, x: f64) -> Result<(), ParamError> {
-    ParamError::ensure(0.0 <= x && x.is_finite(), name, x, "a finite number ≥ 0")
-}
-
-fn unit(name: &str, x: f64) -> Result<(), ParamError> {
-    ParamError::ensure((0.0..=1.0).contains(&x), name, x, "a number in [0, 1]")
-}
-
-fn open_unit(name: &str, x: f64) -> Result<(), ParamError> {
-    ParamError::ensure(0.0 < x && x < 1.0, name, x, "a number in (0, 1)")
-}
-
-fn share(name: &str, x: f64) -> Result<(), ParamError> {
-    ParamError::ensure(0.0 < x && x <= 1.0, name, x, "a number in (0, 1]")
+    whole(name, got, least, i32::MAX as usize)
 }

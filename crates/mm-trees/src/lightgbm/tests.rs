@@ -10,7 +10,7 @@ use std::{
 
 use mm_core::{
     BoxLearner, BoxModel, Cancel, Catalog, ClassWeight, Column, ColumnKind, Direction,
-    EarlyStopping, ImportanceKind, Levels, Metric, Output, Params as _, Signal, Task,
+    EarlyStopping, ImportanceKind, Levels, Metric, Output, Params as _, Signal, Step, Task,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -249,7 +249,7 @@ mod domains {
             refused(|p| p.objective = Objective::Quantile { level }, &name);
         }
         for (power, ok) in [(0.9, false), (1.0, true), (1.9, true), (2.0, false)] {
-            let objective = Objective::Tweedie { variance_power: power };
+            let objective = Objective::Tweedie { power };
             let built = LightGbmParams::default().with(|p| p.objective = objective).build();
             assert_eq!(built.is_ok(), ok, "{power}");
         }
@@ -315,12 +315,11 @@ mod domains {
         );
         refused(
             |p| {
-                p.metric = Some(EngineMetric::Auc);
+                p.engine_metric = Some(EngineMetric::Auc);
                 p.early_stopping = Some(EarlyStopping::after(3));
                 p.early_stopping.as_mut().expect("just set").metric = Some(Metric::LogLoss);
             },
-            "parameter `early_stopping.metric` is some; expected none where the engine's own \
-             `metric` is given",
+            "parameter `early_stopping.metric` is some; expected none beside `engine_metric`",
         );
         refused(
             |p| p.early_stopping = Some(EarlyStopping::after(0)),
@@ -383,7 +382,7 @@ mod domains {
         let objectives = [
             Objective::Huber { alpha: 1.0 },
             Objective::Fair { c: 1.0 },
-            Objective::Tweedie { variance_power: 1.5 },
+            Objective::Tweedie { power: 1.5 },
         ];
         for (i, objective) in objectives.into_iter().enumerate() {
             all.objective = objective;
@@ -475,7 +474,7 @@ mod fitting {
             Objective::Poisson,
             Objective::Mape,
             Objective::Gamma,
-            Objective::Tweedie { variance_power: 1.5 },
+            Objective::Tweedie { power: 1.5 },
         ] {
             let model = fit(small().with(|p| (p.objective, p.rounds) = (objective, 60)), &data);
             let error = square_error(&model, &data);
@@ -558,7 +557,7 @@ mod fitting {
             "bagging by class: expected the objective `binary`, got multiclass"
         );
         assert_eq!(
-            refused(&|p| p.metric = Some(EngineMetric::MultiError), 2),
+            refused(&|p| p.engine_metric = Some(EngineMetric::MultiError), 2),
             "task of the data: expected one for the metric `multi_error`, got binary (positive \
              class `class 1`)"
         );
@@ -710,7 +709,8 @@ mod fitting {
         let text = model.to_text().expect("writes");
         let line = "feature_names=a_b a_b_2 x_1_ Column_3 größe k=v a_b_3";
         assert!(text.lines().any(|l| l == line), "{text}");
-        let imported = LightGbmModel::from_text(&text, Some(schema), None).expect("reads");
+        let imported = LightGbmModel::from_text_as(&text, Signature::new(schema, Task::Regression))
+            .expect("reads");
         assert_eq!(predict(&imported, &data), predict(&model, &data));
     }
 
@@ -821,8 +821,10 @@ mod running {
             heard.push((step.iteration, step.total, step.metrics.to_vec()));
             Signal::Continue
         };
-        let learner =
-            small().with(|p| p.metric = Some(EngineMetric::BinaryLogloss)).build().expect("valid");
+        let learner = small()
+            .with(|p| p.engine_metric = Some(EngineMetric::BinaryLogloss))
+            .build()
+            .expect("valid");
         let ctx = seeded().with_validation(&held_out).with_observer(&observer);
         let model = learner.fit(&data, &ctx).expect("fits");
         assert_eq!((model.n_rounds(), model.best_iteration()), (10, None));
@@ -838,36 +840,6 @@ mod running {
         let loss = y.values().iter().zip(held_out.target()).map(loss).sum::<f64>() / 60.0;
         // LightGBM sums raw scores in another order.
         assert!((heard[9].2[0].1 - loss).abs() < 1e-9, "the metric is that of the model so far");
-    }
-
-    #[test]
-    fn the_watched_predictions_are_those_of_the_model_so_far() {
-        for (objective, n_classes) in
-            [(Objective::Auto, 0), (Objective::Auto, 2), (Objective::MulticlassOva, 3)]
-        {
-            let (data, held_out) = (table(200, n_classes), table(70, n_classes));
-            let learner = small().with(|p| p.objective = objective).build().expect("valid");
-            let (schema, threads) = (data.frame().schema(), Threads::ONE);
-            let config = learner.params.to_config(schema, data.task(), 7).expect("fits");
-            let bin = |data: &Dataset, reference: Option<&ffi::Table>| {
-                learner.table(data, None, &config, reference, threads, None).expect("bins")
-            };
-            let train = bin(&data, None);
-            let validation = bin(&held_out, Some(&train));
-            let mut trainer = ffi::Trainer::new(train, Some(validation), &config).expect("trains");
-            for _ in 0..5 {
-                assert!(trainer.grow().expect("grows"));
-            }
-            let watch = Watch::new(&learner.params, &held_out);
-            let watched = watch.predicted(&trainer).expect("predicts");
-            let model = fit(small().with(|p| (p.objective, p.rounds) = (objective, 5)), &data);
-            let y = model.predict(held_out.frame()).expect("predicts");
-            assert_eq!((watched.n_rows(), watched.n_cols()), (y.n_rows(), y.n_cols()));
-            for (a, b) in watched.values().iter().zip(y.values()) {
-                // The model adds the starting score to the first tree: another order of the sum.
-                assert!((a - b).abs() < 1e-12, "{a} and {b}");
-            }
-        }
     }
 
     #[test]
@@ -932,7 +904,7 @@ mod running {
         let (train, test) = (turned(data.take(&train)), data.take(&test));
         for metric in [EngineMetric::BinaryLogloss, EngineMetric::Auc] {
             let params = small().with(|p| {
-                (p.rounds, p.metric) = (500, Some(metric));
+                (p.rounds, p.engine_metric) = (500, Some(metric));
                 p.early_stopping = Some(EarlyStopping::after(5));
             });
             let scores = Mutex::new(Vec::new());
@@ -1046,15 +1018,15 @@ mod constraints {
         };
         assert_eq!(
             refused(&monotone("z")),
-            "monotone constraints: expected names of columns of the data, got `z`"
+            "constraints.monotone: expected columns of the data (a, b, c), got `z`"
         );
         assert_eq!(
             refused(&monotone("c")),
-            "monotone constraints: expected numeric columns, got categorical `c`"
+            "constraints.monotone: expected numeric columns, got categorical `c`"
         );
         assert_eq!(
             refused(&|p| p.constraints.interactions = vec![vec!["y".to_owned()]]),
-            "interaction constraints: expected names of columns of the data, got `y`"
+            "constraints.interactions: expected columns of the data (a, b, c), got `y`"
         );
     }
 }
@@ -1118,7 +1090,7 @@ mod warm_start {
     fn early_stopping_counts_the_rounds_of_both_fits() {
         let (data, held_out) = (table(200, 2), table(260, 2).take(&(200..260).collect::<Vec<_>>()));
         let params = small().with(|p| {
-            (p.metric, p.rounds) = (Some(EngineMetric::BinaryLogloss), 3);
+            (p.engine_metric, p.rounds) = (Some(EngineMetric::BinaryLogloss), 3);
             p.early_stopping = Some(EarlyStopping::after(3));
         });
         let learner = params.build().expect("valid");
@@ -1150,7 +1122,7 @@ mod warm_start {
         };
         assert_eq!(
             refused(&first, &table(120, 2), &learner),
-            "objective of the previous model: expected binary, got regression"
+            "objective of the model to continue from: expected binary, got regression"
         );
         let classes = fit(small(), &table(120, 3));
         assert_eq!(
@@ -1165,14 +1137,14 @@ mod warm_start {
             p.sampling.columns = 0.5;
         });
         let forest = forest.build().expect("valid");
-        let shown = "warm start: expected boosted trees, got a random forest";
+        let shown = "model to continue from: expected boosted trees, got a random forest";
         assert_eq!(refused(&first, &data, &forest), shown);
         let trees = forest.fit(&data, &seeded()).expect("fits");
         assert_eq!(refused(&trees, &data, &learner), shown);
         let poisson = small().with(|p| p.objective = Objective::Poisson).build().expect("valid");
         assert_eq!(
             refused(&first, &data, &poisson),
-            "objective of the previous model: expected poisson, got regression"
+            "objective of the model to continue from: expected poisson, got regression"
         );
     }
 }
@@ -1187,12 +1159,13 @@ mod files {
             let model = fit(small(), &data);
             let text = model.to_text().expect("writes");
             let (schema, task) = (data.frame().schema().clone(), data.task().clone());
-            let given = LightGbmModel::from_text(&text, Some(schema), Some(task)).expect("reads");
+            let given =
+                LightGbmModel::from_text_as(&text, Signature::new(schema, task)).expect("reads");
             assert_eq!(given.signature(), model.signature());
             assert_eq!(predict(&given, &data), predict(&model, &data));
             assert_eq!(given.to_text().expect("writes"), text);
             // Names and levels stand in the text; only the classes' names do not.
-            let derived = LightGbmModel::from_text(&text, None, None).expect("reads");
+            let derived = LightGbmModel::from_text(&text).expect("reads");
             assert_eq!(derived.signature().schema, model.signature().schema);
             assert_eq!(predict(&derived, &data), predict(&model, &data));
             let names: Vec<String> = (0..n_classes).map(|k| k.to_string()).collect();
@@ -1205,25 +1178,28 @@ mod files {
     fn a_quantile_says_its_level_in_the_text() {
         let params = small().with(|p| p.objective = Objective::Quantile { level: 0.25 });
         let text = fit(params, &table(100, 0)).to_text().expect("writes");
-        let model = LightGbmModel::from_text(&text, None, None).expect("reads");
+        let model = LightGbmModel::from_text(&text).expect("reads");
         assert_eq!(model.signature().outputs, [Output::Quantile(0.25)]);
     }
 
     #[test]
     fn a_text_that_does_not_fit_the_signature_is_refused() {
         let text = fit(small(), &table(100, 2)).to_text().expect("writes");
-        let read = |schema, task| LightGbmModel::from_text(&text, schema, task);
+        let schema = table(100, 2).frame().schema().clone();
+        let read = |schema: &Schema, task| {
+            LightGbmModel::from_text_as(&text, Signature::new(schema.clone(), task))
+        };
         assert!(matches!(
-            read(Some(Schema::numeric(2)), None),
+            read(&Schema::numeric(2), Task::Regression),
             Err(Error::Columns { expected: 3, got: 2 })
         ));
         let three = Task::classes(["a", "b", "c"]).expect("distinct");
-        let err = read(None, Some(three)).expect_err("two classes");
+        let err = read(&schema, three).expect_err("two classes");
         assert_eq!(
             err.to_string(),
             "model text: expected a model of multiclass (3 classes), got `binary` with 1 outputs"
         );
-        assert!(read(None, Some(Task::Regression)).is_err(), "a probability is no value");
+        assert!(read(&schema, Task::Regression).is_err(), "a probability is no value");
     }
 
     /// The text with the first line that starts with `key=` holding `value`; sizes are kept right.
@@ -1247,7 +1223,7 @@ mod files {
     fn a_text_that_would_mislead_the_engine_is_refused() {
         let data = table(200, 0);
         let text = fit(small().with(|p| p.tree.leaves = 3), &data).to_text().expect("writes");
-        assert!(LightGbmModel::from_text(&text, None, None).is_ok());
+        assert!(LightGbmModel::from_text(&text).is_ok());
         for (key, value, says) in [
             ("split_feature", "0 9", "expected a feature below 3, got 9"),
             ("split_feature", "0 -1", "expected numbers in `split_feature`, got \"-1\""),
@@ -1271,15 +1247,15 @@ mod files {
             ("tree_sizes", "", "positive multiple of 1 trees, got 0"),
         ] {
             let bad = edited(&text, key, value);
-            let err = LightGbmModel::from_text(&bad, None, None).expect_err(value).chain();
+            let err = LightGbmModel::from_text(&bad).expect_err(value).chain();
             assert!(err.contains(says), "{key}={value}: {err}");
             let body = bad.replace("pandas_categorical", "");
-            assert!(LightGbmModel::from_text(&body, None, None).is_err());
+            assert!(LightGbmModel::from_text(&body).is_err());
         }
         let crlf = text.replace('\n', "\r\n");
-        assert!(LightGbmModel::from_text(&crlf, None, None).is_err());
-        assert!(LightGbmModel::from_text("", None, None).is_err());
-        assert!(LightGbmModel::from_text("tree\nTree=", None, None).is_err());
+        assert!(LightGbmModel::from_text(&crlf).is_err());
+        assert!(LightGbmModel::from_text("").is_err());
+        assert!(LightGbmModel::from_text("tree\nTree=").is_err());
     }
 
     #[test]
@@ -1289,10 +1265,10 @@ mod files {
         let line = text.lines().find(|line| line.starts_with("cat_threshold=")).expect("has sets");
         let bounds = text.lines().find(|line| line.starts_with("cat_boundaries=")).expect("too");
         let bad = text.replacen(bounds, &bounds.replace('1', "9"), 1);
-        let err = LightGbmModel::from_text(&bad, None, None).expect_err("too far").chain();
+        let err = LightGbmModel::from_text(&bad).expect_err("too far").chain();
         assert!(err.contains("category sets one after another"), "{err}");
         let cut = text.replacen(line, &format!("cat_threshold={}", "1".repeat(line.len() - 14)), 1);
-        assert!(LightGbmModel::from_text(&cut, None, None).is_err());
+        assert!(LightGbmModel::from_text(&cut).is_err());
     }
 
     proptest! {
@@ -1313,7 +1289,7 @@ mod files {
             let bad = if cut { text[..at].to_owned() } else {
                 format!("{}{to}{}", &text[..at], &text[at + 1..])
             };
-            if let Ok(model) = LightGbmModel::from_text(&bad, None, None) {
+            if let Ok(model) = LightGbmModel::from_text(&bad) {
                 let y = model.predict(data.frame());
                 prop_assert!(y.is_err() || y.is_ok_and(|y| y.n_rows() == 100));
             }
@@ -1473,7 +1449,7 @@ mod oracle {
         let part = |rows: std::ops::Range<usize>| data.take(&rows.collect::<Vec<_>>());
         let (shown, held_out) = (part(0..cut), part(cut..data.n_rows()));
         let params = common().with(|p| {
-            (p.rounds, p.learning_rate, p.metric) = (200, 0.2, Some(EngineMetric::Auc));
+            (p.rounds, p.learning_rate, p.engine_metric) = (200, 0.2, Some(EngineMetric::Auc));
             p.early_stopping = Some(EarlyStopping::after(5));
         });
         let scores = Mutex::new(Vec::new());
@@ -1493,7 +1469,7 @@ mod oracle {
         let fixture = fixture();
         let made = &fixture["imported"];
         let text = made["text"].as_str().expect("text");
-        let model = LightGbmModel::from_text(text, None, None).expect("reads");
+        let model = LightGbmModel::from_text(text).expect("reads");
         let colours = Levels::new(["blue", "green", "red"]).expect("distinct");
         let expected = [Column::numeric("size"), Column::categorical("colour", colours)];
         let schema = Schema::new(expected).expect("distinct");

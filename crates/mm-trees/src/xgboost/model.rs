@@ -17,20 +17,24 @@ use serde_json::Value;
 
 use super::{Codes, XgBoostError, engine, ffi};
 
-/// Rows predicted at a time: the engine keeps its last result a thread, 4 bytes an output.
-const BLOCK: usize = 1 << 16;
+/// Rows predicted at a time. The engine keeps, for each thread and booster, the last result: 4 bytes
+/// a row and output. It frees them when the booster is dropped, but only on the thread that drops
+/// it; on others they stay until the thread ends or a new booster takes the old one's address. So
+/// blocks are no longer than it takes to make the call itself cost nothing.
+const BLOCK: usize = 1 << 12;
 
 /// A fitted booster of XGBoost.
 ///
 /// Predicts on the CPU, on one thread unless [`with_threads`](XgBoostModel::with_threads) says
 /// otherwise; many threads may predict at once. Each thread that predicts keeps the engine's last
-/// result, at most 2¹⁶ rows of it.
+/// result, at most 2¹² rows of 4 bytes an output, until the model is dropped on that thread, or the
+/// thread ends.
 pub struct XgBoostModel {
     signature: Signature,
     fitted: ffi::Fitted,
     codes: Codes,
     n_trees: usize,
-    rounds: usize,
+    n_rounds: usize,
     best_iteration: Option<usize>,
 }
 
@@ -55,10 +59,6 @@ impl XgBoostModel {
     /// must fit its width, its categorical columns, and its number of outputs. A categorical
     /// cell's code is what the booster was fitted to.
     pub fn from_bytes_as(bytes: &[u8], signature: Signature) -> Result<Self> {
-        Self::assemble(signature, bytes)
-    }
-
-    pub(super) fn assemble(signature: Signature, bytes: &[u8]) -> Result<Self> {
         Self::of(signature, ffi::Fitted::new(bytes, 1).map_err(engine)?)
     }
 
@@ -83,7 +83,7 @@ impl XgBoostModel {
                 return Err(Error::Column { index, expected, got: column.to_string() });
             }
         }
-        let rounds = fitted.booster().rounds().map_err(engine)?;
+        let n_rounds = fitted.booster().rounds().map_err(engine)?;
         let n_trees = if fitted.is_linear() {
             0
         } else {
@@ -91,7 +91,7 @@ impl XgBoostModel {
         };
         let best = fitted.booster().attribute(c"best_iteration").map_err(engine)?;
         let best_iteration = best.and_then(|text| text.parse::<usize>().ok()).map(|i| i + 1);
-        Ok(Self { signature, fitted, codes, n_trees, rounds, best_iteration })
+        Ok(Self { signature, fitted, codes, n_trees, n_rounds, best_iteration })
     }
 
     /// The booster in XGBoost's JSON, as Python's `load_model` opens it. Categorical columns are
@@ -112,11 +112,11 @@ impl XgBoostModel {
     }
 
     /// Number of boosting rounds that the model holds.
-    pub fn rounds(&self) -> usize {
-        self.rounds
+    pub fn n_rounds(&self) -> usize {
+        self.n_rounds
     }
 
-    /// The round that early stopping kept, from 1, if it was watching.
+    /// The best round, from 1, if the fit watched for it; the model ends with it.
     pub fn best_iteration(&self) -> Option<usize> {
         self.best_iteration
     }
@@ -201,7 +201,7 @@ impl Persist for XgBoostModel {
 
     fn read_body(body: &mut BodyReader<'_>, _: u16) -> Result<Self> {
         let signature = body.json()?;
-        Self::assemble(signature, body.bytes()?)
+        Self::from_bytes_as(body.bytes()?, signature)
     }
 }
 

@@ -1,15 +1,12 @@
-//! Hyper-parameters of XGBoost, and how they become the engine's settings.
+//! The hyper-parameters and their domains.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use mm_core::{
-    ClassWeight, Column, EarlyStopping, Error, FitContext, Output, ParamError, Params, Result,
-    Schema, Task,
-};
+use mm_core::{ClassWeight, EarlyStopping, ParamError, Params};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::{XgBoost, ffi};
+use super::{Monotone, XgBoost};
+use crate::domain::{not_negative, open_unit, positive, share, tweedie_power, unit, whole};
 
 /// Hyper-parameters of [`XgBoost`]; plain data, checked by [`build`](Params::build).
 ///
@@ -20,9 +17,10 @@ use super::{XgBoost, ffi};
 /// | `rounds` | 100 | [1, 2³¹) | boosting rounds, each of one tree a class and parallel tree |
 /// | `learning_rate` | 0.3 | [0, ∞) | η, the factor of each new tree |
 /// | `objective` | `auto` | [`Objective`] | the loss; `auto` is `squarederror`, `logistic`, or `softprob`, by task |
-/// | `booster` | `gbtree` | [`Booster`] | trees, trees with dropout, or a linear model |
+/// | `boosting` | `gbtree` | [`Boosting`] | trees, trees with dropout, or a linear model |
 /// | `tree` | | [`TreeParams`] | how a tree grows |
-/// | `regularization` | | [`Regularization`] | what keeps trees small |
+/// | `penalty` | | [`Penalty`] | penalties on leaf values and splits |
+/// | `bins` | | [`Bins`] | how values are put into bins |
 /// | `sampling` | | [`Sampling`] | which rows and columns a tree sees |
 /// | `categorical` | | [`Categorical`] | splits on categorical columns |
 /// | `constraints` | | [`Constraints`] | monotone columns, columns that may interact |
@@ -36,11 +34,18 @@ use super::{XgBoost, ffi};
 ///
 /// # The extra parameters
 ///
-/// `extra` reaches what has no typed field, such as `refresh_leaf` or `max_cached_hist_node`. An
-/// entry wins over the typed field of the same meaning, whichever alias it is written with (`eta`
-/// for `learning_rate`). The engine checks names and values in `build`; where XGBoost itself would
-/// only warn of a name that it does not know, `build` refuses it. Also refused are the names that
-/// the task, the data, and the context decide: `objective`, `num_class`, `seed`, `nthread`, …
+/// `extra` takes XGBoost's own names, such as `refresh_leaf` or `max_cached_hist_node`. A name that
+/// the engine does not know is an error, though XGBoost itself would only warn; so is one that a
+/// field above covers, by whichever of its names: neither would win over the other unseen. What
+/// the task, the data, and the context decide is refused likewise. `build` lets the engine read the
+/// values.
+///
+/// # Early stopping
+///
+/// With `early_stopping` and validation data in the context, the fit stops once the watched metric
+/// no longer improves, and the model keeps the best round. Watched is `early_stopping.metric`, or
+/// the default metric of the task, or for a quantile its pinball loss; or, where `engine_metric` is
+/// given, the engine's own (and then `early_stopping.metric` must be none).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -51,12 +56,14 @@ pub struct XgBoostParams {
     pub learning_rate: f64,
     /// The loss.
     pub objective: Objective,
-    /// Trees, trees with dropout, or a linear model.
-    pub booster: Booster,
+    /// What is boosted: trees, trees with dropout, or a linear model.
+    pub boosting: Boosting,
     /// How a tree grows.
     pub tree: TreeParams,
-    /// What keeps trees small.
-    pub regularization: Regularization,
+    /// Penalties on leaf values and splits.
+    pub penalty: Penalty,
+    /// How values are put into bins.
+    pub bins: Bins,
     /// Which rows and columns a tree sees.
     pub sampling: Sampling,
     /// Splits on categorical columns.
@@ -86,9 +93,10 @@ impl Default for XgBoostParams {
             rounds: 100,
             learning_rate: 0.3,
             objective: Objective::Auto,
-            booster: Booster::GbTree,
+            boosting: Boosting::GbTree,
             tree: TreeParams::default(),
-            regularization: Regularization::default(),
+            penalty: Penalty::default(),
+            bins: Bins::default(),
             sampling: Sampling::default(),
             categorical: Categorical::default(),
             constraints: Constraints::default(),
@@ -147,38 +155,38 @@ pub enum Objective {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 #[non_exhaustive]
-pub enum Booster {
+pub enum Boosting {
     /// Trees.
     #[default]
     GbTree,
     /// Trees, some of which are left out of each round: Rashmi & Gilad-Bachrach (2015), "DART:
     /// dropouts meet multiple additive regression trees". Later rounds rescale earlier trees, so
-    /// early stopping keeps the first rounds of the last model, not the model of that round.
-    Dart(DartParams),
+    /// that an earlier round cannot be kept: early stopping is refused.
+    Dart(Dart),
     /// A linear model without trees, which XGBoost has deprecated. Numeric columns only, a missing
     /// cell counts as 0, and it cannot go back to an earlier round.
-    GbLinear(LinearParams),
+    GbLinear(Linear),
 }
 
 /// Dropout of trees.
 ///
 /// | field | default | domain | effect |
 /// | --- | ---: | --- | --- |
-/// | `sample_type` | `uniform` | | trees are dropped alike, or in proportion to their weight |
-/// | `normalize_type` | `tree` | | new trees weigh as much as each dropped tree, or as all together |
-/// | `rate_drop` | 0.0 | [0, 1] | share of the trees dropped |
+/// | `sample` | `uniform` | | trees are dropped alike, or in proportion to their weight |
+/// | `normalize` | `tree` | | new trees weigh as much as each dropped tree, or as all together |
+/// | `drop_rate` | 0.0 | [0, 1] | share of the trees dropped |
 /// | `one_drop` | false | | drop at least one tree |
 /// | `skip_drop` | 0.0 | [0, 1] | probability that a round drops none |
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
-pub struct DartParams {
+pub struct Dart {
     /// How dropped trees are drawn.
-    pub sample_type: DartSample,
+    pub sample: DartSample,
     /// How new and dropped trees share their weight.
-    pub normalize_type: DartNormalize,
+    pub normalize: DartNormalize,
     /// Share of the trees dropped.
-    pub rate_drop: f64,
+    pub drop_rate: f64,
     /// Drop at least one tree.
     pub one_drop: bool,
     /// Probability that a round drops none.
@@ -213,8 +221,8 @@ pub enum DartNormalize {
 /// | field | default | domain | effect |
 /// | --- | ---: | --- | --- |
 /// | `learning_rate` | 0.5 | [0, ∞) | η |
-/// | `lambda` | 0.0 | [0, ∞) | penalty on squared weights |
-/// | `alpha` | 0.0 | [0, ∞) | penalty on absolute weights |
+/// | `l1` | 0.0 | [0, ∞) | penalty on absolute weights |
+/// | `l2` | 0.0 | [0, ∞) | penalty on squared weights |
 /// | `updater` | `shotgun` | | parallel or ordered coordinate descent |
 /// | `feature_selector` | `cyclic` | `shotgun`: `cyclic`, `shuffle` | order of the coordinates |
 /// | `top_k` | 0 | [0, 2³¹) | coordinates that `greedy` and `thrifty` update; 0: all |
@@ -223,13 +231,13 @@ pub enum DartNormalize {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
-pub struct LinearParams {
+pub struct Linear {
     /// η.
     pub learning_rate: f64,
-    /// Penalty on squared weights.
-    pub lambda: f64,
     /// Penalty on absolute weights.
-    pub alpha: f64,
+    pub l1: f64,
+    /// Penalty on squared weights.
+    pub l2: f64,
     /// Parallel or ordered coordinate descent.
     pub updater: LinearUpdater,
     /// Order of the coordinates.
@@ -238,12 +246,12 @@ pub struct LinearParams {
     pub top_k: u32,
 }
 
-impl Default for LinearParams {
+impl Default for Linear {
     fn default() -> Self {
         Self {
             learning_rate: 0.5,
-            lambda: 0.0,
-            alpha: 0.0,
+            l1: 0.0,
+            l2: 0.0,
             updater: LinearUpdater::Shotgun,
             feature_selector: FeatureSelector::Cyclic,
             top_k: 0,
@@ -285,8 +293,8 @@ pub enum FeatureSelector {
 /// | --- | ---: | --- | --- |
 /// | `growth` | `depthwise`, depth 6 | [`Growth`] | which leaf is split next, and how far |
 /// | `method` | `hist` | | binned, exact, or approximate search for splits |
-/// | `max_bin` | 256 | [2, 2³¹) | bins a column of `hist` and `approx` |
-/// | `num_parallel_tree` | 1 | [1, 2³¹) | trees a round: above 1, a boosted forest |
+/// | `min_hessian_in_leaf` | 1.0 | [0, ∞) | sum of Hessians in a leaf at least: XGBoost's `min_child_weight` |
+/// | `parallel_trees` | 1 | [1, 2³¹) | trees a round: above 1, a boosted forest |
 /// | `multi_strategy` | `one_output_per_tree` | | a tree a class, or one tree with a leaf value a class |
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -296,10 +304,10 @@ pub struct TreeParams {
     pub growth: Growth,
     /// How splits are searched for.
     pub method: TreeMethod,
-    /// Bins a column.
-    pub max_bin: u32,
+    /// Sum of Hessians in a leaf at least.
+    pub min_hessian_in_leaf: f64,
     /// Trees a round.
-    pub num_parallel_tree: u32,
+    pub parallel_trees: u32,
     /// A tree a class, or one tree for all.
     pub multi_strategy: MultiStrategy,
 }
@@ -309,8 +317,8 @@ impl Default for TreeParams {
         Self {
             growth: Growth::default(),
             method: TreeMethod::Hist,
-            max_bin: 256,
-            num_parallel_tree: 1,
+            min_hessian_in_leaf: 1.0,
+            parallel_trees: 1,
             multi_strategy: MultiStrategy::OneOutputPerTree,
         }
     }
@@ -367,34 +375,50 @@ pub enum MultiStrategy {
     MultiOutputTree,
 }
 
-/// What keeps trees small.
+/// Penalties on leaf values and splits.
 ///
 /// | field | default | domain | effect |
 /// | --- | ---: | --- | --- |
-/// | `lambda` | 1.0 | [0, ∞) | penalty on squared leaf values |
-/// | `alpha` | 0.0 | [0, ∞) | penalty on absolute leaf values |
-/// | `gamma` | 0.0 | [0, ∞) | loss that a split must save |
-/// | `min_child_weight` | 1.0 | [0, ∞) | sum of Hessians that a child must have |
-/// | `max_delta_step` | none | [0, ∞) | limit of a leaf's value, 0 being none; none: 0, and 0.7 for `poisson` |
+/// | `l1` | 0.0 | [0, ∞) | on the size of leaf values: XGBoost's `alpha` |
+/// | `l2` | 1.0 | [0, ∞) | on their square: XGBoost's `lambda` |
+/// | `min_gain` | 0.0 | [0, ∞) | what a split must gain: XGBoost's `gamma` |
+/// | `max_delta_step` | none | [0, ∞) | leaf values before the learning rate at most, 0 being no limit; none: 0, and 0.7 for `poisson` |
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
-pub struct Regularization {
-    /// Penalty on squared leaf values.
-    pub lambda: f64,
-    /// Penalty on absolute leaf values.
-    pub alpha: f64,
-    /// Loss that a split must save.
-    pub gamma: f64,
-    /// Sum of Hessians that a child must have.
-    pub min_child_weight: f64,
-    /// Limit of a leaf's value before η; 0 is none.
+pub struct Penalty {
+    /// On the size of leaf values.
+    pub l1: f64,
+    /// On the square of leaf values.
+    pub l2: f64,
+    /// What a split must gain.
+    pub min_gain: f64,
+    /// Leaf values, before the learning rate, at most.
     pub max_delta_step: Option<f64>,
 }
 
-impl Default for Regularization {
+impl Default for Penalty {
     fn default() -> Self {
-        Self { lambda: 1.0, alpha: 0.0, gamma: 0.0, min_child_weight: 1.0, max_delta_step: None }
+        Self { l1: 0.0, l2: 1.0, min_gain: 0.0, max_delta_step: None }
+    }
+}
+
+/// How values are put into bins before training.
+///
+/// | field | default | domain | effect |
+/// | --- | ---: | --- | --- |
+/// | `max` | 256 | [2, 2³¹) | bins a column at most, for `hist` and `approx` |
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Bins {
+    /// Bins a column at most.
+    pub max: u32,
+}
+
+impl Default for Bins {
+    fn default() -> Self {
+        Self { max: 256 }
     }
 }
 
@@ -402,35 +426,35 @@ impl Default for Regularization {
 ///
 /// | field | default | domain | effect |
 /// | --- | ---: | --- | --- |
-/// | `subsample` | 1.0 | (0, 1] | share of the rows a round |
+/// | `rows` | 1.0 | (0, 1] | share of the rows a round |
 /// | `method` | `uniform` | | rows alike, or in proportion to their gradients |
-/// | `colsample_bytree` | 1.0 | (0, 1] | share of the columns a tree |
-/// | `colsample_bylevel` | 1.0 | (0, 1] | share of the columns a level |
-/// | `colsample_bynode` | 1.0 | (0, 1] | share of the columns a split |
+/// | `columns` | 1.0 | (0, 1] | share of the columns a tree |
+/// | `columns_per_level` | 1.0 | (0, 1] | share of the columns a level |
+/// | `columns_per_node` | 1.0 | (0, 1] | share of the columns a split |
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Sampling {
     /// Share of the rows a round.
-    pub subsample: f64,
+    pub rows: f64,
     /// How rows are drawn.
     pub method: SamplingMethod,
     /// Share of the columns a tree.
-    pub colsample_bytree: f64,
+    pub columns: f64,
     /// Share of the columns a level.
-    pub colsample_bylevel: f64,
+    pub columns_per_level: f64,
     /// Share of the columns a split.
-    pub colsample_bynode: f64,
+    pub columns_per_node: f64,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
         Self {
-            subsample: 1.0,
+            rows: 1.0,
             method: SamplingMethod::Uniform,
-            colsample_bytree: 1.0,
-            colsample_bylevel: 1.0,
-            colsample_bynode: 1.0,
+            columns: 1.0,
+            columns_per_level: 1.0,
+            columns_per_node: 1.0,
         }
     }
 }
@@ -450,21 +474,21 @@ pub enum SamplingMethod {
 ///
 /// | field | default | domain | effect |
 /// | --- | ---: | --- | --- |
-/// | `max_cat_to_onehot` | 4 | [1, 2³¹) | a column with fewer levels is split one level against the rest |
-/// | `max_cat_threshold` | 64 | [1, 2³¹) | the most levels on one side of a split |
+/// | `max_onehot` | 4 | [1, 2³¹) | a column with fewer levels is split one level against the rest |
+/// | `max_threshold` | 64 | [1, 2³¹) | the most levels on one side of a split |
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Categorical {
     /// A column with fewer levels is split one level against the rest.
-    pub max_cat_to_onehot: u32,
+    pub max_onehot: u32,
     /// The most levels on one side of a split.
-    pub max_cat_threshold: u32,
+    pub max_threshold: u32,
 }
 
 impl Default for Categorical {
     fn default() -> Self {
-        Self { max_cat_to_onehot: 4, max_cat_threshold: 64 }
+        Self { max_onehot: 4, max_threshold: 64 }
     }
 }
 
@@ -473,7 +497,7 @@ impl Default for Categorical {
 /// | field | default | domain | effect |
 /// | --- | ---: | --- | --- |
 /// | `monotone` | empty | numeric columns | predictions rise or fall with the column |
-/// | `interaction` | empty | groups of columns | columns meet on a path only within a group |
+/// | `interactions` | empty | groups of columns | columns meet on a path only within a group |
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -481,17 +505,7 @@ pub struct Constraints {
     /// Which way predictions go with a column.
     pub monotone: BTreeMap<String, Monotone>,
     /// Groups of columns that may meet on a path; a column in no group meets none.
-    pub interaction: Vec<Vec<String>>,
-}
-
-/// Which way predictions go with a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Monotone {
-    /// They never fall as the column rises.
-    Increasing,
-    /// They never rise as the column rises.
-    Decreasing,
+    pub interactions: Vec<Vec<String>>,
 }
 
 impl Params for XgBoostParams {
@@ -511,7 +525,7 @@ const MAX_INT: u32 = i32::MAX as u32;
 
 impl XgBoostParams {
     fn check_numbers(&self) -> Result<(), ParamError> {
-        let Self { tree, regularization, sampling, categorical, .. } = self;
+        let Self { tree, penalty, sampling, categorical, .. } = self;
         whole("rounds", self.rounds, 1, MAX_INT as usize)?;
         not_negative("learning_rate", self.learning_rate)?;
         not_negative("scale_pos_weight", self.scale_pos_weight)?;
@@ -520,34 +534,23 @@ impl XgBoostParams {
         }
         match self.objective {
             Objective::PseudoHuberError { slope } => {
-                let ok = 0.0 < slope && slope.is_finite();
-                ParamError::ensure(ok, "objective.slope", slope, "a finite number above 0")?;
+                positive("objective.pseudohubererror.slope", slope)?;
             }
-            Objective::Tweedie { power } => {
-                let ok = (1.0..2.0).contains(&power);
-                ParamError::ensure(ok, "objective.power", power, "a number in [1, 2)")?;
-            }
-            Objective::Quantile { level } => {
-                let ok = 0.0 < level && level < 1.0;
-                ParamError::ensure(ok, "objective.level", level, "a number in (0, 1)")?;
-            }
+            Objective::Tweedie { power } => tweedie_power("objective.tweedie.power", power)?,
+            Objective::Quantile { level } => open_unit("objective.quantile.level", level)?,
             _ => {}
         }
-        match &self.booster {
-            Booster::GbTree => {}
-            Booster::Dart(dart) => {
-                for (name, share) in [("rate_drop", dart.rate_drop), ("skip_drop", dart.skip_drop)]
-                {
-                    let ok = (0.0..=1.0).contains(&share);
-                    let name = format!("booster.{name}");
-                    ParamError::ensure(ok, name, share, "a number in [0, 1]")?;
-                }
+        match &self.boosting {
+            Boosting::GbTree => {}
+            Boosting::Dart(dart) => {
+                unit("boosting.dart.drop_rate", dart.drop_rate)?;
+                unit("boosting.dart.skip_drop", dart.skip_drop)?;
             }
-            Booster::GbLinear(linear) => {
-                not_negative("booster.learning_rate", linear.learning_rate)?;
-                not_negative("booster.lambda", linear.lambda)?;
-                not_negative("booster.alpha", linear.alpha)?;
-                whole("booster.top_k", linear.top_k, 0, MAX_INT)?;
+            Boosting::GbLinear(linear) => {
+                not_negative("boosting.gblinear.learning_rate", linear.learning_rate)?;
+                not_negative("boosting.gblinear.l1", linear.l1)?;
+                not_negative("boosting.gblinear.l2", linear.l2)?;
+                whole("boosting.gblinear.top_k", linear.top_k, 0, MAX_INT)?;
             }
         }
         match tree.growth {
@@ -566,21 +569,21 @@ impl XgBoostParams {
                 whole("tree.growth.max_depth", max_depth, 0, MAX_INT)?;
             }
         }
-        whole("tree.max_bin", tree.max_bin, 2, MAX_INT)?;
-        whole("tree.num_parallel_tree", tree.num_parallel_tree, 1, MAX_INT)?;
-        not_negative("regularization.lambda", regularization.lambda)?;
-        not_negative("regularization.alpha", regularization.alpha)?;
-        not_negative("regularization.gamma", regularization.gamma)?;
-        not_negative("regularization.min_child_weight", regularization.min_child_weight)?;
-        if let Some(step) = regularization.max_delta_step {
-            not_negative("regularization.max_delta_step", step)?;
+        not_negative("tree.min_hessian_in_leaf", tree.min_hessian_in_leaf)?;
+        whole("bins.max", self.bins.max, 2, MAX_INT)?;
+        whole("tree.parallel_trees", tree.parallel_trees, 1, MAX_INT)?;
+        not_negative("penalty.l1", penalty.l1)?;
+        not_negative("penalty.l2", penalty.l2)?;
+        not_negative("penalty.min_gain", penalty.min_gain)?;
+        if let Some(step) = penalty.max_delta_step {
+            not_negative("penalty.max_delta_step", step)?;
         }
-        share("sampling.subsample", sampling.subsample)?;
-        share("sampling.colsample_bytree", sampling.colsample_bytree)?;
-        share("sampling.colsample_bylevel", sampling.colsample_bylevel)?;
-        share("sampling.colsample_bynode", sampling.colsample_bynode)?;
-        whole("categorical.max_cat_to_onehot", categorical.max_cat_to_onehot, 1, MAX_INT)?;
-        whole("categorical.max_cat_threshold", categorical.max_cat_threshold, 1, MAX_INT)?;
+        share("sampling.rows", sampling.rows)?;
+        share("sampling.columns", sampling.columns)?;
+        share("sampling.columns_per_level", sampling.columns_per_level)?;
+        share("sampling.columns_per_node", sampling.columns_per_node)?;
+        whole("categorical.max_onehot", categorical.max_onehot, 1, MAX_INT)?;
+        whole("categorical.max_threshold", categorical.max_threshold, 1, MAX_INT)?;
         self.class_weight.check("class_weight")?;
         self.early_stopping.as_ref().map_or(Ok(()), |stopping| stopping.check("early_stopping"))
     }
@@ -595,16 +598,19 @@ impl XgBoostParams {
         let expected = "`uniform` with another tree method than `hist`";
         ParamError::ensure(uniform || hist, "sampling.method", "`gradient_based`", expected)?;
         let watched = self.early_stopping.as_ref().and_then(|stopping| stopping.metric);
-        if let (Some(metric), Some(name)) = (watched, &self.engine_metric) {
-            let expected = format!("none beside `early_stopping.metric`, which is {metric:?}");
-            return Err(ParamError::new("engine_metric", format!("`{name}`"), expected));
+        if let (Some(metric), Some(_)) = (watched, &self.engine_metric) {
+            let expected = "none beside `engine_metric`";
+            return Err(ParamError::new("early_stopping.metric", metric, expected));
         }
-        if matches!(self.booster, Booster::GbLinear(_)) {
+        let keeps = self.early_stopping.is_none() || !matches!(self.boosting, Boosting::Dart(_));
+        ParamError::ensure(keeps, "early_stopping", "some", "none with DART")?;
+        if matches!(self.boosting, Boosting::GbLinear(_)) {
             let default = Self::default();
             for (name, is_default) in [
                 ("learning_rate", self.learning_rate == default.learning_rate),
                 ("tree", self.tree == default.tree),
-                ("regularization", self.regularization == default.regularization),
+                ("penalty", self.penalty == default.penalty),
+                ("bins", self.bins == default.bins),
                 ("sampling", self.sampling == default.sampling),
                 ("categorical", self.categorical == default.categorical),
                 ("constraints", self.constraints == default.constraints),
@@ -617,340 +623,4 @@ impl XgBoostParams {
         }
         Ok(())
     }
-
-    fn check_extra(&self) -> Result<(), ParamError> {
-        const DECIDED: [&str; 16] = [
-            "booster",
-            "device",
-            "eval_metric",
-            "fail_on_invalid_gpu_id",
-            "interaction_constraints",
-            "monotone_constraints",
-            "nthread",
-            "num_class",
-            "num_feature",
-            "num_target",
-            "objective",
-            "process_type",
-            "quantile_alpha",
-            "seed",
-            "validate_parameters",
-            "verbosity",
-        ];
-        let mut seen = BTreeSet::new();
-        for (name, value) in &self.extra {
-            let plain = canonical(name);
-            let expected = "left to the typed fields, the task, the data, and the context";
-            let free = !DECIDED.contains(&plain);
-            ParamError::ensure(free, format!("extra.{name}"), format!("`{value}`"), expected)?;
-            let expected = format!("given once, and `{plain}` has two names here");
-            ParamError::ensure(seen.insert(plain), format!("extra.{name}"), value, expected)?;
-        }
-        Ok(())
-    }
-
-    /// Has the engine check names and values on a booster without data.
-    fn probe(&self) -> Result<(), ParamError> {
-        let mut known = BTreeSet::new();
-        for objective in self.objective.candidates() {
-            let config = self.probe_one(objective).map_err(|error| {
-                let got = format!("refused by the engine ({error})");
-                ParamError::new("extra", got, "values that XGBoost accepts")
-            })?;
-            let device = &config["learner"]["generic_param"]["device"];
-            if self.device != "cpu" && device == "cpu" {
-                let expected = "a device that this machine and this build of XGBoost have";
-                return Err(ParamError::new("device", format!("`{}`", self.device), expected));
-            }
-            collect_names(&config, &mut known);
-        }
-        for (name, value) in &self.extra {
-            let expected = "the name of a parameter that XGBoost 3.4 has a use for";
-            let is_known = known.contains(name);
-            ParamError::ensure(is_known, format!("extra.{name}"), format!("`{value}`"), expected)?;
-        }
-        Ok(())
-    }
-
-    fn probe_one(&self, objective: Objective) -> Result<Value, ffi::XgBoostError> {
-        let mut booster = ffi::Booster::new(&[])?;
-        for (name, value) in self.settings(objective, 3) {
-            booster.set(&name, &value)?;
-        }
-        if let Some(metric) = &self.engine_metric {
-            booster.set("eval_metric", metric)?;
-        }
-        booster.set("num_feature", "1")?;
-        let config = booster.config()?;
-        serde_json::from_str(&config).map_err(|e| ffi::XgBoostError::answer("JSON", &e))
-    }
-
-    /// The engine's settings for a resolved objective, less those that depend on data and context.
-    fn settings(&self, objective: Objective, n_classes: usize) -> BTreeMap<String, String> {
-        let mut settings = BTreeMap::new();
-        let mut set = |name: &str, value: &dyn ToString| {
-            settings.insert(name.to_owned(), value.to_string());
-        };
-        match objective {
-            Objective::Auto | Objective::SquaredError => set("objective", &"reg:squarederror"),
-            Objective::AbsoluteError => set("objective", &"reg:absoluteerror"),
-            Objective::PseudoHuberError { slope } => {
-                set("objective", &"reg:pseudohubererror");
-                set("huber_slope", &slope);
-            }
-            Objective::SquaredLogError => set("objective", &"reg:squaredlogerror"),
-            Objective::Poisson => set("objective", &"count:poisson"),
-            Objective::Gamma => set("objective", &"reg:gamma"),
-            Objective::Tweedie { power } => {
-                set("objective", &"reg:tweedie");
-                set("tweedie_variance_power", &power);
-            }
-            Objective::Quantile { level } => {
-                set("objective", &"reg:quantileerror");
-                set("quantile_alpha", &level);
-            }
-            Objective::Logistic => {
-                set("objective", &"binary:logistic");
-                set("scale_pos_weight", &self.scale_pos_weight);
-            }
-            Objective::Softprob => {
-                set("objective", &"multi:softprob");
-                set("num_class", &n_classes);
-            }
-        }
-        if let Some(score) = self.base_score {
-            set("base_score", &score);
-        }
-        if let Booster::GbLinear(linear) = &self.booster {
-            set("booster", &"gblinear");
-            set("learning_rate", &linear.learning_rate);
-            set("reg_lambda", &linear.lambda);
-            set("reg_alpha", &linear.alpha);
-            set("updater", &word(linear.updater));
-            set("feature_selector", &word(linear.feature_selector));
-            set("top_k", &linear.top_k);
-        } else {
-            self.tree_settings(&mut set);
-        }
-        for (name, value) in &self.extra {
-            settings.insert(canonical(name).to_owned(), value.clone());
-        }
-        settings
-    }
-
-    fn tree_settings(&self, set: &mut impl FnMut(&str, &dyn ToString)) {
-        let Self { tree, regularization, sampling, categorical, .. } = self;
-        set("booster", &"gbtree"); // Dropout is a matter of its parameters; `dart` is an old name.
-        if let Booster::Dart(dart) = &self.booster {
-            set("sample_type", &word(dart.sample_type));
-            set("normalize_type", &word(dart.normalize_type));
-            set("rate_drop", &dart.rate_drop);
-            set("one_drop", &u8::from(dart.one_drop));
-            set("skip_drop", &dart.skip_drop);
-        }
-        set("device", &self.device);
-        set("learning_rate", &self.learning_rate);
-        let (policy, max_leaves, max_depth) = match tree.growth {
-            Growth::Depthwise { max_depth } => ("depthwise", 0, max_depth),
-            Growth::Lossguide { max_leaves, max_depth } => ("lossguide", max_leaves, max_depth),
-        };
-        set("grow_policy", &policy);
-        set("max_leaves", &max_leaves);
-        set("max_depth", &max_depth);
-        set("tree_method", &word(tree.method));
-        if tree.method != TreeMethod::Exact {
-            set("max_bin", &tree.max_bin);
-        }
-        set("num_parallel_tree", &tree.num_parallel_tree);
-        set("multi_strategy", &word(tree.multi_strategy));
-        set("reg_lambda", &regularization.lambda);
-        set("reg_alpha", &regularization.alpha);
-        set("min_split_loss", &regularization.gamma);
-        set("min_child_weight", &regularization.min_child_weight);
-        if let Some(step) = regularization.max_delta_step {
-            set("max_delta_step", &step);
-        }
-        set("subsample", &sampling.subsample);
-        set("sampling_method", &word(sampling.method));
-        set("colsample_bytree", &sampling.colsample_bytree);
-        set("colsample_bylevel", &sampling.colsample_bylevel);
-        set("colsample_bynode", &sampling.colsample_bynode);
-        set("max_cat_to_onehot", &categorical.max_cat_to_onehot);
-        set("max_cat_threshold", &categorical.max_cat_threshold);
-    }
-
-    /// All of the engine's settings for one fit.
-    pub(super) fn to_settings(
-        &self,
-        objective: Objective,
-        task: &Task,
-        schema: &Schema,
-        ctx: &FitContext<'_>,
-    ) -> Result<BTreeMap<String, String>> {
-        if self.scale_pos_weight != 1.0 && objective != Objective::Logistic {
-            return Err(Error::data("scale_pos_weight", "binary classification", task));
-        }
-        let mut settings = self.settings(objective, task.n_classes());
-        let mut set = |name: &str, value: String| settings.insert(name.to_owned(), value);
-        if let Some(directions) = self.constraints.directions(schema)? {
-            set("monotone_constraints", directions);
-        }
-        if let Some(groups) = self.constraints.groups(schema)? {
-            set("interaction_constraints", groups);
-        }
-        set("nthread", self.threads(ctx).to_string());
-        // The engine's stream takes 32 bits. Small seeds stay what they are.
-        set("seed", ((ctx.seed ^ (ctx.seed >> 32)) as u32).to_string());
-        Ok(settings)
-    }
-
-    /// Threads for a fit that gives the same model for any number of them.
-    pub(super) fn threads(&self, ctx: &FitContext<'_>) -> usize {
-        match &self.booster {
-            Booster::GbLinear(linear) if linear.updater == LinearUpdater::Shotgun => 1,
-            _ => ctx.threads.get(),
-        }
-    }
-}
-
-impl Objective {
-    /// The objective for `task`, or an error if it is for another.
-    pub(super) fn resolve(self, task: &Task) -> Result<Self> {
-        let (auto, fits) = match task {
-            Task::Binary(_) => (Self::Logistic, self == Self::Logistic),
-            Task::Multiclass(_) => (Self::Softprob, self == Self::Softprob),
-            _ => (Self::SquaredError, !matches!(self, Self::Logistic | Self::Softprob)),
-        };
-        match self {
-            Self::Auto => Ok(auto),
-            _ if fits => Ok(self),
-            _ => {
-                let expected = match self {
-                    Self::Logistic => "binary classification",
-                    Self::Softprob => "multiclass classification",
-                    _ => "regression",
-                };
-                let expected = format!("{expected}, for the objective `{self:?}`");
-                Err(Error::data("task of the data", expected, task))
-            }
-        }
-    }
-
-    /// What a prediction means; the task's own outputs, unless the objective says otherwise.
-    pub(super) fn outputs(self, task: &Task) -> Vec<Output> {
-        match self {
-            Self::Quantile { level } => vec![Output::Quantile(level)],
-            _ => task.outputs(),
-        }
-    }
-
-    /// What it may turn out to be.
-    fn candidates(self) -> Vec<Self> {
-        match self {
-            Self::Auto => vec![Self::SquaredError, Self::Logistic, Self::Softprob],
-            known => vec![known],
-        }
-    }
-}
-
-impl Constraints {
-    /// One of -1, 0, 1 a column, as the engine reads them.
-    fn directions(&self, schema: &Schema) -> Result<Option<String>> {
-        if self.monotone.is_empty() {
-            return Ok(None);
-        }
-        let mut directions = vec!["0"; schema.len()];
-        for (name, direction) in &self.monotone {
-            let at = position(schema, name, "constraints.monotone")?;
-            let column = &schema.columns()[at];
-            if column.levels().is_some() {
-                return Err(Error::data("constraints.monotone", "numeric columns", column));
-            }
-            directions[at] = match direction {
-                Monotone::Increasing => "1",
-                Monotone::Decreasing => "-1",
-            };
-        }
-        Ok(Some(format!("({})", directions.join(","))))
-    }
-
-    /// Groups of positions, as JSON.
-    fn groups(&self, schema: &Schema) -> Result<Option<String>> {
-        if self.interaction.is_empty() {
-            return Ok(None);
-        }
-        let place = "constraints.interaction";
-        let group = |names: &Vec<String>| {
-            names.iter().map(|name| position(schema, name, place)).collect::<Result<Vec<_>>>()
-        };
-        let groups = self.interaction.iter().map(group).collect::<Result<Vec<_>>>()?;
-        Ok(Some(Value::from(groups).to_string()))
-    }
-}
-
-fn position(schema: &Schema, name: &str, place: &str) -> Result<usize> {
-    schema.position(name).ok_or_else(|| {
-        let names: Vec<&str> = schema.columns().iter().map(|c: &Column| &*c.name).collect();
-        let expected = format!("columns of the data ({})", names.join(", "));
-        Error::data(place, expected, format!("`{name}`"))
-    })
-}
-
-/// The engine's first name of a parameter with several.
-fn canonical(name: &str) -> &str {
-    match name {
-        "alpha" => "reg_alpha",
-        "eta" => "learning_rate",
-        "gamma" => "min_split_loss",
-        "lambda" => "reg_lambda",
-        "n_jobs" => "nthread",
-        "random_state" => "seed",
-        "updater_seq" => "updater",
-        other => other,
-    }
-}
-
-/// The names of all parameters in the engine's configuration: the keys of the objects whose own
-/// names end in `_param`.
-fn collect_names(config: &Value, names: &mut BTreeSet<String>) {
-    match config {
-        Value::Object(map) => {
-            for (name, value) in map {
-                match value {
-                    Value::Object(params) if name.ends_with("_param") => {
-                        names.extend(params.keys().cloned());
-                    }
-                    other => collect_names(other, names),
-                }
-            }
-        }
-        Value::Array(parts) => parts.iter().for_each(|part| collect_names(part, names)),
-        _ => {}
-    }
-}
-
-/// The serialised name of an enum's unit variant, which is the engine's.
-fn word(variant: impl Serialize) -> String {
-    match serde_json::to_value(variant) {
-        Ok(Value::String(word)) => word,
-        other => unreachable!("a unit variant is a string, not {other:?}"),
-    }
-}
-
-fn not_negative(name: &str, value: f64) -> Result<(), ParamError> {
-    ParamError::ensure(0.0 <= value && value.is_finite(), name, value, "a finite number ≥ 0")
-}
-
-fn share(name: &str, value: f64) -> Result<(), ParamError> {
-    ParamError::ensure(0.0 < value && value <= 1.0, name, value, "a number in (0, 1]")
-}
-
-fn whole<T: Copy + PartialOrd + std::fmt::Display>(
-    name: &str,
-    value: T,
-    low: T,
-    high: T,
-) -> Result<(), ParamError> {
-    let expected = format!("a whole number in [{low}, {high}]");
-    ParamError::ensure(low <= value && value <= high, name, value, expected)
 }

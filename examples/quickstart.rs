@@ -54,8 +54,8 @@ fn run() -> Result<(), Box<dyn Error>> {
         (p.categorical.smooth, p.categorical.l2) = (50.0, 50.0);
     });
     let xgboost = XgBoostParams::default().with(|p| {
-        (p.rounds, p.learning_rate, p.sampling.colsample_bynode) = (rounds, 0.05, 0.3);
-        (p.regularization.min_child_weight, p.regularization.lambda) = (40.0, 20.0);
+        (p.rounds, p.learning_rate, p.sampling.columns_per_node) = (rounds, 0.05, 0.3);
+        (p.tree.min_hessian_in_leaf, p.penalty.l2) = (40.0, 20.0);
     });
     let registry = env::temp_dir().join("mm-quickstart-registry");
     let plan =

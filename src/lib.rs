@@ -67,3 +67,9 @@ pub mod prelude {
 pub fn catalog() -> mm_core::Catalog {
     mm_ensemble::register(mm_trees::register(mm_core::Catalog::default()))
 }
+
+/// Compiles the README's program.
+#[cfg(all(doctest, feature = "lightgbm"))]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Mutex,
-    time::Duration,
+    time::Instant,
 };
 
 use mm_core::{
@@ -313,24 +313,34 @@ fn a_run_killed_anywhere_resumes_to_the_same_result() {
     let data = data(2);
     let reference = run(&logged(&scratch("kill-reference")), &data);
     let expected = essence(&reference, &data);
-    let mut unfinished = 0;
-    for round in 0..70_u64 {
+    let start = |folder: &Path| {
+        Command::new(std::env::current_exe().expect("this binary"))
+            .args(["--exact", "orchestrator::child_runs_a_plan", "--nocapture"])
+            .env("MM_TEST_RUN", folder)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("starts")
+    };
+    // How long a run takes here, so that the kills fall all over it, and not before or after.
+    let folder = scratch("kill-whole");
+    let begun = Instant::now();
+    start(&folder).wait().expect("ends");
+    let whole = begun.elapsed();
+    fs::remove_dir_all(folder).expect("removes");
+
+    let mut found = [0; 13]; // Runs by the pieces that three kills left.
+    for round in 0..70_u32 {
         let folder = scratch(&format!("kill-{round}"));
         fs::create_dir_all(&folder).expect("creates");
         // Three kills a round at moments that wander over the run's length, then to the end.
         for kill in 0..3 {
-            let mut child = Command::new(std::env::current_exe().expect("this binary"))
-                .args(["--exact", "orchestrator::child_runs_a_plan", "--nocapture"])
-                .env("MM_TEST_RUN", &folder)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("starts");
-            std::thread::sleep(Duration::from_micros(1_500 + (round * 3 + kill) * 97 % 9_000));
+            let mut child = start(&folder);
+            std::thread::sleep(whole.mul_f64(f64::from(round * 3 + kill) * 0.618_034 % 1.0));
             let _ = child.kill(); // SIGKILL; the child may have ended by itself.
             child.wait().expect("ends");
         }
-        unfinished += usize::from(!folder.join("done").exists());
+        found[pieces(&folder)] += 1;
         let (before, kept) = (fits(&folder), pieces(&folder));
         let resumed = run(&logged(&folder), &data);
         assert_eq!(essence(&resumed, &data), expected, "round {round}");
@@ -338,7 +348,7 @@ fn a_run_killed_anywhere_resumes_to_the_same_result() {
         assert_eq!(pieces(&folder), 12, "each piece of work is kept once");
         fs::remove_dir_all(folder).expect("removes");
     }
-    println!("{unfinished} of 70 runs were killed before their end three times");
+    println!("runs by the number of pieces that three kills left, of 12: {found:?}");
 }
 
 #[test]

@@ -13,7 +13,7 @@
 
 #![expect(clippy::print_stdout, reason = "a program whose output is its result")]
 
-use std::{env, error::Error, fs, path::Path, time::Instant};
+use std::{env, error::Error, fs, num::NonZeroUsize, path::Path, time::Instant};
 
 use mm::{
     core::{
@@ -134,7 +134,8 @@ fn from_csv(
 ) -> Result<Value> {
     let learner = learner(engine, rounds)?;
     let started = Instant::now();
-    let (data, _) = Source::open(csv)?.dataset(&roles(target, ignored))?;
+    let source = Source::open(csv)?.with_threads(NonZeroUsize::new(threads).ok_or("0 threads")?);
+    let (data, _) = source.dataset(&roles(target, ignored))?;
     let read = started.elapsed().as_secs_f64();
     let model = learner.fit_boxed(&data, &FitContext::seeded(0).with_threads(threads))?;
     let total = started.elapsed().as_secs_f64();

@@ -40,6 +40,7 @@
 //! | versions, aliases, roll back | [`core::registry`] |
 //! | LightGBM, XGBoost | [`trees`] |
 //! | one model of several | [`ensemble`] |
+//! | models that learn from a stream | [`online`] |
 //! | a model of one's own | [`core::Learner`], [`core::Model`], `core::conformance` |
 //!
 //! # Features
@@ -54,6 +55,7 @@
 
 pub use mm_core as core;
 pub use mm_ensemble as ensemble;
+pub use mm_online as online;
 pub use mm_trees as trees;
 
 /// The traits and types that nearly every program needs.
@@ -65,7 +67,7 @@ pub mod prelude {
 
 /// Everything that this build can make and open.
 pub fn catalog() -> mm_core::Catalog {
-    mm_ensemble::register(mm_trees::register(mm_core::Catalog::default()))
+    mm_online::register(mm_ensemble::register(mm_trees::register(mm_core::Catalog::default())))
 }
 
 /// Compiles the README's program.

@@ -11,7 +11,8 @@
 //!
 //! # What is deliberately absent
 //!
-//! No algorithm, no native library, no async, no global state, and no thread pool. This crate is
+//! No algorithm, no native library, no async, no global state, and no thread pool of its
+//! own: see [`parallel`]. This crate is
 //! generic over nothing: features are `f32`, targets and predictions `f64`, everywhere.
 
 #![forbid(unsafe_code)]
@@ -30,7 +31,9 @@ mod error;
 mod learner;
 mod metric;
 mod model;
+mod online;
 mod orchestrator;
+pub mod parallel;
 pub mod registry;
 mod schedule;
 mod split;
@@ -54,6 +57,7 @@ pub use crate::{
     learner::{BoxLearner, DynLearner, Learner, Params, WarmStart, check_data},
     metric::{Average, ClassScores, ConfusionMatrix, Direction, Metric},
     model::{BoxModel, Importance, ImportanceKind, Model, Signature},
+    online::{OnlineModel, Sample},
     orchestrator::{
         Budget, Candidate, DataPlan, EnsemblePlan, Entry, Event, Leaderboard, Orchestrator,
         Outcome, Plan, RegistryPlan, Score, Status, Watcher,

@@ -13,6 +13,7 @@
 mod constraint;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod domain;
+pub mod forest;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod run;
 
@@ -23,6 +24,7 @@ pub mod xgboost;
 
 use mm_core::Catalog;
 
+pub use crate::forest::Forest;
 #[cfg(feature = "lightgbm")]
 pub use crate::lightgbm::{LightGbm, LightGbmModel, LightGbmParams};
 #[cfg(feature = "xgboost")]

@@ -1,0 +1,93 @@
+//! The evaluator that says what is right: one row, one tree, one node after another.
+//!
+//! It is slow, follows the definitions in [`tree`](super::tree) word by word, and is what the kernel,
+//! the readers, and the explanations are tested against.
+
+use super::{
+    Forest, Sum,
+    tree::{Child, Outputs, Tree, Trunk},
+};
+
+impl Forest {
+    /// The raw scores of one row, by definition: O(trees · depth).
+    ///
+    /// `row` holds one value for each feature (NaN = missing; codes of levels, −1 = unknown).
+    #[expect(dead_code, reason = "becomes the oracle of the kernel")]
+    pub(crate) fn raw_by_definition(&self, row: &[f32], out: &mut [f64]) {
+        match &self.sum {
+            Sum::Double { is_average } => {
+                out.fill(0.0);
+                self.add_up(row, |k, leaf| out[k] += leaf);
+                if *is_average {
+                    for sum in out {
+                        *sum /= self.n_rounds() as f64;
+                    }
+                }
+            }
+            Sum::Single { base } => {
+                let mut sums = base.clone();
+                self.add_up(row, |k, leaf| sums[k] += leaf as f32);
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out = f64::from(sum);
+                }
+            }
+            Sum::Scaled { scale, bias } => {
+                out.fill(0.0);
+                self.add_up(row, |k, leaf| out[k] += leaf);
+                for (out, bias) in out.iter_mut().zip(bias) {
+                    *out = scale * *out + bias;
+                }
+            }
+        }
+    }
+
+    fn add_up(&self, row: &[f32], mut add: impl FnMut(usize, f64)) {
+        for tree in &self.trees {
+            let leaf = tree.leaf_of(row);
+            match tree.outputs {
+                Outputs::One(k) => add(k, tree.value_at(leaf, row)),
+                Outputs::All => {
+                    let values = &tree.leaves[leaf * self.n_outputs..][..self.n_outputs];
+                    values.iter().enumerate().for_each(|(k, value)| add(k, value * tree.weight));
+                }
+            }
+        }
+    }
+}
+
+impl Tree {
+    /// The leaf in which `row` ends.
+    pub(crate) fn leaf_of(&self, row: &[f32]) -> usize {
+        let goes_left =
+            |split: &super::Split| split.test.goes_left(row[split.feature]).unwrap_or_default();
+        match &self.trunk {
+            Trunk::Nodes(nodes) => {
+                let mut at = if nodes.is_empty() { Child::Leaf(0) } else { Child::Node(0) };
+                loop {
+                    match at {
+                        Child::Leaf(leaf) => return leaf,
+                        Child::Node(node) => {
+                            let node = &nodes[node];
+                            at = if goes_left(&node.split) { node.left } else { node.right };
+                        }
+                    }
+                }
+            }
+            Trunk::Oblivious(tree) => {
+                let bit = |(k, split)| usize::from(!goes_left(split)) << k;
+                tree.levels.iter().enumerate().map(bit).sum()
+            }
+        }
+    }
+
+    fn value_at(&self, leaf: usize, row: &[f32]) -> f64 {
+        let value = match self.linear.get(leaf) {
+            Some(linear) if linear.terms.iter().all(|&(j, _)| !row[j].is_nan()) => {
+                let terms = linear.terms.iter();
+                terms.fold(linear.constant, |sum, &(j, c)| sum + c * f64::from(row[j]))
+            }
+            _ => self.leaves[leaf],
+        };
+        value * self.weight
+    }
+}

@@ -57,6 +57,7 @@ pub use mm_core as core;
 pub use mm_ensemble as ensemble;
 pub use mm_online as online;
 pub use mm_trees as trees;
+pub use mm_tune as tune;
 
 /// The traits and types that nearly every program needs.
 pub mod prelude {

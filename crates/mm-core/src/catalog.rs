@@ -14,10 +14,12 @@ use crate::{
     error::{Error, Result},
     learner::{BoxLearner, Params},
     model::BoxModel,
+    search::{Search, SpaceSize, Suggest},
 };
 
 type Build = dyn Fn(&Catalog, Value) -> Result<BoxLearner> + Send + Sync;
 type Combine = dyn Fn(Value) -> Result<Box<dyn Combiner>> + Send + Sync;
+type Draw = fn(SpaceSize, &mut dyn Suggest) -> Result<Value>;
 type Load = fn(&mut BodyReader<'_>, u16) -> Result<BoxModel>;
 
 /// The model kinds that a program can make by name, and the model files that it can open.
@@ -33,6 +35,7 @@ pub struct Catalog {
     kinds: BTreeMap<&'static str, Kind>,
     combiners: BTreeMap<&'static str, Arc<Combine>>,
     loaders: BTreeMap<&'static str, Loader>,
+    spaces: BTreeMap<&'static str, Draw>,
 }
 
 #[derive(Clone)]
@@ -118,6 +121,36 @@ impl Catalog {
             return Err(unknown(kind, self.combiners.keys()));
         };
         build(params)
+    }
+
+    /// Adds the search space of a kind.
+    ///
+    /// # Panics
+    ///
+    /// If the kind has one already.
+    #[must_use]
+    pub fn with_space<P: Search>(mut self, kind: &'static str) -> Self {
+        let draw: Draw = |size, draw| {
+            let params = P::search(size, draw)?;
+            serde_json::to_value(params).map_err(|e| Error::config("params", e.to_string()))
+        };
+        let before = self.spaces.insert(kind, draw);
+        assert!(before.is_none(), "two search spaces have the kind `{kind}`");
+        self
+    }
+
+    /// Draws a config value for `kind` from its search space, which [`learner`](Self::learner)
+    /// takes.
+    pub fn search(&self, kind: &str, size: SpaceSize, draw: &mut dyn Suggest) -> Result<Value> {
+        let Some(space) = self.spaces.get(kind) else {
+            return Err(unknown(kind, self.spaces.keys()));
+        };
+        space(size, draw)
+    }
+
+    /// The kinds that have a search space, sorted.
+    pub fn searchable(&self) -> impl Iterator<Item = &'static str> {
+        self.spaces.keys().copied()
     }
 
     /// The kinds that can be made, sorted.

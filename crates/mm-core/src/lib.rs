@@ -36,6 +36,7 @@ mod orchestrator;
 pub mod parallel;
 pub mod registry;
 mod schedule;
+mod search;
 mod split;
 
 #[cfg(feature = "arrow")]
@@ -62,6 +63,7 @@ pub use crate::{
         Budget, Candidate, DataPlan, EnsemblePlan, Entry, Event, Leaderboard, Orchestrator,
         Outcome, Plan, RegistryPlan, Score, Status, Watcher,
     },
+    search::{FloatRange, IntRange, Search, SpaceSize, Suggest},
     split::{
         CombinatorialPurged, Fold, GroupKFold, HeldOut, Holdout, KFold, PurgedKFold, Repeated,
         Span, SplitPlan, Splitter, StratifiedGroupKFold, StratifiedKFold, TimeSeriesSplit,

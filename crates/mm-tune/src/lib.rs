@@ -1,0 +1,25 @@
+//! Hyper-parameter search with Optuna's model (study, trial, distribution, sampler, pruner,
+//! storage), typed for Rust, on Optuna's own storages.
+//!
+//! Akiba, Sano, Yanase, Ohta, Koyama: *Optuna: A Next-generation Hyperparameter Optimization
+//! Framework*, KDD 2019.
+
+#![forbid(unsafe_code)]
+
+mod distribution;
+mod history;
+mod json;
+pub mod pruner;
+pub mod sampler;
+pub mod storage;
+mod trial;
+
+pub use crate::{
+    distribution::{Choice, Distribution},
+    history::History,
+    json::Json,
+    pruner::Pruner,
+    sampler::{Ask, Sampler},
+    storage::Storage,
+    trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
+};

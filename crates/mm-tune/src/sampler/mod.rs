@@ -1,0 +1,49 @@
+//! Who proposes parameters.
+
+use std::{fmt, sync::Arc};
+
+use mm_core::{Direction, Result};
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+use crate::{distribution::Distribution, history::History, trial::FrozenTrial};
+
+/// A question to a sampler.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// The study's name.
+    pub study: &'a str,
+    /// Which way each objective is better.
+    pub directions: &'a [Direction],
+    /// What is known so far.
+    pub history: &'a History,
+    /// The trial that asks, with the parameters it has so far.
+    pub trial: &'a FrozenTrial,
+    /// The study's seed.
+    pub seed: u64,
+}
+
+impl Ask<'_> {
+    /// Random numbers that depend on the seed, the trial's number, and `purpose` (the name of a
+    /// parameter, say) alone, and so not on who else is asking.
+    pub fn rng(&self, purpose: &str) -> ChaCha8Rng {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&self.seed.to_le_bytes());
+        key[8..16].copy_from_slice(&self.trial.number.to_le_bytes());
+        // FNV-1a, 64 bits (Fowler, Noll, Vo): names differ, and that is all that is asked of it.
+        let name = purpose.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        key[16..24].copy_from_slice(&name.to_le_bytes());
+        ChaCha8Rng::from_seed(key)
+    }
+}
+
+/// Proposes parameters. What it computes from the history it may keep; what it answers is a
+/// function of the question.
+pub trait Sampler: fmt::Debug + Send + Sync {
+    /// Parameters proposed together before the trial asks for any, in internal form, by name.
+    fn joint(&self, ask: &Ask<'_>) -> Result<Vec<(Arc<str>, f64)>>;
+
+    /// A parameter that was not among the joint ones, in internal form.
+    fn single(&self, ask: &Ask<'_>, name: &str, distribution: &Distribution) -> Result<f64>;
+}

@@ -1,0 +1,124 @@
+//! Where studies live. All that several workers share, they share through a [`Storage`].
+//!
+//! The semantics are Optuna's, so that its workers and its dashboard can use the same storage at
+//! the same time: a trial is numbered by its place in the study, a waiting trial is claimed by
+//! exactly one worker, a finished trial never changes.
+
+use std::{fmt, sync::Arc};
+
+use mm_core::{Direction, Result};
+
+use crate::{
+    distribution::Distribution,
+    json::Json,
+    trial::{Attrs, FrozenTrial, StudyId, TrialId, TrialState},
+};
+
+/// What a storage knows of a study, besides its trials.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StudyRecord {
+    /// Its key.
+    pub id: StudyId,
+    /// Its name, unique in the storage.
+    pub name: String,
+    /// Which way each objective is better; at least one.
+    pub directions: Vec<Direction>,
+    /// What users noted.
+    pub user_attrs: Attrs,
+    /// What samplers and others noted.
+    pub system_attrs: Attrs,
+}
+
+/// Whose attribute, and whether the user's or the system's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// A note of the user on a study.
+    StudyUser(StudyId),
+    /// A note of a sampler on a study.
+    StudySystem(StudyId),
+    /// A note of the user on a trial.
+    TrialUser(TrialId),
+    /// A note of a sampler on a trial.
+    TrialSystem(TrialId),
+}
+
+/// One write to a trial; several are written together with [`Storage::write`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// Sets a parameter, in internal form.
+    Param {
+        /// Its name.
+        name: Arc<str>,
+        /// Its value.
+        value: f64,
+        /// What it was drawn from.
+        distribution: Arc<Distribution>,
+    },
+    /// Sets the value reported at a step.
+    Intermediate {
+        /// The step.
+        step: u64,
+        /// The value; may be NaN or infinite.
+        value: f64,
+    },
+    /// Notes for the user.
+    UserAttr(String, Json),
+    /// Notes for samplers and others.
+    SystemAttr(String, Json),
+    /// Ends the trial: the values first, then the state, in one step.
+    Finish {
+        /// `Complete`, `Pruned`, or `Fail`.
+        state: TrialState,
+        /// The objective's values; never NaN.
+        values: Vec<f64>,
+    },
+}
+
+/// A place for studies, shared by threads, processes, or hosts.
+///
+/// Every method either does all of what it says or returns an error and does nothing.
+pub trait Storage: fmt::Debug + Send + Sync {
+    /// Makes a study. [`mm_core::Error::Conflict`] if the name is taken.
+    fn create_study(&self, name: &str, directions: &[Direction]) -> Result<StudyRecord>;
+
+    /// The study of that name, if there is one.
+    fn study(&self, name: &str) -> Result<Option<StudyRecord>>;
+
+    /// All studies, by key.
+    fn studies(&self) -> Result<Vec<StudyRecord>>;
+
+    /// Removes a study with its trials.
+    fn delete_study(&self, study: StudyId) -> Result<()>;
+
+    /// Makes a trial: of state `Running` with nothing in it, or as `template` says (an enqueued one
+    /// is `Waiting`). Its id and number are given by the storage.
+    fn create_trial(&self, study: StudyId, template: Option<&FrozenTrial>) -> Result<FrozenTrial>;
+
+    /// Claims a waiting trial: of several who try, one gets `true`.
+    fn claim(&self, trial: TrialId) -> Result<bool>;
+
+    /// Writes to an unfinished trial, all or nothing. [`mm_core::Error::Conflict`] if it is
+    /// finished; an error if a parameter's distribution is unlike the study's earlier ones.
+    fn write(&self, trial: TrialId, writes: &[Write]) -> Result<()>;
+
+    /// Sets an attribute of a study; those of trials go by [`write`](Self::write).
+    fn set_study_attr(&self, owner: Owner, key: &str, value: &Json) -> Result<()>;
+
+    /// One trial as it is now.
+    fn trial(&self, trial: TrialId) -> Result<FrozenTrial>;
+
+    /// The trials whose id is above `after` or among `unfinished`, by id: what a reader who knew
+    /// all up to `after`, and of those `unfinished` as not finished, has to learn.
+    fn changes(
+        &self,
+        study: StudyId,
+        after: Option<TrialId>,
+        unfinished: &[TrialId],
+    ) -> Result<Vec<FrozenTrial>>;
+
+    /// Notes that the worker of `trial` is alive, by the storage's clock.
+    fn beat(&self, trial: TrialId) -> Result<()>;
+
+    /// Running trials of `study` that have beaten once and not for `grace` seconds.
+    fn stale(&self, study: StudyId, grace: u64) -> Result<Vec<TrialId>>;
+}

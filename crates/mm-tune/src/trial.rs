@@ -1,0 +1,141 @@
+//! One evaluation of the objective, as a storage holds it.
+
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+
+use crate::{distribution::Distribution, json::Json};
+
+/// A study's key in its storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StudyId(pub i64);
+
+/// A trial's key in its storage, over all studies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TrialId(pub i64);
+
+/// Attributes of a study or a trial: JSON by name.
+pub type Attrs = BTreeMap<String, Json>;
+
+/// Microseconds since 1970-01-01 UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The present by the system's clock.
+    pub fn now() -> Self {
+        let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+/// Where a trial stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TrialState {
+    /// Being evaluated.
+    Running,
+    /// Evaluated.
+    Complete,
+    /// Given up early, as not promising.
+    Pruned,
+    /// Ended without a value.
+    Fail,
+    /// Enqueued, and claimed by nobody yet.
+    Waiting,
+}
+
+impl TrialState {
+    /// Whether nothing about the trial will change any more.
+    pub fn is_finished(self) -> bool {
+        matches!(self, Self::Complete | Self::Pruned | Self::Fail)
+    }
+}
+
+/// A trial at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FrozenTrial {
+    /// Its key.
+    pub id: TrialId,
+    /// Its place in the study, from 0.
+    pub number: u64,
+    /// Where it stands.
+    pub state: TrialState,
+    /// The objective's values: as many as the study has directions once it is complete.
+    pub values: Vec<f64>,
+    /// What was tried.
+    pub params: ParamSet,
+    /// What was reported on the way, by step.
+    pub intermediate: BTreeMap<u64, f64>,
+    /// What the user noted.
+    pub user_attrs: Attrs,
+    /// What samplers and others noted.
+    pub system_attrs: Attrs,
+    /// When it was claimed.
+    pub started: Option<Timestamp>,
+    /// When it was finished.
+    pub completed: Option<Timestamp>,
+}
+
+/// Parameters of a trial: few, so a sorted list.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ParamSet(Vec<Param>);
+
+/// One parameter of a trial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Param {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its value in internal form.
+    pub value: f64,
+    /// What it was drawn from; shared by the trials that have the same.
+    pub distribution: Arc<Distribution>,
+}
+
+impl ParamSet {
+    /// The parameter of that name.
+    pub fn get(&self, name: &str) -> Option<&Param> {
+        self.position(name).ok().map(|i| &self.0[i])
+    }
+
+    /// Adds a parameter, or replaces that of the same name.
+    pub fn insert(&mut self, param: Param) {
+        match self.position(&param.name) {
+            Ok(i) => self.0[i] = param,
+            Err(i) => self.0.insert(i, param),
+        }
+    }
+
+    /// By name, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Param> {
+        self.0.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn position(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|param| (*param.name).cmp(name))
+    }
+}
+
+impl<'a> IntoIterator for &'a ParamSet {
+    type Item = &'a Param;
+    type IntoIter = std::slice::Iter<'a, Param>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl FromIterator<Param> for ParamSet {
+    fn from_iter<I: IntoIterator<Item = Param>>(params: I) -> Self {
+        let mut set = Self::default();
+        params.into_iter().for_each(|param| set.insert(param));
+        set
+    }
+}

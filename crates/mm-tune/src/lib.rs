@@ -12,14 +12,16 @@ mod json;
 pub mod pruner;
 pub mod sampler;
 pub mod storage;
+mod study;
 mod trial;
 
 pub use crate::{
     distribution::{Choice, Distribution},
     history::History,
     json::Json,
-    pruner::Pruner,
-    sampler::{Ask, Sampler},
-    storage::Storage,
+    pruner::{NoPruner, Pruner},
+    sampler::{Ask, RandomSampler, Sampler},
+    storage::{MemoryStorage, Storage},
+    study::{Outcome, Study, Trial},
     trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
 };

@@ -1,10 +1,13 @@
 //! Who proposes parameters.
 
+mod random;
+
 use std::{fmt, sync::Arc};
 
 use mm_core::{Direction, Result};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
+pub use self::random::RandomSampler;
 use crate::{distribution::Distribution, history::History, trial::FrozenTrial};
 
 /// A question to a sampler.

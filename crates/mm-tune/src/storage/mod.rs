@@ -4,14 +4,18 @@
 //! the same time: a trial is numbered by its place in the study, a waiting trial is claimed by
 //! exactly one worker, a finished trial never changes.
 
-use std::{fmt, sync::Arc};
+mod memory;
 
-use mm_core::{Direction, Result};
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use mm_core::{Direction, Error, ParamError, Result};
+
+pub use self::memory::MemoryStorage;
 
 use crate::{
     distribution::Distribution,
     json::Json,
-    trial::{Attrs, FrozenTrial, StudyId, TrialId, TrialState},
+    trial::{Attrs, FrozenTrial, ParamSet, StudyId, Timestamp, TrialId, TrialState},
 };
 
 /// What a storage knows of a study, besides its trials.
@@ -29,17 +33,13 @@ pub struct StudyRecord {
     pub system_attrs: Attrs,
 }
 
-/// Whose attribute, and whether the user's or the system's.
+/// The study whose attribute is set, and whether it is the user's or the system's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
-    /// A note of the user on a study.
+    /// A note of the user.
     StudyUser(StudyId),
-    /// A note of a sampler on a study.
+    /// A note of a sampler or another part of the system.
     StudySystem(StudyId),
-    /// A note of the user on a trial.
-    TrialUser(TrialId),
-    /// A note of a sampler on a trial.
-    TrialSystem(TrialId),
 }
 
 /// One write to a trial; several are written together with [`Storage::write`].
@@ -78,7 +78,7 @@ pub enum Write {
 ///
 /// Every method either does all of what it says or returns an error and does nothing.
 pub trait Storage: fmt::Debug + Send + Sync {
-    /// Makes a study. [`mm_core::Error::Conflict`] if the name is taken.
+    /// Makes a study. [`Error::Conflict`] if the name is taken.
     fn create_study(&self, name: &str, directions: &[Direction]) -> Result<StudyRecord>;
 
     /// The study of that name, if there is one.
@@ -97,7 +97,7 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// Claims a waiting trial: of several who try, one gets `true`.
     fn claim(&self, trial: TrialId) -> Result<bool>;
 
-    /// Writes to an unfinished trial, all or nothing. [`mm_core::Error::Conflict`] if it is
+    /// Writes to an unfinished trial, all or nothing. [`Error::Conflict`] if it is
     /// finished; an error if a parameter's distribution is unlike the study's earlier ones.
     fn write(&self, trial: TrialId, writes: &[Write]) -> Result<()>;
 
@@ -121,4 +121,53 @@ pub trait Storage: fmt::Debug + Send + Sync {
 
     /// Running trials of `study` that have beaten once and not for `grace` seconds.
     fn stale(&self, study: StudyId, grace: u64) -> Result<Vec<TrialId>>;
+}
+
+// What all storages do alike.
+
+fn check_study(name: &str, directions: &[Direction]) -> Result<()> {
+    ParamError::ensure(!name.is_empty(), "study_name", "empty", "a name")?;
+    ParamError::ensure(!directions.is_empty(), "directions", "none", "at least one")?;
+    Ok(())
+}
+
+fn taken(name: &str) -> Error {
+    Error::Conflict {
+        what: format!("the studies of the storage, in which `{name}` is to be made,"),
+        expected: "none of that name".to_owned(),
+        found: "one".to_owned(),
+    }
+}
+
+fn ensure_unfinished(trial: &FrozenTrial) -> Result<()> {
+    if !trial.state.is_finished() {
+        return Ok(());
+    }
+    Err(Error::Conflict {
+        what: format!("trial {}", trial.number),
+        expected: "running or waiting".to_owned(),
+        found: format!("{:?}", trial.state).to_lowercase(),
+    })
+}
+
+/// A trial as `create_trial` makes it.
+fn new_trial(
+    id: TrialId,
+    number: u64,
+    template: Option<&FrozenTrial>,
+    now: Timestamp,
+) -> FrozenTrial {
+    let blank = || FrozenTrial {
+        id,
+        number,
+        state: TrialState::Running,
+        values: Vec::new(),
+        params: ParamSet::default(),
+        intermediate: BTreeMap::new(),
+        user_attrs: Attrs::new(),
+        system_attrs: Attrs::new(),
+        started: Some(now),
+        completed: None,
+    };
+    template.map_or_else(blank, |template| FrozenTrial { id, number, ..template.clone() })
 }

@@ -1,0 +1,527 @@
+//! A study: trials of one objective, in one storage, proposed by one sampler.
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use mm_core::{
+    Direction, Error, FloatRange, IntRange, Observer, ParamError, Result, Signal, Step, Suggest,
+};
+
+use crate::{
+    distribution::{Choice, Distribution},
+    history::History,
+    json::Json,
+    pruner::{NoPruner, Pruner, Report},
+    sampler::{Ask, RandomSampler, Sampler},
+    storage::{MemoryStorage, Storage, StudyRecord, Write},
+    trial::{FrozenTrial, Param, Timestamp, TrialId, TrialState},
+};
+
+/// Trials of one objective. Clones are the same study, and several processes may have it open.
+///
+/// ```
+/// use mm_core::{Direction, FloatRange, Suggest};
+/// use mm_tune::Study;
+///
+/// let study = Study::in_memory(Direction::Minimize).with_seed(7);
+/// study.optimize(50, |trial| {
+///     let x = trial.float("x", FloatRange::new(-10.0, 10.0))?;
+///     Ok((x - 2.0).powi(2).into())
+/// })?;
+/// let best = study.best()?.expect("a complete trial");
+/// assert!(best.values[0] < 1.0);
+/// # Ok::<(), mm_core::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Study {
+    storage: Arc<dyn Storage>,
+    record: Arc<StudyRecord>,
+    sampler: Arc<dyn Sampler>,
+    pruner: Arc<dyn Pruner>,
+    history: Arc<Mutex<History>>,
+    seed: u64,
+    jobs: usize,
+}
+
+/// What an evaluation came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The objective's values, one for each direction. A NaN makes the trial a failed one.
+    Values(Vec<f64>),
+    /// Given up early.
+    Pruned,
+}
+
+impl From<f64> for Outcome {
+    fn from(value: f64) -> Self {
+        Self::Values(vec![value])
+    }
+}
+
+impl From<Vec<f64>> for Outcome {
+    fn from(values: Vec<f64>) -> Self {
+        Self::Values(values)
+    }
+}
+
+impl Study {
+    /// A study that ends with the process, of one objective.
+    pub fn in_memory(direction: Direction) -> Self {
+        let storage = MemoryStorage::default();
+        let record = storage.create_study("study", &[direction]);
+        // A new storage has no study of that name.
+        Self::of(Arc::new(storage), record.unwrap_or_else(|_| unreachable!("an empty storage")))
+    }
+
+    /// The study of that name; made if the storage has none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`] if the storage has one with other directions.
+    pub fn open(storage: Arc<dyn Storage>, name: &str, directions: &[Direction]) -> Result<Self> {
+        let record = match storage.study(name)? {
+            Some(record) => record,
+            None => match storage.create_study(name, directions) {
+                Ok(record) => record,
+                // Another process was faster.
+                Err(Error::Conflict { .. }) => storage
+                    .study(name)?
+                    .ok_or_else(|| Error::NotFound { what: "study", name: name.to_owned() })?,
+                Err(other) => return Err(other),
+            },
+        };
+        if record.directions != directions {
+            let place = format!("directions of study `{name}`");
+            let (expected, got) = (format!("{:?}", record.directions), format!("{directions:?}"));
+            return Err(Error::data(place, expected, got));
+        }
+        Ok(Self::of(storage, record))
+    }
+
+    fn of(storage: Arc<dyn Storage>, record: StudyRecord) -> Self {
+        Self {
+            storage,
+            record: Arc::new(record),
+            sampler: Arc::new(RandomSampler),
+            pruner: Arc::new(NoPruner),
+            history: Arc::default(),
+            seed: 0,
+            jobs: 1,
+        }
+    }
+
+    /// Proposes with `sampler`; with [`RandomSampler`] by default.
+    #[must_use]
+    pub fn with_sampler(self, sampler: impl Sampler + 'static) -> Self {
+        Self { sampler: Arc::new(sampler), ..self }
+    }
+
+    /// Gives up early by `pruner`; never by default.
+    #[must_use]
+    pub fn with_pruner(self, pruner: impl Pruner + 'static) -> Self {
+        Self { pruner: Arc::new(pruner), ..self }
+    }
+
+    /// Draws from `seed`; 0 by default.
+    #[must_use]
+    pub fn with_seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Runs so many trials at once in [`optimize`](Self::optimize); 1 by default.
+    #[must_use]
+    pub fn with_jobs(self, jobs: usize) -> Self {
+        Self { jobs: jobs.max(1), ..self }
+    }
+
+    /// The study's name.
+    pub fn name(&self) -> &str {
+        &self.record.name
+    }
+
+    /// Which way each objective is better.
+    pub fn directions(&self) -> &[Direction] {
+        &self.record.directions
+    }
+
+    /// Where the study lives.
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// Begins a trial: a waiting one if there is one, else a new one.
+    pub fn ask(&self) -> Result<Trial> {
+        let mut history = self.history();
+        history.sync(&*self.storage, self.record.id)?;
+        let waiting: Vec<TrialId> = history
+            .open()
+            .filter(|trial| trial.state == TrialState::Waiting)
+            .map(|trial| trial.id)
+            .collect();
+        for id in waiting {
+            if self.storage.claim(id)? {
+                return self.begin(&mut history, self.storage.trial(id)?);
+            }
+        }
+        let trial = self.storage.create_trial(self.record.id, None)?;
+        self.begin(&mut history, trial)
+    }
+
+    fn begin(&self, history: &mut History, frozen: FrozenTrial) -> Result<Trial> {
+        history.note(frozen.clone());
+        let fixed = match frozen.system_attrs.get("fixed_params") {
+            Some(Json::Object(fixed)) => fixed.clone(),
+            _ => BTreeMap::new(),
+        };
+        let joint = self.sampler.joint(&self.ask_for(history, &frozen))?;
+        Ok(Trial {
+            study: self.clone(),
+            joint,
+            fixed,
+            frozen: Mutex::new(frozen),
+            is_pruned: AtomicBool::new(false),
+        })
+    }
+
+    /// Ends a trial.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`] for another number of values than the study has directions: the trial is
+    /// then still running.
+    pub fn tell(&self, trial: &Trial, outcome: Outcome) -> Result<FrozenTrial> {
+        let n = self.record.directions.len();
+        let (state, values) = match outcome {
+            Outcome::Values(values) if values.len() != n => {
+                return Err(Error::data("values of the objective", n, values.len()));
+            }
+            Outcome::Values(values) if values.iter().any(|value| value.is_nan()) => {
+                (TrialState::Fail, Vec::new())
+            }
+            Outcome::Values(values) => (TrialState::Complete, values),
+            Outcome::Pruned => {
+                let last = trial.frozen().intermediate.values().next_back().copied();
+                (TrialState::Pruned, last.filter(|x| !x.is_nan() && n == 1).into_iter().collect())
+            }
+        };
+        self.finish(trial, state, values)
+    }
+
+    /// Ends a trial as failed.
+    pub fn tell_failed(&self, trial: &Trial) -> Result<FrozenTrial> {
+        self.finish(trial, TrialState::Fail, Vec::new())
+    }
+
+    fn finish(&self, trial: &Trial, state: TrialState, values: Vec<f64>) -> Result<FrozenTrial> {
+        let mut frozen = trial.frozen();
+        self.storage.write(frozen.id, &[Write::Finish { state, values: values.clone() }])?;
+        frozen.state = state;
+        frozen.values = values;
+        frozen.completed = Some(Timestamp::now());
+        self.history().note(frozen.clone());
+        Ok(frozen.clone())
+    }
+
+    /// Runs `n_trials` trials of `objective`, several at once if [`with_jobs`](Self::with_jobs)
+    /// says so.
+    ///
+    /// An objective that returns an error or panics makes its trial a failed one, with the reason
+    /// in the user attribute `error`, and the study goes on. An error of the storage ends it.
+    pub fn optimize<F>(&self, n_trials: usize, objective: F) -> Result<()>
+    where
+        F: Fn(&mut Trial) -> Result<Outcome> + Sync,
+    {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while next.fetch_add(1, Ordering::Relaxed) < n_trials {
+                self.run_one(&objective)?;
+            }
+            Ok(())
+        };
+        if self.jobs == 1 {
+            return work();
+        }
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..self.jobs).map(|_| scope.spawn(work)).collect();
+            let ended = workers.into_iter().map(|worker| {
+                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            ended.collect::<Vec<Result<()>>>().into_iter().collect()
+        })
+    }
+
+    fn run_one<F>(&self, objective: &F) -> Result<()>
+    where
+        F: Fn(&mut Trial) -> Result<Outcome>,
+    {
+        let mut trial = self.ask()?;
+        // The trial is only read after a panic.
+        let ended = catch_unwind(AssertUnwindSafe(|| objective(&mut trial)));
+        let reason = match ended {
+            Ok(Ok(outcome)) => return self.tell(&trial, outcome).map(drop),
+            Ok(Err(_)) if trial.is_pruned() => {
+                return self.tell(&trial, Outcome::Pruned).map(drop);
+            }
+            Ok(Err(error)) => error.chain(),
+            Err(panic) => {
+                let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+                let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+                format!("panicked: {}", text.unwrap_or_default())
+            }
+        };
+        trial.set_user_attr("error", Json::Text(reason))?;
+        self.tell_failed(&trial).map(drop)
+    }
+
+    /// The best complete trial of a study of one objective; the earliest of equals.
+    pub fn best(&self) -> Result<Option<Arc<FrozenTrial>>> {
+        let &[direction] = self.directions() else {
+            return Err(Error::data(
+                "directions",
+                "one, for a single best",
+                self.directions().len(),
+            ));
+        };
+        let mut best: Option<Arc<FrozenTrial>> = None;
+        for trial in self.trials()? {
+            if trial.state == TrialState::Complete
+                && best.as_ref().is_none_or(|b| direction.is_better(trial.values[0], b.values[0]))
+            {
+                best = Some(trial);
+            }
+        }
+        Ok(best)
+    }
+
+    /// All trials as the storage has them now, by number.
+    pub fn trials(&self) -> Result<Vec<Arc<FrozenTrial>>> {
+        let mut history = self.history();
+        history.sync(&*self.storage, self.record.id)?;
+        let mut trials: Vec<_> = history.finished().iter().chain(history.open()).cloned().collect();
+        trials.sort_unstable_by_key(|trial| trial.number);
+        Ok(trials)
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask_for<'a>(&'a self, history: &'a History, trial: &'a FrozenTrial) -> Ask<'a> {
+        Ask {
+            study: &self.record.name,
+            directions: &self.record.directions,
+            history,
+            trial,
+            seed: self.seed,
+        }
+    }
+}
+
+/// A trial that is being evaluated: gives parameters, takes reports.
+#[derive(Debug)]
+pub struct Trial {
+    study: Study,
+    frozen: Mutex<FrozenTrial>,
+    joint: Vec<(Arc<str>, f64)>,
+    fixed: BTreeMap<String, Json>,
+    is_pruned: AtomicBool,
+}
+
+impl Trial {
+    /// Its place in the study, from 0.
+    pub fn number(&self) -> u64 {
+        self.frozen().number
+    }
+
+    /// One of `choices`, by index: as [`Suggest::choose`], for choices that are not all texts.
+    pub fn choose_among(&mut self, name: &str, choices: Vec<Choice>) -> Result<usize> {
+        Ok(self.suggest(name, Distribution::Categorical(choices))? as usize)
+    }
+
+    /// Reports `value` at `step` and says whether to go on. The first report of a step counts.
+    pub fn report(&self, step: u64, value: f64) -> Result<Signal> {
+        let mut frozen = self.frozen();
+        if frozen.intermediate.contains_key(&step) {
+            return Ok(Signal::Continue);
+        }
+        self.study.storage.write(frozen.id, &[Write::Intermediate { step, value }])?;
+        frozen.intermediate.insert(step, value);
+        let mut history = self.study.history();
+        history.sync(&*self.study.storage, self.study.record.id)?;
+        let report = Report {
+            study: self.study.name(),
+            directions: self.study.directions(),
+            history: &history,
+            trial: &frozen,
+        };
+        if !self.study.pruner.should_prune(&report)? {
+            return Ok(Signal::Continue);
+        }
+        self.is_pruned.store(true, Ordering::Relaxed);
+        Ok(Signal::Abort)
+    }
+
+    /// Whether a report was answered by giving up.
+    pub fn is_pruned(&self) -> bool {
+        self.is_pruned.load(Ordering::Relaxed)
+    }
+
+    /// An observer for [`FitContext::with_observer`](mm_core::FitContext::with_observer), which
+    /// reports `metric` of each iteration and ends the fit when the trial is given up. The
+    /// objective then returns the fit's error as it is, and the trial is a pruned one.
+    pub fn watch<'a>(&'a self, metric: &'a str) -> impl Observer + 'a {
+        move |step: &Step<'_>| {
+            let value = step.metrics.iter().find(|(name, _)| name == metric);
+            let Some(&(_, value)) = value else { return Signal::Continue };
+            let signal = self.report(step.iteration as u64, value);
+            signal.unwrap_or_else(|error| {
+                tracing::warn!(error = error.chain(), "a report was lost");
+                Signal::Continue
+            })
+        }
+    }
+
+    /// Notes something of the user's.
+    pub fn set_user_attr(&self, key: &str, value: Json) -> Result<()> {
+        let mut frozen = self.frozen();
+        let write = Write::UserAttr(key.to_owned(), value.clone());
+        self.study.storage.write(frozen.id, &[write])?;
+        frozen.user_attrs.insert(key.to_owned(), value);
+        Ok(())
+    }
+
+    /// The trial as it stands.
+    pub fn frozen(&self) -> MutexGuard<'_, FrozenTrial> {
+        self.frozen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The value of a parameter in internal form: what it was before, what is fixed, what was
+    /// proposed jointly, the only one there is, or one of its own.
+    fn suggest(&mut self, name: &str, distribution: Distribution) -> Result<f64> {
+        let distribution = distribution.checked(name)?;
+        let frozen = self.frozen();
+        if let Some(param) = frozen.params.get(name) {
+            distribution.ensure_like(&param.distribution, name)?;
+            return Ok(param.value);
+        }
+        let joint = self.joint.iter().find(|(known, _)| **known == *name).map(|&(_, x)| x);
+        let value = if let Some(fixed) = self.fixed.get(name) {
+            distribution.internal(name, fixed)?
+        } else if distribution.is_single() {
+            distribution.only()
+        } else if let Some(value) = joint.filter(|&value| distribution.contains(value)) {
+            value
+        } else {
+            let history = self.study.history();
+            let ask = self.study.ask_for(&history, &frozen);
+            self.study.sampler.single(&ask, name, &distribution)?
+        };
+        drop(frozen);
+        let param = Param { name: name.into(), value, distribution: Arc::new(distribution) };
+        let write = Write::Param {
+            name: param.name.clone(),
+            value,
+            distribution: param.distribution.clone(),
+        };
+        let mut frozen = self.frozen();
+        self.study.storage.write(frozen.id, &[write])?;
+        frozen.params.insert(param);
+        Ok(value)
+    }
+}
+
+impl Suggest for Trial {
+    fn float(&mut self, name: &str, range: FloatRange) -> Result<f64> {
+        self.suggest(name, Distribution::Float(range))
+    }
+
+    fn int(&mut self, name: &str, range: IntRange) -> Result<i64> {
+        Ok(self.suggest(name, Distribution::Int(range))? as i64)
+    }
+
+    fn choose(&mut self, name: &str, choices: &[&str]) -> Result<usize> {
+        let choices = choices.iter().map(|&text| Choice::from(text)).collect();
+        self.choose_among(name, choices)
+    }
+}
+
+impl Distribution {
+    /// The only admitted value in internal form, if [`is_single`](Self::is_single).
+    fn only(&self) -> f64 {
+        match self {
+            Self::Float(range) => range.low,
+            Self::Int(range) => range.low as f64,
+            Self::Categorical(_) => 0.0,
+        }
+    }
+
+    /// The internal form of an external value.
+    fn internal(&self, name: &str, external: &Json) -> Result<f64, ParamError> {
+        let internal = match (self, external) {
+            (Self::Float(_), Json::Float(x)) => Some(*x),
+            (Self::Float(_) | Self::Int(_), Json::Int(i)) => Some(*i as f64),
+            (Self::Categorical(choices), _) => {
+                let choice = match external {
+                    Json::Null => Some(Choice::Null),
+                    Json::Bool(b) => Some(Choice::Bool(*b)),
+                    Json::Int(i) => Some(Choice::Int(*i)),
+                    Json::Float(x) => Some(Choice::Float(*x)),
+                    Json::Text(s) => Some(Choice::Text(s.clone())),
+                    Json::Array(_) | Json::Object(_) => None,
+                };
+                choice.and_then(|c| choices.iter().position(|known| *known == c)).map(|i| i as f64)
+            }
+            _ => None,
+        };
+        let internal = internal.filter(|&value| self.contains(value));
+        internal.ok_or_else(|| ParamError::new(name, format!("{external:?}"), self.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sphere(trial: &mut Trial) -> Result<Outcome> {
+        let x = trial.float("x", FloatRange::new(-1.0, 1.0))?;
+        let n = trial.int("n", IntRange::new(1, 9).step(2))?;
+        let kind = trial.choose("kind", &["a", "b"])?;
+        Ok((x * x + n as f64 + kind as f64).into())
+    }
+
+    #[test]
+    fn a_study_draws_the_same_whatever_the_number_of_jobs() {
+        let trials = |jobs| {
+            let study = Study::in_memory(Direction::Minimize).with_seed(3).with_jobs(jobs);
+            study.optimize(40, sphere).expect("memory");
+            let trials = study.trials().expect("memory");
+            trials.iter().map(|t| (t.number, t.values.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(trials(1), trials(3));
+    }
+
+    #[test]
+    fn a_failing_or_panicking_objective_fails_its_trial_only() {
+        let study = Study::in_memory(Direction::Minimize);
+        let objective = |trial: &mut Trial| match trial.number() {
+            0 => Err(Error::data("objective", "sense", "nonsense")),
+            1 => panic!("on purpose"),
+            2 => Ok(f64::NAN.into()),
+            _ => Ok(1.0.into()),
+        };
+        study.optimize(4, objective).expect("the study goes on");
+        let trials = study.trials().expect("memory");
+        let states: Vec<TrialState> = trials.iter().map(|t| t.state).collect();
+        let fail = TrialState::Fail;
+        assert_eq!(states, [fail, fail, fail, TrialState::Complete]);
+        let reason = |i: usize| format!("{:?}", trials[i].user_attrs.get("error"));
+        assert!(reason(0).contains("nonsense") && reason(1).contains("on purpose"));
+    }
+}

@@ -20,7 +20,7 @@ pub use crate::{
     history::History,
     json::Json,
     pruner::{NoPruner, Pruner},
-    sampler::{Ask, RandomSampler, Sampler},
+    sampler::{Ask, RandomSampler, Sampler, TpeParams, TpeSampler},
     storage::{MemoryStorage, Storage},
     study::{Outcome, Study, Trial},
     trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},

@@ -1,13 +1,18 @@
 //! Who proposes parameters.
 
+mod normal;
 mod random;
+mod tpe;
 
 use std::{fmt, sync::Arc};
 
 use mm_core::{Direction, Result};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
-pub use self::random::RandomSampler;
+pub use self::{
+    random::RandomSampler,
+    tpe::{TpeParams, TpeSampler},
+};
 use crate::{distribution::Distribution, history::History, trial::FrozenTrial};
 
 /// A question to a sampler.

@@ -468,14 +468,7 @@ impl Distribution {
             (Self::Float(_), Json::Float(x)) => Some(*x),
             (Self::Float(_) | Self::Int(_), Json::Int(i)) => Some(*i as f64),
             (Self::Categorical(choices), _) => {
-                let choice = match external {
-                    Json::Null => Some(Choice::Null),
-                    Json::Bool(b) => Some(Choice::Bool(*b)),
-                    Json::Int(i) => Some(Choice::Int(*i)),
-                    Json::Float(x) => Some(Choice::Float(*x)),
-                    Json::Text(s) => Some(Choice::Text(s.clone())),
-                    Json::Array(_) | Json::Object(_) => None,
-                };
+                let choice = Choice::try_from(external).ok();
                 choice.and_then(|c| choices.iter().position(|known| *known == c)).map(|i| i as f64)
             }
             _ => None,

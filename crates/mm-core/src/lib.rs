@@ -43,6 +43,11 @@ mod split;
 pub use crate::data::arrow;
 pub use ndarray;
 
+/// Moments as text: nanoseconds since 1970-01-01 UTC, read from and written as RFC 3339.
+pub mod rfc3339 {
+    pub use crate::data::time::{format, parse};
+}
+
 pub use crate::{
     catalog::{Catalog, from_config},
     combine::{Combination, Combiner, Member},

@@ -15,13 +15,15 @@ pub mod storage;
 mod study;
 mod trial;
 
+#[cfg(feature = "sqlite")]
+pub use crate::storage::SqliteStorage;
 pub use crate::{
     distribution::{Choice, Distribution},
     history::History,
     json::Json,
     pruner::{NoPruner, Pruner},
     sampler::{Ask, RandomSampler, Sampler, TpeParams, TpeSampler},
-    storage::{MemoryStorage, Storage},
+    storage::{JournalStorage, MemoryStorage, Storage},
     study::{Outcome, Study, Trial},
     trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
 };

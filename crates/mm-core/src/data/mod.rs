@@ -17,7 +17,7 @@ mod parquet;
 mod roles;
 mod schema;
 mod source;
-mod time;
+pub(crate) mod time;
 
 pub(crate) use dataset::hex;
 pub(crate) use schema::Quoted;

@@ -43,7 +43,7 @@ impl TimeUnit {
 /// Reads RFC 3339 and its usual relaxations: `2013-01-31`, then optionally `T` or a blank and
 /// `05:15`, `05:15:00` or `05:15:00.25`, then optionally `Z` or an offset as `+01:00`. Without an
 /// offset it is UTC. Leap seconds and more than nine decimals are no moment here.
-pub(super) fn parse(text: &str) -> Option<i64> {
+pub fn parse(text: &str) -> Option<i64> {
     let mut rest = text.trim_ascii().as_bytes();
     let year = number(&mut rest, 4)?;
     eat(&mut rest, b"-")?;
@@ -78,7 +78,7 @@ pub(super) fn parse(text: &str) -> Option<i64> {
 }
 
 /// Writes RFC 3339 in UTC, with as many groups of three decimals as are needed.
-pub(super) fn format(nanos: i64) -> String {
+pub fn format(nanos: i64) -> String {
     let (seconds, nanos) = (nanos.div_euclid(NANOS), nanos.rem_euclid(NANOS));
     let (days, clock) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY));
     let (year, month, day) = civil_from_days(days);

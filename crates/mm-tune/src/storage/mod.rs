@@ -4,18 +4,24 @@
 //! the same time: a trial is numbered by its place in the study, a waiting trial is claimed by
 //! exactly one worker, a finished trial never changes.
 
+mod journal;
 mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod state;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use mm_core::{Direction, Error, ParamError, Result};
 
-pub use self::memory::MemoryStorage;
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::SqliteStorage;
+pub use self::{journal::JournalStorage, memory::MemoryStorage};
 
 use crate::{
     distribution::Distribution,
     json::Json,
-    trial::{Attrs, FrozenTrial, ParamSet, StudyId, Timestamp, TrialId, TrialState},
+    trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
 };
 
 /// What a storage knows of a study, besides its trials.
@@ -72,6 +78,19 @@ pub enum Write {
         /// The objective's values; never NaN.
         values: Vec<f64>,
     },
+}
+
+impl Write {
+    /// The parameter that it sets, if it sets one.
+    fn param(&self) -> Option<Param> {
+        match self {
+            Self::Param { name, value, distribution } => {
+                let (name, distribution) = (name.clone(), distribution.clone());
+                Some(Param { name, value: *value, distribution })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A place for studies, shared by threads, processes, or hosts.
@@ -139,14 +158,14 @@ fn taken(name: &str) -> Error {
     }
 }
 
-fn ensure_unfinished(trial: &FrozenTrial) -> Result<()> {
-    if !trial.state.is_finished() {
+fn ensure_unfinished(state: TrialState, number: u64) -> Result<()> {
+    if !state.is_finished() {
         return Ok(());
     }
     Err(Error::Conflict {
-        what: format!("trial {}", trial.number),
+        what: format!("trial {number}"),
         expected: "running or waiting".to_owned(),
-        found: format!("{:?}", trial.state).to_lowercase(),
+        found: format!("{state:?}").to_lowercase(),
     })
 }
 

@@ -1,0 +1,610 @@
+//! Studies in a journal: a file to which every change is appended, and which every reader replays.
+//!
+//! The format is that of Optuna's `JournalStorage` on a file: one JSON object a line, ids by the
+//! order of the lines. Optuna's workers and these share a journal, on one machine or on a file system
+//! that several mount, and take turns by Optuna's own lock. Where Optuna is at fault, this is not:
+//! the lock points at an absolute path (Optuna's, made from a relative one, is never given up when
+//! its holder dies), a torn last line is cut off before the next is written, and writes that belong
+//! together are one append.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use mm_core::{Direction, Error, Result};
+
+use super::{Owner, Storage, StudyRecord, Write, state::State};
+use crate::{
+    distribution::Distribution,
+    json::Json,
+    trial::{Attrs, FrozenTrial, Param, StudyId, Timestamp, TrialId, TrialState},
+};
+
+/// A storage in a journal file, for any number of threads, processes, and hosts that can append to
+/// it. A write is durable when the call returns.
+#[derive(Debug)]
+pub struct JournalStorage {
+    path: PathBuf,
+    lock: PathBuf,
+    worker: String,
+    state: Mutex<Replay>,
+}
+
+/// What the journal came to, up to `offset`.
+#[derive(Debug, Default)]
+struct Replay {
+    state: State,
+    offset: u64,
+    line: u64,
+}
+
+/// The attribute in which hearts beat: Optuna's journals have no place for them.
+const BEAT: &str = "mm:heartbeat";
+
+impl JournalStorage {
+    /// Opens the journal, or makes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] for a path that cannot be read or appended to; [`Error::Corrupt`] within the
+    /// path and line for a line that is no operation. O(file) in time.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let opened = OpenOptions::new().append(true).create(true).open(path);
+        opened.map_err(Error::io("open the journal", path))?;
+        let path = fs::canonicalize(path).map_err(Error::io("find the journal", path))?;
+        let mut lock = path.clone().into_os_string();
+        lock.push(".lock");
+        let storage = Self { lock: lock.into(), worker: unique(), state: Mutex::default(), path };
+        storage.read(|_| ())?;
+        Ok(storage)
+    }
+
+    fn replayed(&self) -> MutexGuard<'_, Replay> {
+        // A panic within a replay leaves what the lines before it came to.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what is new and looks.
+    fn read<T>(&self, look: impl FnOnce(&mut State) -> T) -> Result<T> {
+        let mut replay = self.replayed();
+        replay.catch_up(&self.path)?;
+        Ok(look(&mut replay.state))
+    }
+
+    /// Reads what is new, and appends the operations that `plan` makes of it, all or none.
+    fn append<T>(
+        &self,
+        plan: impl FnOnce(&mut State) -> Result<(T, Vec<Json>)>,
+    ) -> Result<(T, MutexGuard<'_, Replay>)> {
+        let mut replay = self.replayed();
+        let _held = Lock::take(&self.lock, &self.path)?;
+        replay.catch_up(&self.path)?;
+        let (planned, operations) = plan(&mut replay.state)?;
+        if !operations.is_empty() {
+            let mut lines = String::new();
+            for operation in operations {
+                lines.push_str(&operation.to_string());
+                lines.push('\n');
+            }
+            self.write_lines(replay.offset, &lines)
+                .map_err(Error::io("append to the journal", &self.path))?;
+            replay.catch_up(&self.path)?;
+        }
+        Ok((planned, replay))
+    }
+
+    /// Appends after `end`, where the last whole line ends.
+    fn write_lines(&self, end: u64, lines: &str) -> io::Result<()> {
+        let mut file = OpenOptions::new().append(true).open(&self.path)?;
+        let torn = file.metadata()?.len().saturating_sub(end);
+        if 0 < torn {
+            tracing::warn!(path = %self.path.display(), bytes = torn, "cut off a torn last line");
+            file.set_len(end)?;
+        }
+        let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_data());
+        if written.is_err() {
+            // A full disk may have taken a part.
+            file.set_len(end)?;
+        }
+        written
+    }
+
+    fn operation<const N: usize>(&self, code: i64, fields: [(&str, Json); N]) -> Json {
+        let head = [("op_code", Json::Int(code)), ("worker_id", Json::from(&*self.worker))];
+        let fields = head.into_iter().chain(fields);
+        Json::Object(fields.map(|(key, value)| (key.to_owned(), value)).collect())
+    }
+
+    fn operation_of(&self, trial: TrialId, write: &Write) -> Json {
+        let id = ("trial_id", Json::Int(trial.0));
+        let one = |key: &str, value: &Json| Json::Object([(key.to_owned(), value.clone())].into());
+        match write {
+            Write::Param { name, value, distribution } => self.operation(
+                5,
+                [
+                    id,
+                    ("param_name", Json::from(&**name)),
+                    ("param_value_internal", Json::Float(*value)),
+                    ("distribution", Json::Text(Json::from(&**distribution).to_string())),
+                ],
+            ),
+            Write::Intermediate { step, value } => self.operation(
+                7,
+                [
+                    id,
+                    ("step", Json::Int(*step as i64)),
+                    ("intermediate_value", Json::Float(*value)),
+                ],
+            ),
+            Write::UserAttr(key, value) => self.operation(8, [id, ("user_attr", one(key, value))]),
+            Write::SystemAttr(key, value) => {
+                self.operation(9, [id, ("system_attr", one(key, value))])
+            }
+            Write::Finish { state, values } => self.operation(
+                6,
+                [
+                    id,
+                    ("state", Json::Int(code_of(*state))),
+                    ("values", floats(values)),
+                    ("datetime_complete", time_json(Some(Timestamp::now()))),
+                ],
+            ),
+        }
+    }
+}
+
+/// What two workers never have in common.
+fn unique() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let nanos = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+    format!("mm-{:x}-{nanos:x}-{count:x}", std::process::id())
+}
+
+// The lock.
+
+/// The right to append, taken by making a symbolic link that nobody else has made.
+struct Lock<'a> {
+    path: &'a Path,
+}
+
+impl<'a> Lock<'a> {
+    /// So long may a holder be silent before its lock is broken.
+    const GRACE: Duration = Duration::from_secs(30);
+
+    fn take(path: &'a Path, journal: &Path) -> Result<Self> {
+        let failed = || Error::io("lock the journal by", path);
+        let (mut wait, mut since, mut seen) = (Duration::from_millis(1), Instant::now(), None);
+        loop {
+            match link(journal, path) {
+                Ok(()) => return Ok(Self { path }),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(failed()(e)),
+            }
+            thread::sleep(wait);
+            wait = (wait * 2).min(Duration::from_secs(1));
+            // The holder's latest sign of life; a lock that is just gone has none.
+            let now = fs::metadata(path).or_else(|_| fs::symlink_metadata(path));
+            let now = now.and_then(|now| now.modified()).ok();
+            if now != seen {
+                (since, seen) = (Instant::now(), now);
+            } else if now.is_some() && Self::GRACE < since.elapsed() {
+                tracing::warn!(lock = %path.display(), "broke a lock that its holder left");
+                Self::remove(path);
+                since = Instant::now();
+            }
+        }
+    }
+
+    /// Renames before it removes: of several who break a lock, one finds it.
+    fn remove(path: &Path) {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(unique());
+        aside.push(".rename");
+        if fs::rename(path, &aside).is_ok() {
+            drop(fs::remove_file(&aside));
+        }
+    }
+}
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        Self::remove(self.path);
+    }
+}
+
+#[cfg(unix)]
+fn link(journal: &Path, lock: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(journal, lock)
+}
+
+/// Optuna's other lock, which excludes the first: a file that nobody else has made.
+#[cfg(not(unix))]
+fn link(_: &Path, lock: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).open(lock).map(drop)
+}
+
+// The replay.
+
+impl Replay {
+    /// Reads the whole lines that are new.
+    fn catch_up(&mut self, path: &Path) -> Result<()> {
+        let failed = || Error::io("read the journal", path);
+        let mut file = File::open(path).map_err(failed())?;
+        let len = file.metadata().map_err(failed())?.len();
+        if len < self.offset {
+            let got = format!("{len} bytes");
+            let expected = format!("at least the {} bytes read before", self.offset);
+            return Err(
+                Error::corrupt("the journal", expected, got).within(path.display().to_string())
+            );
+        }
+        file.seek(SeekFrom::Start(self.offset)).map_err(failed())?;
+        let mut new = Vec::new();
+        file.take(len - self.offset).read_to_end(&mut new).map_err(failed())?;
+        let whole = new.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+        for line in new[..whole].split_inclusive(|&byte| byte == b'\n') {
+            let text = std::str::from_utf8(line).map_err(|e| Error::corrupt("text", "UTF-8", e));
+            let operation = text.and_then(Json::parse);
+            let applied = operation.and_then(|operation| self.apply(&operation));
+            applied
+                .map_err(|e| e.within(format!("line {} of {}", self.line + 1, path.display())))?;
+            self.offset += line.len() as u64;
+            self.line += 1;
+        }
+        Ok(())
+    }
+
+    /// Does what a line says. What the state does not admit (another worker was faster) changes
+    /// nothing, for every reader alike; what is no operation at all is an error.
+    fn apply(&mut self, json: &Json) -> Result<()> {
+        let operation = Operation(json);
+        let state = &mut self.state;
+        let study = || operation.int("study_id").map(StudyId);
+        let trial = || operation.int("trial_id").map(TrialId);
+        let admitted = match operation.int("op_code")? {
+            0 => {
+                let name = operation.text("study_name")?;
+                let directions = operation.directions()?;
+                state.create_study(name, &directions).map(drop)
+            }
+            1 => state.delete_study(study()?),
+            2 | 3 => {
+                let id = study()?;
+                let (key, owner) = match operation.int("op_code")? {
+                    2 => ("user_attr", Owner::StudyUser(id)),
+                    _ => ("system_attr", Owner::StudySystem(id)),
+                };
+                let attrs = operation.attrs(key)?;
+                attrs
+                    .into_iter()
+                    .try_for_each(|(key, value)| state.set_study_attr(owner, &key, value))
+            }
+            4 => {
+                let template = operation.template()?;
+                let started = template.started.unwrap_or(Timestamp(0));
+                state.create_trial(study()?, Some(&template), started).map(drop)
+            }
+            5 => {
+                let param = Write::Param {
+                    name: operation.text("param_name")?.into(),
+                    value: operation.float("param_value_internal")?,
+                    distribution: distribution(operation.text("distribution")?)?,
+                };
+                state.write(trial()?, &[param], Timestamp(0))
+            }
+            6 => {
+                let now = state_of(operation.int("state")?)?;
+                match now {
+                    TrialState::Running => {
+                        let started = operation.time("datetime_start")?.unwrap_or(Timestamp(0));
+                        state.claim(trial()?, started).map(drop)
+                    }
+                    TrialState::Waiting => Ok(()),
+                    finished => {
+                        let completed = operation.time("datetime_complete")?;
+                        let values = operation.values()?;
+                        let finish = Write::Finish { state: finished, values };
+                        state.write(trial()?, &[finish], completed.unwrap_or(Timestamp(0)))
+                    }
+                }
+            }
+            7 => {
+                let step = operation.int("step")?.unsigned_abs();
+                let value = operation.float("intermediate_value")?;
+                state.write(trial()?, &[Write::Intermediate { step, value }], Timestamp(0))
+            }
+            code @ (8 | 9) => {
+                let key = if code == 8 { "user_attr" } else { "system_attr" };
+                let wrap = if code == 8 { Write::UserAttr } else { Write::SystemAttr };
+                let attrs = operation.attrs(key)?.into_iter();
+                let writes: Vec<Write> = attrs.map(|(key, value)| wrap(key, value)).collect();
+                state.write(trial()?, &writes, Timestamp(0))
+            }
+            10 => Ok(()), // Rustuna's, which Optuna 5.0 ignores, too.
+            other => return Err(Error::corrupt("an operation", "a code from 0 to 10", other)),
+        };
+        if let Err(reason) = admitted {
+            tracing::debug!(line = self.line + 1, reason = reason.chain(), "an operation was void");
+        }
+        Ok(())
+    }
+}
+
+/// The fields of a line.
+#[derive(Clone, Copy)]
+struct Operation<'a>(&'a Json);
+
+impl<'a> Operation<'a> {
+    fn field<T>(self, key: &str, read: impl FnOnce(&'a Json) -> Option<T>) -> Result<T> {
+        let field = self.0.get(key).and_then(read);
+        field.ok_or_else(|| Error::corrupt("an operation", format!("a sound `{key}`"), self.0))
+    }
+
+    fn int(self, key: &str) -> Result<i64> {
+        self.field(key, Json::as_i64)
+    }
+
+    fn float(self, key: &str) -> Result<f64> {
+        self.field(key, Json::as_f64)
+    }
+
+    fn text(self, key: &str) -> Result<&'a str> {
+        self.field(key, Json::as_str)
+    }
+
+    fn directions(self) -> Result<Vec<Direction>> {
+        let direction = |json: &Json| match json.as_i64()? {
+            0 | 1 => Some(Direction::Minimize),
+            2 => Some(Direction::Maximize),
+            _ => None,
+        };
+        self.field("directions", |json| json.as_array()?.iter().map(direction).collect())
+    }
+
+    fn attrs(self, key: &str) -> Result<Attrs> {
+        self.field(key, |json| json.as_object().cloned())
+    }
+
+    fn time(self, key: &str) -> Result<Option<Timestamp>> {
+        match self.0.get(key) {
+            None | Some(Json::Null) => Ok(None),
+            Some(_) => self.field(key, |json| {
+                let nanos = mm_core::rfc3339::parse(json.as_str()?)?;
+                Some(Some(Timestamp(nanos.div_euclid(1000))))
+            }),
+        }
+    }
+
+    fn values(self) -> Result<Vec<f64>> {
+        match (self.0.get("values"), self.0.get("value")) {
+            (Some(Json::Array(values)), _) => {
+                let all: Option<Vec<f64>> = values.iter().map(Json::as_f64).collect();
+                self.field("values", |_| all)
+            }
+            (_, Some(value)) => Ok(value.as_f64().into_iter().collect()),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The trial that a line of code 4 makes: a running one without more, or a whole one.
+    fn template(self) -> Result<FrozenTrial> {
+        let distributions = self.0.get("distributions").and_then(Json::as_object);
+        let distributions = distributions.into_iter().flatten();
+        let param = |(name, text): (&String, &Json)| {
+            let text = text
+                .as_str()
+                .ok_or_else(|| Error::corrupt("a distribution", "JSON in a text", text))?;
+            let value = self.field("params", |json| json.get(name)?.as_f64())?;
+            Ok(Param { name: name.as_str().into(), value, distribution: distribution(text)? })
+        };
+        let report = |(step, value): (&String, &Json)| Some((step.parse().ok()?, value.as_f64()?));
+        let reports = self.0.get("intermediate_values").and_then(Json::as_object);
+        let attrs = |key| self.0.get(key).and_then(Json::as_object).cloned().unwrap_or_default();
+        Ok(FrozenTrial {
+            id: TrialId(0),
+            number: 0,
+            state: match self.0.get("state") {
+                None => TrialState::Running,
+                Some(_) => state_of(self.int("state")?)?,
+            },
+            values: self.values()?,
+            params: distributions.map(param).collect::<Result<_>>()?,
+            intermediate: reports.into_iter().flatten().filter_map(report).collect(),
+            user_attrs: attrs("user_attrs"),
+            system_attrs: attrs("system_attrs"),
+            started: self.time("datetime_start")?,
+            completed: self.time("datetime_complete")?,
+        })
+    }
+}
+
+fn distribution(text: &str) -> Result<Arc<Distribution>> {
+    Ok(Arc::new(Distribution::try_from(&Json::parse(text)?)?))
+}
+
+const STATES: [TrialState; 5] = [
+    TrialState::Running,
+    TrialState::Complete,
+    TrialState::Pruned,
+    TrialState::Fail,
+    TrialState::Waiting,
+];
+
+fn code_of(state: TrialState) -> i64 {
+    STATES.iter().position(|&known| known == state).map_or(0, |code| code as i64)
+}
+
+fn state_of(code: i64) -> Result<TrialState> {
+    let state = usize::try_from(code).ok().and_then(|code| STATES.get(code).copied());
+    state.ok_or_else(|| Error::corrupt("an operation", "a state from 0 to 4", code))
+}
+
+fn floats(values: &[f64]) -> Json {
+    if values.is_empty() {
+        return Json::Null;
+    }
+    Json::Array(values.iter().copied().map(Json::Float).collect())
+}
+
+/// As Optuna 5.0 writes it: `2026-11-21T23:35:40.499011+00:00`.
+fn time_json(time: Option<Timestamp>) -> Json {
+    let text = |time: Timestamp| {
+        let text = mm_core::rfc3339::format(time.0.saturating_mul(1000));
+        Json::Text(text.replace('Z', "+00:00"))
+    };
+    time.map_or(Json::Null, text)
+}
+
+impl Storage for JournalStorage {
+    fn create_study(&self, name: &str, directions: &[Direction]) -> Result<StudyRecord> {
+        super::check_study(name, directions)?;
+        let codes = directions.iter().map(|direction| match direction {
+            Direction::Minimize => Json::Int(1),
+            Direction::Maximize => Json::Int(2),
+        });
+        let codes = Json::Array(codes.collect());
+        let ((), replay) = self.append(|state| {
+            if state.study(name).is_some() {
+                return Err(super::taken(name));
+            }
+            let fields = [("study_name", Json::from(name)), ("directions", codes)];
+            Ok(((), vec![self.operation(0, fields)]))
+        })?;
+        let made = replay.state.study(name).cloned();
+        made.ok_or_else(|| Error::NotFound { what: "study", name: name.to_owned() })
+    }
+
+    fn study(&self, name: &str) -> Result<Option<StudyRecord>> {
+        self.read(|state| state.study(name).cloned())
+    }
+
+    fn studies(&self) -> Result<Vec<StudyRecord>> {
+        self.read(|state| state.studies().cloned().collect())
+    }
+
+    fn delete_study(&self, study: StudyId) -> Result<()> {
+        let planned = self.append(|state| {
+            drop(state.running(study)?);
+            Ok(((), vec![self.operation(1, [("study_id", Json::Int(study.0))])]))
+        });
+        planned.map(drop)
+    }
+
+    fn create_trial(&self, study: StudyId, template: Option<&FrozenTrial>) -> Result<FrozenTrial> {
+        let trial = super::new_trial(TrialId(0), 0, template, Timestamp::now());
+        let object = |pairs: Vec<(String, Json)>| Json::Object(pairs.into_iter().collect());
+        let (id, replay) = self.append(|state| {
+            state.check_new(study, &trial)?;
+            let head =
+                [("study_id", Json::Int(study.0)), ("datetime_start", time_json(trial.started))];
+            let operation = if template.is_none() {
+                self.operation(4, head)
+            } else {
+                let params = trial.params.iter();
+                let texts = params.map(|param| {
+                    let text = Json::from(&*param.distribution).to_string();
+                    (param.name.to_string(), Json::Text(text))
+                });
+                let params = trial.params.iter();
+                let values = params.map(|param| (param.name.to_string(), param.value.into()));
+                let reports = trial.intermediate.iter();
+                let reports = reports.map(|(step, value)| (step.to_string(), (*value).into()));
+                let [study, started] = head;
+                let fields = [
+                    study,
+                    started,
+                    ("state", Json::Int(code_of(trial.state))),
+                    ("value", Json::Null),
+                    ("values", floats(&trial.values)),
+                    ("datetime_complete", time_json(trial.completed)),
+                    ("distributions", object(texts.collect())),
+                    ("params", object(values.collect())),
+                    ("intermediate_values", object(reports.collect())),
+                    ("user_attrs", Json::Object(trial.user_attrs.clone())),
+                    ("system_attrs", Json::Object(trial.system_attrs.clone())),
+                ];
+                self.operation(4, fields)
+            };
+            Ok((state.next_trial(), vec![operation]))
+        })?;
+        replay.state.trial(id).cloned()
+    }
+
+    fn claim(&self, trial: TrialId) -> Result<bool> {
+        let planned = self.append(|state| {
+            if state.trial(trial)?.state != TrialState::Waiting {
+                return Ok((false, Vec::new()));
+            }
+            let fields = [
+                ("trial_id", Json::Int(trial.0)),
+                ("state", Json::Int(code_of(TrialState::Running))),
+                ("values", Json::Null),
+                ("datetime_start", time_json(Some(Timestamp::now()))),
+            ];
+            Ok((true, vec![self.operation(6, fields)]))
+        });
+        planned.map(|(won, _)| won)
+    }
+
+    fn write(&self, trial: TrialId, writes: &[Write]) -> Result<()> {
+        let planned = self.append(|state| {
+            state.check(trial, writes)?;
+            let operations = writes.iter().map(|write| self.operation_of(trial, write));
+            Ok(((), operations.collect()))
+        });
+        planned.map(drop)
+    }
+
+    fn set_study_attr(&self, owner: Owner, key: &str, value: &Json) -> Result<()> {
+        let (code, field, study) = match owner {
+            Owner::StudyUser(study) => (2, "user_attr", study),
+            Owner::StudySystem(study) => (3, "system_attr", study),
+        };
+        let attr = Json::Object([(key.to_owned(), value.clone())].into());
+        let planned = self.append(|state| {
+            drop(state.running(study)?);
+            let fields = [("study_id", Json::Int(study.0)), (field, attr)];
+            Ok(((), vec![self.operation(code, fields)]))
+        });
+        planned.map(drop)
+    }
+
+    fn trial(&self, trial: TrialId) -> Result<FrozenTrial> {
+        self.read(|state| state.trial(trial).cloned())?
+    }
+
+    fn changes(
+        &self,
+        study: StudyId,
+        after: Option<TrialId>,
+        unfinished: &[TrialId],
+    ) -> Result<Vec<FrozenTrial>> {
+        self.read(|state| state.changes(study, after, unfinished))?
+    }
+
+    fn beat(&self, trial: TrialId) -> Result<()> {
+        let now = Json::Int(Timestamp::now().0 / 1_000_000);
+        self.write(trial, &[Write::SystemAttr(BEAT.to_owned(), now)])
+    }
+
+    fn stale(&self, study: StudyId, grace: u64) -> Result<Vec<TrialId>> {
+        let latest = Timestamp::now().0 / 1_000_000 - grace as i64;
+        self.read(|state| {
+            let is_late = |trial: &&FrozenTrial| {
+                let beat = trial.system_attrs.get(BEAT).and_then(Json::as_i64);
+                beat.is_some_and(|beat| beat < latest)
+            };
+            Ok(state.running(study)?.filter(is_late).map(|trial| trial.id).collect())
+        })?
+    }
+}

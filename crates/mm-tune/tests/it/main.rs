@@ -1,0 +1,3 @@
+//! Behaviour that users of the crate rely on.
+
+mod storages;

@@ -21,7 +21,7 @@ use crate::{
     pruner::{NoPruner, Pruner, Report},
     sampler::{Ask, RandomSampler, Sampler},
     storage::{MemoryStorage, Storage, StudyRecord, Write},
-    trial::{FrozenTrial, Param, Timestamp, TrialId, TrialState},
+    trial::{Attrs, FrozenTrial, Param, ParamSet, Timestamp, TrialId, TrialState},
 };
 
 /// Trials of one objective. Clones are the same study, and several processes may have it open.
@@ -49,6 +49,9 @@ pub struct Study {
     seed: u64,
     jobs: usize,
 }
+
+/// The attribute in which an enqueued trial says what it is to try.
+const FIXED: &str = "fixed_params";
 
 /// What an evaluation came to.
 #[derive(Debug, Clone, PartialEq)]
@@ -176,7 +179,7 @@ impl Study {
 
     fn begin(&self, history: &mut History, frozen: FrozenTrial) -> Result<Trial> {
         history.note(frozen.clone());
-        let fixed = match frozen.system_attrs.get("fixed_params") {
+        let fixed = match frozen.system_attrs.get(FIXED) {
             Some(Json::Object(fixed)) => fixed.clone(),
             _ => BTreeMap::new(),
         };
@@ -188,6 +191,28 @@ impl Study {
             frozen: Mutex::new(frozen),
             is_pruned: AtomicBool::new(false),
         })
+    }
+
+    /// Adds a trial with these parameters (external values) to the queue; parameters that are not
+    /// among them will be sampled. Whoever asks next gets it.
+    pub fn enqueue<K: Into<String>>(
+        &self,
+        params: impl IntoIterator<Item = (K, Json)>,
+    ) -> Result<TrialId> {
+        let params = params.into_iter().map(|(name, value)| (name.into(), value)).collect();
+        let template = FrozenTrial {
+            id: TrialId(0),
+            number: 0,
+            state: TrialState::Waiting,
+            values: Vec::new(),
+            params: ParamSet::default(),
+            intermediate: BTreeMap::new(),
+            user_attrs: Attrs::new(),
+            system_attrs: [(FIXED.to_owned(), Json::Object(params))].into(),
+            started: None,
+            completed: None,
+        };
+        Ok(self.storage.create_trial(self.record.id, Some(&template))?.id)
     }
 
     /// Ends a trial.

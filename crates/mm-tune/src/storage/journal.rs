@@ -526,14 +526,18 @@ impl Storage for JournalStorage {
                     ("state", Json::Int(code_of(trial.state))),
                     ("value", Json::Null),
                     ("values", floats(&trial.values)),
-                    ("datetime_complete", time_json(trial.completed)),
                     ("distributions", object(texts.collect())),
                     ("params", object(values.collect())),
                     ("intermediate_values", object(reports.collect())),
                     ("user_attrs", Json::Object(trial.user_attrs.clone())),
                     ("system_attrs", Json::Object(trial.system_attrs.clone())),
                 ];
-                self.operation(4, fields)
+                let mut operation = self.operation(4, fields);
+                // Optuna wants a time or no field.
+                if let (Json::Object(fields), Some(_)) = (&mut operation, trial.completed) {
+                    fields.insert("datetime_complete".to_owned(), time_json(trial.completed));
+                }
+                operation
             };
             Ok((state.next_trial(), vec![operation]))
         })?;

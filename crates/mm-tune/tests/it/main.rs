@@ -1,3 +1,4 @@
 //! Behaviour that users of the crate rely on.
 
+mod interop;
 mod storages;

@@ -14,17 +14,17 @@ use mm_tune::{
 };
 
 /// A folder that is removed with its owner.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("mm-tune-{name}-{}", std::process::id()));
         drop(std::fs::remove_dir_all(&path));
         std::fs::create_dir_all(&path).expect("a folder for temporary files");
         Self(path)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -184,7 +184,7 @@ fn memory_keeps_the_contract() -> Result<()> {
     studies_go_on(|| shared.clone())
 }
 
-fn journal(path: &Path) -> Arc<dyn Storage> {
+pub(crate) fn journal(path: &Path) -> Arc<dyn Storage> {
     Arc::new(JournalStorage::open(path).expect("a journal"))
 }
 
@@ -261,12 +261,12 @@ fn what_optuna_wrote_is_read() -> Result<()> {
 }
 
 #[cfg(feature = "sqlite")]
-mod sqlite {
+pub(crate) mod sqlite {
     use mm_tune::SqliteStorage;
 
     use super::*;
 
-    fn open(path: &Path) -> Arc<dyn Storage> {
+    pub(crate) fn open(path: &Path) -> Arc<dyn Storage> {
         Arc::new(SqliteStorage::open(path).expect("a database"))
     }
 

@@ -19,12 +19,14 @@
 //! For each output: a start, plus the leaf of each tree in order, in the precision that
 //! [`Sum`] names; then the [`Link`] turns raw scores into what the model's signature promises.
 
+pub(crate) mod kernel;
 mod link;
 mod reference;
 pub(crate) mod served;
 mod tree;
 
 pub use self::{
+    kernel::Kernel,
     link::Link,
     tree::{
         CategorySet, Child, LeafStats, LinearLeaf, Missing, Node, NodeStats, Oblivious, Outputs,
@@ -105,6 +107,17 @@ impl Forest {
     /// The trees, in the order in which they are added up.
     pub fn trees(&self) -> &[Tree] {
         &self.trees
+    }
+
+    /// The splits of all trees.
+    pub(crate) fn splits(&self) -> impl Iterator<Item = &Split> {
+        self.trees.iter().flat_map(|tree| {
+            let (nodes, levels) = match &tree.trunk {
+                Trunk::Nodes(nodes) => (nodes.as_slice(), [].as_slice()),
+                Trunk::Oblivious(symmetric) => ([].as_slice(), symmetric.levels.as_slice()),
+            };
+            nodes.iter().map(|node| &node.split).chain(levels)
+        })
     }
 
     /// From raw scores to predictions.

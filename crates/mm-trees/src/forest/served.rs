@@ -2,9 +2,9 @@
 
 use mm_core::{Error, Frame, Matrix, Result, Signature, parallel};
 
-use super::{Feature, Forest};
+use super::{Feature, Forest, Kernel, Test};
 
-/// Rows that one thread predicts at a time.
+/// Rows that one thread predicts at a time by definition.
 const BLOCK: usize = 256;
 
 /// A forest, prepared once for predicting, with the meaning of its inputs and outputs.
@@ -12,6 +12,8 @@ const BLOCK: usize = 256;
 pub(crate) struct Served {
     signature: Signature,
     forest: Forest,
+    /// None if a split asks for hashes or CTRs of levels, which are computed by definition.
+    kernel: Option<Kernel>,
 }
 
 impl Served {
@@ -32,7 +34,13 @@ impl Served {
             let (expected, got) = (signature.n_outputs(), forest.n_outputs());
             return Err(Error::data("outputs of the model", expected, got));
         }
-        Ok(Self { signature, forest })
+        let is_plain = |test: &Test| !matches!(test, Test::Hash(_) | Test::Ctr { .. });
+        let kernel = if forest.splits().all(|split| is_plain(&split.test)) {
+            Some(forest.compile()?)
+        } else {
+            None
+        };
+        Ok(Self { signature, forest, kernel })
     }
 
     pub(crate) fn signature(&self) -> &Signature {
@@ -46,6 +54,13 @@ impl Served {
     /// What [`Model::infer`](mm_core::Model::infer) owes: rows in parallel on the ambient pool.
     pub(crate) fn infer(&self, x: &Frame, out: &mut Matrix) -> Result<()> {
         let width = out.n_cols();
+        if let Some(kernel) = &self.kernel {
+            kernel.raw_frame(x, out)?;
+            return parallel::fill_rows(out, 16 * BLOCK, |_, out| {
+                out.chunks_exact_mut(width).for_each(|row| self.forest.link_row(row));
+                Ok(())
+            });
+        }
         parallel::fill_rows(out, BLOCK, |rows, out| {
             rows.zip(out.chunks_exact_mut(width))
                 .try_for_each(|(i, out)| self.infer_row(x.row(i), out))
@@ -54,7 +69,10 @@ impl Served {
 
     /// What [`Model::infer_row`](mm_core::Model::infer_row) owes.
     pub(crate) fn infer_row(&self, row: &[f32], out: &mut [f64]) -> Result<()> {
-        self.forest.raw_by_definition(row, out);
+        match &self.kernel {
+            Some(kernel) => kernel.raw_row(row, out),
+            None => self.forest.raw_by_definition(row, out),
+        }
         self.forest.link_row(out);
         Ok(())
     }

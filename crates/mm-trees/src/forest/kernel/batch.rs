@@ -2,7 +2,8 @@
 
 use super::{
     Kernel, Value,
-    plan::{PADDING, Planned, Segment, Shape, Step},
+    lanes::{Bytes, LANES},
+    plan::{Planned, Segment, Shape, Step},
 };
 use crate::forest::tree::Outputs;
 
@@ -27,8 +28,8 @@ impl<A: Value> Scratch<A> {
     }
 }
 
-/// Fills `out` with the sums of up to `R` rows.
-pub(super) fn block<A: Value, const R: usize>(
+/// Fills `out` with the sums of up to `N` times [`LANES`] rows.
+pub(super) fn block<A: Value, const N: usize>(
     kernel: &Kernel,
     leaves: &[A],
     start: &[A],
@@ -36,12 +37,12 @@ pub(super) fn block<A: Value, const R: usize>(
     out: &mut [f64],
     scratch: &mut Scratch<A>,
 ) {
-    let (keys, _) = scratch.keys.as_chunks_mut::<R>();
-    let (columns, _) = scratch.columns.as_chunks_mut::<R>();
-    let (sums, _) = scratch.sums.as_chunks_mut::<R>();
+    let keys = scratch.keys.as_chunks_mut::<LANES>().0.as_chunks_mut::<N>().0;
+    let columns = scratch.columns.as_chunks_mut::<LANES>().0.as_chunks_mut::<N>().0;
+    let sums = scratch.sums.as_chunks_mut::<LANES>().0.as_chunks_mut::<N>().0;
     let sums = &mut sums[..kernel.n_outputs];
     for (k, sums) in sums.iter_mut().enumerate() {
-        sums.fill(start.get(k).copied().unwrap_or_default());
+        sums.as_flattened_mut().fill(start.get(k).copied().unwrap_or_default());
     }
     let trees = Trees { kernel, leaves, rows };
     for segment in &kernel.plan.segments {
@@ -52,18 +53,18 @@ pub(super) fn block<A: Value, const R: usize>(
     }
     for (i, out) in out.chunks_exact_mut(kernel.n_outputs).enumerate() {
         for (out, sums) in out.iter_mut().zip(&*sums) {
-            *out = sums[i].into();
+            *out = sums.as_flattened()[i].into();
         }
     }
 }
 
 /// Fills the columns of a segment, and its keys if it has deep trees.
-fn columns_of<const R: usize>(
+fn columns_of<const N: usize>(
     kernel: &Kernel,
     segment: &Segment,
     rows: &[f32],
-    keys: &mut [[i32; R]],
-    columns: &mut [[u8; R]],
+    keys: &mut [[[i32; LANES]; N]],
+    columns: &mut [[Bytes; N]],
 ) {
     let (ranked, members) = columns.split_at_mut(segment.ranks.len());
     let mut ranks = segment.ranks.iter().zip(ranked).peekable();
@@ -71,15 +72,18 @@ fn columns_of<const R: usize>(
     for (k, key) in segment.keys.iter().enumerate() {
         let keys = &mut keys[if segment.is_deep { k } else { 0 }];
         let cells = rows.iter().skip(key.input as usize).step_by(kernel.n_inputs);
-        for (key_of, x) in keys.iter_mut().zip(cells) {
+        for (key_of, x) in keys.as_flattened_mut().iter_mut().zip(cells) {
             *key_of = key.rule.key(*x);
         }
         while let Some((rank, out)) = ranks.next_if(|(rank, _)| rank.key as usize == k) {
-            kernel.level.rank(keys, segment.borders_of(rank), rank.steps, out);
+            let borders = segment.borders_of(rank);
+            for (keys, out) in keys.iter().zip(out) {
+                kernel.level.rank(keys, borders, rank.steps, out);
+            }
         }
         while let Some((member, out)) = members.next_if(|(member, _)| member.key as usize == k) {
             let set = segment.sets[member.set as usize].get();
-            for (out, key) in out.iter_mut().zip(&*keys) {
+            for (out, key) in out.as_flattened_mut().iter_mut().zip(keys.as_flattened()) {
                 *out = u8::from(set.goes_right(*key));
             }
         }
@@ -94,29 +98,30 @@ struct Trees<'a, A> {
 
 impl<A: Value> Trees<'_, A> {
     /// Adds the leaves of one tree.
-    fn add<const R: usize>(
+    fn add<const N: usize>(
         &self,
         segment: &Segment,
         tree: &Planned,
-        keys: &[[i32; R]],
-        columns: &[[u8; R]],
-        sums: &mut [[A; R]],
+        keys: &[[[i32; LANES]; N]],
+        columns: &[[Bytes; N]],
+        sums: &mut [[[A; LANES]; N]],
     ) {
-        let mut leaf = [0_u8; R];
+        let level = self.kernel.level;
         match &tree.shape {
             Shape::Ordered { nodes, .. } => {
-                self.kernel.level.ordered(&segment.nodes[nodes.clone()], columns, &mut leaf);
-                self.add_narrow(tree, &leaf, sums);
+                let leaves = level.ordered(&segment.nodes[nodes.clone()], columns);
+                self.add_narrow(tree, &leaves, sums);
             }
             Shape::Symmetric { nodes, lane: Some(_) } => {
-                self.kernel.level.symmetric(&segment.nodes[nodes.clone()], columns, &mut leaf);
-                self.add_narrow(tree, &leaf, sums);
+                let leaves = level.symmetric(&segment.nodes[nodes.clone()], columns);
+                self.add_narrow(tree, &leaves, sums);
             }
             Shape::Symmetric { nodes, lane: None } => {
-                let mut wide = [0_u32; R];
+                let mut wide = [[0_u32; LANES]; N];
                 for (i, part) in segment.nodes[nodes.clone()].chunks(8).enumerate() {
-                    self.kernel.level.symmetric(part, columns, &mut leaf);
-                    for (wide, byte) in wide.iter_mut().zip(&leaf) {
+                    let bytes = level.symmetric(part, columns);
+                    let rows = wide.as_flattened_mut().iter_mut();
+                    for (wide, byte) in rows.zip(bytes.as_flattened()) {
                         *wide |= u32::from(*byte) << (8 * i);
                     }
                 }
@@ -129,31 +134,40 @@ impl<A: Value> Trees<'_, A> {
         }
     }
 
-    fn add_narrow<const R: usize>(&self, tree: &Planned, leaf: &[u8; R], sums: &mut [[A; R]]) {
+    fn add_narrow<const N: usize>(
+        &self,
+        tree: &Planned,
+        leaves: &[Bytes; N],
+        sums: &mut [[[A; LANES]; N]],
+    ) {
         if tree.linear.is_some() {
-            return self.add_wide(tree, &leaf.map(u32::from), sums);
+            return self.add_wide(tree, &leaves.map(|leaves| leaves.map(u32::from)), sums);
         }
-        let table = |k: usize| {
-            self.leaves[tree.leaves + k * tree.n_leaves..]
-                .first_chunk::<PADDING>()
-                .expect("padded by the plan")
+        let add = |k: usize, sums: &mut [[A; LANES]; N]| {
+            let table = &self.leaves[tree.leaves + k * tree.n_leaves..];
+            let table = table.first_chunk().expect("padded by the plan");
+            for (sums, leaves) in sums.iter_mut().zip(leaves) {
+                A::add(self.kernel.level, sums, table, tree.n_leaves, leaves);
+            }
         };
         match tree.outputs {
-            Outputs::One(k) => A::add(self.kernel.level, &mut sums[k], table(0), leaf),
-            Outputs::All => {
-                for (k, sums) in sums.iter_mut().enumerate() {
-                    A::add(self.kernel.level, sums, table(k), leaf);
-                }
-            }
+            Outputs::One(k) => add(0, &mut sums[k]),
+            Outputs::All => sums.iter_mut().enumerate().for_each(|(k, sums)| add(k, sums)),
         }
     }
 
-    fn add_wide<const R: usize>(&self, tree: &Planned, leaf: &[u32; R], sums: &mut [[A; R]]) {
+    fn add_wide<const N: usize>(
+        &self,
+        tree: &Planned,
+        leaf: &[[u32; LANES]; N],
+        sums: &mut [[[A; LANES]; N]],
+    ) {
         let table = |k: usize| &self.leaves[tree.leaves + k * tree.n_leaves..][..tree.n_leaves];
         match tree.outputs {
             Outputs::One(k) if tree.linear.is_some() => {
                 let rows = self.rows.chunks_exact(self.kernel.n_inputs);
-                for ((sum, leaf), row) in sums[k].iter_mut().zip(leaf).zip(rows) {
+                let sums = sums[k].as_flattened_mut().iter_mut();
+                for ((sum, leaf), row) in sums.zip(leaf.as_flattened()).zip(rows) {
                     *sum += match self.kernel.plan.linear_value(tree, *leaf as usize, row) {
                         Some(value) => A::of(value),
                         None => table(0)[*leaf as usize],
@@ -170,8 +184,12 @@ impl<A: Value> Trees<'_, A> {
     }
 }
 
-fn add_from<A: Value, const R: usize>(table: &[A], leaf: &[u32; R], sums: &mut [A; R]) {
-    for (sum, leaf) in sums.iter_mut().zip(leaf) {
+fn add_from<A: Value, const N: usize>(
+    table: &[A],
+    leaf: &[[u32; LANES]; N],
+    sums: &mut [[A; LANES]; N],
+) {
+    for (sum, leaf) in sums.as_flattened_mut().iter_mut().zip(leaf.as_flattened()) {
         *sum += table[*leaf as usize];
     }
 }
@@ -180,21 +198,22 @@ fn add_from<A: Value, const R: usize>(table: &[A], leaf: &[u32; R], sums: &mut [
 const ABREAST: usize = 16;
 
 /// The leaf of each row in a deep tree.
-fn deep<const R: usize>(
+fn deep<const N: usize>(
     segment: &Segment,
     steps: &[Step],
     depth: usize,
-    keys: &[[i32; R]],
-) -> [u32; R] {
-    let mut leaf = [0; R];
-    for (part, leaf) in leaf.as_chunks_mut::<ABREAST>().0.iter_mut().enumerate() {
+    keys: &[[[i32; LANES]; N]],
+) -> [[u32; LANES]; N] {
+    let mut leaves = [[0; LANES]; N];
+    let parts = leaves.as_flattened_mut();
+    for (part, leaf) in parts.as_chunks_mut::<ABREAST>().0.iter_mut().enumerate() {
         let first = part * ABREAST;
         let mut at = [0_u32; ABREAST];
         for level in 0..depth {
             let mut moved = 0;
             for (i, at) in at.iter_mut().enumerate() {
                 let step = &steps[*at as usize];
-                let next = segment.next(step, |key| keys[key][first + i]);
+                let next = segment.next(step, |key| keys[key].as_flattened()[first + i]);
                 moved |= *at ^ next;
                 *at = next;
             }
@@ -207,5 +226,5 @@ fn deep<const R: usize>(
             *leaf = steps[at as usize].leaf;
         }
     }
-    leaf
+    leaves
 }

@@ -1,34 +1,37 @@
 //! The inner loops, over a fixed number of rows or trees at a time, for any processor: plain loops
 //! over arrays, which the compiler makes vector instructions of.
 
-use super::plan::{Cut, PADDING};
+#![expect(
+    clippy::inline_always,
+    reason = "compiled once more for each set of instructions, inside the function that has them"
+)]
 
-/// Trees side by side for a single row.
+use super::plan::{Cut, MAX_COLUMNS, PADDING};
+
+/// Rows, or trees for a single row, that are side by side.
 pub(super) const LANES: usize = 64;
 
-/// Number of borders below each key. `borders` are 2^`steps` − 1 in ascending order, and padding.
+/// A byte for each.
+pub(super) type Bytes = [u8; LANES];
+
+/// The number of borders below each key. `borders` are those of a [`Rank`](super::plan::Rank).
 #[inline(always)]
-pub(super) fn rank<const R: usize>(
-    keys: &[i32; R],
-    borders: &[i32; PADDING],
-    steps: u32,
-    out: &mut [u8; R],
-) {
+pub(super) fn rank(keys: &[i32; LANES], borders: &[i32; PADDING], steps: u32, out: &mut Bytes) {
     for (key, out) in keys.iter().zip(out) {
         *out = rank_one(*key, borders, steps);
     }
 }
 
-/// Number of borders below a key.
+/// The number of borders below a key.
 #[inline(always)]
 pub(super) fn rank_one(key: i32, borders: &[i32; PADDING], steps: u32) -> u8 {
-    let (mut below, mut half) = (0_usize, (1 << steps) >> 1);
-    while half != 0 {
-        // At most 255 in all: the steps are at most 8.
-        below += if borders[(below + half - 1) % PADDING] < key { half } else { 0 };
-        half /= 2;
+    let mut at = 1;
+    for _ in 0..steps {
+        // Below 256 before the last of at most 8 steps.
+        at = 2 * at + usize::from(borders[at % PADDING] < key);
     }
-    below as u8
+    // The highest bit falls away: it only counted the steps.
+    (at ^ 1 << steps) as u8
 }
 
 /// The leaf of each row in a tree of ordered nodes, see [`Shape::Ordered`](super::plan::Shape).
@@ -37,64 +40,110 @@ pub(super) fn rank_one(key: i32, borders: &[i32; PADDING], steps: u32) -> u8 {
 /// and its leaf so far lies below that node; else the node is not on the row's path, or the row
 /// goes left.
 #[inline(always)]
-pub(super) fn ordered<const R: usize>(nodes: &[Cut], columns: &[[u8; R]], leaf: &mut [u8; R]) {
-    leaf.fill(0);
+pub(super) fn ordered<const N: usize>(nodes: &[Cut], columns: &[[Bytes; N]]) -> [Bytes; N] {
+    let mut leaves = [[0; LANES]; N];
     let mut next = 0_u8;
     for node in nodes {
         next = next.wrapping_add(1);
-        for (value, leaf) in columns[usize::from(node.column)].iter().zip(&mut *leaf) {
-            let is_right = *value > node.rank && *leaf >= node.from;
-            *leaf = if is_right { next } else { *leaf };
+        let values = columns[usize::from(node.column)].as_flattened();
+        for (value, leaf) in values.iter().zip(leaves.as_flattened_mut()) {
+            let is_moved = u8::from(*value > node.rank) & u8::from(*leaf >= node.from);
+            *leaf = (*leaf).max(next & is_moved.wrapping_neg());
         }
     }
+    leaves
 }
 
-/// The leaf of each row in a symmetric tree, or 8 bits of it.
+/// The leaf of each row in a symmetric tree of up to 8 levels.
 #[inline(always)]
-pub(super) fn symmetric<const R: usize>(nodes: &[Cut], columns: &[[u8; R]], leaf: &mut [u8; R]) {
-    leaf.fill(0);
-    for (k, node) in nodes.iter().enumerate() {
-        for (value, leaf) in columns[usize::from(node.column)].iter().zip(&mut *leaf) {
+pub(super) fn symmetric<const N: usize>(nodes: &[Cut], columns: &[[Bytes; N]]) -> [Bytes; N] {
+    let mut leaves = [[0; LANES]; N];
+    for (k, node) in nodes.iter().take(8).enumerate() {
+        let values = columns[usize::from(node.column)].as_flattened();
+        for (value, leaf) in values.iter().zip(leaves.as_flattened_mut()) {
             *leaf |= u8::from(*value > node.rank) << k;
         }
     }
+    leaves
 }
 
-/// The leaves of one row in as many trees as there are lanes.
+/// Narrow trees of one shape, side by side: slot by slot the nodes at the same place of each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Abreast<'a> {
+    pub(super) is_symmetric: bool,
+    pub(super) columns: Numbers<'a>,
+    pub(super) ranks: &'a [Bytes],
+    pub(super) froms: &'a [Bytes],
+}
+
+/// Columns by number, slot by slot.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Numbers<'a> {
+    /// All below 256.
+    Narrow(&'a [Bytes]),
+    Wide(&'a [[u16; LANES]]),
+}
+
+/// The leaves of one row, given as the bytes of its columns, of which `_n_columns` are in use.
 #[inline(always)]
-pub(super) fn abreast(
-    is_symmetric: bool,
-    columns: &[[u16; LANES]],
-    ranks: &[[u8; LANES]],
-    froms: &[[u8; LANES]],
-    row: &[u8],
-) -> [u8; LANES] {
-    let mut leaf = [0_u8; LANES];
-    for (slot, ((columns, ranks), froms)) in columns.iter().zip(ranks).zip(froms).enumerate() {
-        let values: [u8; LANES] = std::array::from_fn(|i| row[usize::from(columns[i])]);
-        let next = (slot as u8).wrapping_add(1);
-        for i in 0..LANES {
-            let is_right = values[i] > ranks[i];
-            leaf[i] = if is_symmetric {
-                leaf[i] | u8::from(is_right) << slot
-            } else if is_right && leaf[i] >= froms[i] {
-                next
-            } else {
-                leaf[i]
-            };
+pub(super) fn abreast(trees: Abreast<'_>, row: &[u8; MAX_COLUMNS], _n_columns: usize) -> Bytes {
+    match trees.columns {
+        Numbers::Narrow(columns) => {
+            let values = |i: &u8| row[usize::from(*i)];
+            abreast_by(trees, columns.iter().map(|columns| columns.each_ref().map(values)))
+        }
+        Numbers::Wide(columns) => {
+            let values = |i: &u16| row[usize::from(*i) % MAX_COLUMNS];
+            abreast_by(trees, columns.iter().map(|columns| columns.each_ref().map(values)))
         }
     }
-    leaf
 }
 
-/// Adds to each row's sum the value of its leaf.
+/// As [`abreast`], from the bytes that each slot asks for.
 #[inline(always)]
-pub(super) fn add<A: Copy + std::ops::AddAssign, const R: usize>(
-    sums: &mut [A; R],
-    table: &[A; PADDING],
-    leaf: &[u8; R],
+fn abreast_by(trees: Abreast<'_>, values: impl Iterator<Item = Bytes>) -> Bytes {
+    let mut leaves = [0; LANES];
+    if trees.is_symmetric {
+        for (k, (values, ranks)) in values.zip(trees.ranks).take(8).enumerate() {
+            for i in 0..LANES {
+                leaves[i] |= u8::from(values[i] > ranks[i]) << k;
+            }
+        }
+        return leaves;
+    }
+    let mut next = 0_u8;
+    for (values, (ranks, froms)) in values.zip(trees.ranks.iter().zip(trees.froms)) {
+        next = next.wrapping_add(1);
+        for i in 0..LANES {
+            let is_moved = u8::from(values[i] > ranks[i]) & u8::from(leaves[i] >= froms[i]);
+            leaves[i] = leaves[i].max(next & is_moved.wrapping_neg());
+        }
+    }
+    leaves
+}
+
+/// Adds to each row's sum the value of its leaf, one of the first `_n_leaves`.
+#[inline(always)]
+pub(super) fn add_double(
+    sums: &mut [f64; LANES],
+    table: &[f64; PADDING],
+    _n_leaves: usize,
+    leaves: &Bytes,
 ) {
-    for (sum, leaf) in sums.iter_mut().zip(leaf) {
+    for (sum, leaf) in sums.iter_mut().zip(leaves) {
+        *sum += table[usize::from(*leaf)];
+    }
+}
+
+/// As [`add_double`].
+#[inline(always)]
+pub(super) fn add_single(
+    sums: &mut [f32; LANES],
+    table: &[f32; PADDING],
+    _n_leaves: usize,
+    leaves: &Bytes,
+) {
+    for (sum, leaf) in sums.iter_mut().zip(leaves) {
         *sum += table[usize::from(*leaf)];
     }
 }

@@ -43,11 +43,15 @@
 //! ensembles". Ranks in place of values: Ye et al. (2018), "RapidScorer". The byte that moves right,
 //! in place of a bit for each leaf, is our own.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod batch;
 mod key;
 mod lanes;
-mod level;
 mod plan;
+mod simd;
 mod single;
 #[cfg(test)]
 mod tests;
@@ -55,8 +59,9 @@ mod tests;
 use mm_core::{Frame, Matrix, Result, parallel};
 
 use self::{
-    level::Level,
+    lanes::{Bytes, LANES},
     plan::{PADDING, Plan, Planned, Rank, Segment, Step},
+    simd::Level,
 };
 use super::{Forest, Sum};
 
@@ -108,8 +113,8 @@ impl Kernel {
     /// Rows below which each is predicted by itself.
     const FEW: usize = 16;
     /// Rows of a small block and of a large one.
-    const SMALL: usize = 64;
-    const LARGE: usize = 256;
+    const SMALL: usize = LANES;
+    const LARGE: usize = 4 * LANES;
 
     fn new(forest: &Forest) -> Result<Self> {
         let (plan, leaves) = plan::plan(forest)?;
@@ -213,10 +218,10 @@ impl Kernel {
             let (sums, out_left) = out.split_at_mut(n * self.n_outputs);
             match &mut scratch {
                 Some(scratch) if Self::SMALL < n => {
-                    batch::block::<A, { Self::LARGE }>(self, leaves, start, these, sums, scratch);
+                    batch::block::<A, 4>(self, leaves, start, these, sums, scratch);
                 }
                 Some(scratch) if Self::FEW <= n => {
-                    batch::block::<A, { Self::SMALL }>(self, leaves, start, these, sums, scratch);
+                    batch::block::<A, 1>(self, leaves, start, these, sums, scratch);
                 }
                 _ => single::sums(self, leaves, start, these, sums),
             }
@@ -272,12 +277,13 @@ impl Plan {
 trait Value: Copy + Default + Into<f64> + std::ops::AddAssign {
     fn of(value: f64) -> Self;
 
-    /// [`lanes::add`] by the instructions of `level`.
-    fn add<const R: usize>(
+    /// [`lanes::add_double`] or [`lanes::add_single`].
+    fn add(
         level: Level,
-        sums: &mut [Self; R],
+        sums: &mut [Self; LANES],
         table: &[Self; PADDING],
-        leaf: &[u8; R],
+        n_leaves: usize,
+        leaves: &Bytes,
     );
 }
 
@@ -286,13 +292,14 @@ impl Value for f64 {
         value
     }
 
-    fn add<const R: usize>(
-        _: Level,
-        sums: &mut [Self; R],
+    fn add(
+        level: Level,
+        sums: &mut [Self; LANES],
         table: &[Self; PADDING],
-        leaf: &[u8; R],
+        n_leaves: usize,
+        leaves: &Bytes,
     ) {
-        lanes::add(sums, table, leaf);
+        level.add_double(sums, table, n_leaves, leaves);
     }
 }
 
@@ -301,12 +308,13 @@ impl Value for f32 {
         value as Self
     }
 
-    fn add<const R: usize>(
-        _: Level,
-        sums: &mut [Self; R],
+    fn add(
+        level: Level,
+        sums: &mut [Self; LANES],
         table: &[Self; PADDING],
-        leaf: &[u8; R],
+        n_leaves: usize,
+        leaves: &Bytes,
     ) {
-        lanes::add(sums, table, leaf);
+        level.add_single(sums, table, n_leaves, leaves);
     }
 }

@@ -12,7 +12,7 @@ use mm_core::{Error, Result};
 
 use super::{
     key::{Members, Question, Rule},
-    lanes::LANES,
+    lanes::{Abreast, Bytes, LANES, Numbers},
 };
 use crate::forest::{
     Forest, Sum,
@@ -79,8 +79,9 @@ pub(super) struct Key {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Rank {
     pub(super) key: u32,
-    /// Where its borders start; there are 2^`steps` − 1, in ascending order, filled up with
-    /// `i32::MAX`.
+    /// Where its borders start, at most 2^`steps` − 1. They are filled up with `i32::MAX` and stand
+    /// in the order of a binary search: the first that it asks for at 1, the next two at 2 and 3,
+    /// and those after the one at *k* at 2 *k* and 2 *k* + 1.
     pub(super) borders: u32,
     pub(super) steps: u32,
 }
@@ -171,9 +172,28 @@ pub(super) struct Group {
 /// there has one that nothing exceeds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Slots {
-    pub(super) columns: Vec<[u16; LANES]>,
-    pub(super) ranks: Vec<[u8; LANES]>,
-    pub(super) froms: Vec<[u8; LANES]>,
+    /// In use if the segment has at most 256 columns, else `wide`.
+    columns: Vec<Bytes>,
+    wide: Vec<[u16; LANES]>,
+    ranks: Vec<Bytes>,
+    froms: Vec<Bytes>,
+}
+
+impl Slots {
+    /// The trees of one group.
+    pub(super) fn of(&self, group: &Group) -> Abreast<'_> {
+        let slots = group.slots.clone();
+        Abreast {
+            is_symmetric: group.is_symmetric,
+            columns: if self.wide.is_empty() {
+                Numbers::Narrow(&self.columns[slots.clone()])
+            } else {
+                Numbers::Wide(&self.wide[slots.clone()])
+            },
+            ranks: &self.ranks[slots.clone()],
+            froms: &self.froms[slots],
+        }
+    }
 }
 
 /// How many values a row has: the features, and after them the CTRs that splits ask for.
@@ -525,7 +545,7 @@ impl<'a> Open<'a> {
     fn close(self) -> Segment {
         let mut segment = Segment::default();
         let columns = self.columns(&mut segment);
-        let mut numbers = Numbers::of(&segment);
+        let mut numbers = KeyNumbers::of(&segment);
         for Sketch { form, mut planned } in self.trees {
             let first = segment.nodes.len();
             planned.shape = match form {
@@ -563,8 +583,14 @@ impl<'a> Open<'a> {
                     columns.above.insert((*key, border), (segment.ranks.len() as u16, rank as u8));
                 }
                 segment.ranks.push(Rank { key: key_number, borders, steps });
-                segment.borders.extend(part);
-                segment.borders.resize(start + (1 << steps) - 1, i32::MAX);
+                segment.borders.resize(start + (1 << steps), i32::MAX);
+                for step in 0..steps {
+                    // Every second of every second … of them.
+                    let (first, gap) = ((1 << (steps - 1 - step)) - 1, 1 << (steps - step));
+                    let asked = part.iter().skip(first).step_by(gap);
+                    let places = &mut segment.borders[start + (1 << step)..];
+                    places.iter_mut().zip(asked).for_each(|(place, border)| *place = *border);
+                }
             }
         }
         segment.borders.resize(segment.borders.len() + PADDING, i32::MAX);
@@ -601,11 +627,11 @@ impl<'a> Columns<'a> {
 }
 
 /// Numbers the keys of deep trees.
-struct Numbers {
+struct KeyNumbers {
     keys: HashMap<Key, u32>,
 }
 
-impl Numbers {
+impl KeyNumbers {
     fn of(segment: &Segment) -> Self {
         Self { keys: segment.keys.iter().copied().zip(0..).collect() }
     }
@@ -654,12 +680,17 @@ impl Segment {
             })
             .collect();
         narrow.sort_unstable();
+        let is_wide = MAX_RANKS < self.n_columns();
         for part in narrow.chunk_by(|a, b| a.0 == b.0).flat_map(|kind| kind.chunks(LANES)) {
-            let first = self.slots.columns.len();
-            let n_slots = part.last().map_or(0, |&(_, n, _)| n);
-            self.slots.columns.resize(first + n_slots, [0; LANES]);
-            self.slots.ranks.resize(first + n_slots, [u8::MAX; LANES]);
-            self.slots.froms.resize(first + n_slots, [0; LANES]);
+            let first = self.slots.ranks.len();
+            let end = first + part.last().map_or(0, |&(_, n, _)| n);
+            if is_wide {
+                self.slots.wide.resize(end, [0; LANES]);
+            } else {
+                self.slots.columns.resize(end, [0; LANES]);
+            }
+            self.slots.ranks.resize(end, [u8::MAX; LANES]);
+            self.slots.froms.resize(end, [0; LANES]);
             for (i, &(_, _, t)) in part.iter().enumerate() {
                 let at = self.groups.len() * LANES + i;
                 let nodes = match &mut self.trees[t].shape {
@@ -674,13 +705,16 @@ impl Segment {
                     Shape::Deep { .. } => continue,
                 };
                 for (slot, cut) in (first..).zip(&self.nodes[nodes]) {
-                    self.slots.columns[slot][i] = cut.column;
+                    if is_wide {
+                        self.slots.wide[slot][i] = cut.column;
+                    } else {
+                        self.slots.columns[slot][i] = cut.column as u8;
+                    }
                     self.slots.ranks[slot][i] = cut.rank;
                     self.slots.froms[slot][i] = cut.from;
                 }
             }
-            let slots = first..self.slots.columns.len();
-            self.groups.push(Group { is_symmetric: part[0].0, slots });
+            self.groups.push(Group { is_symmetric: part[0].0, slots: first..end });
         }
     }
 

@@ -40,17 +40,10 @@ fn add_up<A: Value>(kernel: &Kernel, leaves: &[A], row: &[f32], mut add: impl Fn
     let mut columns = [0_u8; MAX_COLUMNS];
     let mut lanes = [[0_u8; LANES]; MAX_LANES / LANES];
     for segment in &kernel.plan.segments {
-        let columns = &mut columns[..segment.n_columns()];
-        columns_of(segment, row, columns);
-        for (group, leaf) in segment.groups.iter().zip(&mut lanes) {
-            let (slots, planes) = (group.slots.clone(), &segment.slots);
-            *leaf = kernel.level.abreast(
-                group.is_symmetric,
-                &planes.columns[slots.clone()],
-                &planes.ranks[slots.clone()],
-                &planes.froms[slots],
-                columns,
-            );
+        columns_of(segment, row, &mut columns);
+        for (group, leaves) in segment.groups.iter().zip(&mut lanes) {
+            let trees = segment.slots.of(group);
+            *leaves = kernel.level.abreast(trees, &columns, segment.n_columns());
         }
         let lanes = lanes.as_flattened();
         for tree in &segment.trees {

@@ -2,12 +2,17 @@
 
 use super::{
     lanes::{self, Abreast, Bytes, LANES},
-    plan::{Cut, MAX_COLUMNS, PADDING},
+    plan::{Cut, MAX_COLUMNS, PADDING, Segment},
 };
 
 #[target_feature(enable = "avx2")]
 pub(super) fn rank(keys: &[i32; LANES], borders: &[i32; PADDING], steps: u32, out: &mut Bytes) {
     lanes::rank(keys, borders, steps, out);
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn climb(segment: &Segment, row: &[f32], out: &mut [u8; MAX_COLUMNS]) {
+    lanes::climb(segment, row, out);
 }
 
 #[target_feature(enable = "avx2")]
@@ -21,7 +26,11 @@ pub(super) fn symmetric<const N: usize>(nodes: &[Cut], columns: &[[Bytes; N]]) -
 }
 
 #[target_feature(enable = "avx2")]
-pub(super) fn abreast(trees: Abreast<'_>, row: &[u8; MAX_COLUMNS], n_columns: usize) -> Bytes {
+pub(super) fn abreast<const N: usize>(
+    trees: Abreast<'_, N>,
+    row: &[u8; MAX_COLUMNS],
+    n_columns: usize,
+) -> [Bytes; N] {
     lanes::abreast(trees, row, n_columns)
 }
 

@@ -2,20 +2,20 @@
 //! each byte.
 
 use std::arch::x86_64::{
-    __m512i, _mm_cvtsi64_si128, _mm512_add_epi32, _mm512_add_pd, _mm512_add_ps,
-    _mm512_cmpgt_epi32_mask, _mm512_cmpgt_epu8_mask, _mm512_cvtepi32_epi8, _mm512_cvtepu8_epi32,
-    _mm512_cvtepu8_epi64, _mm512_mask_add_epi8, _mm512_mask_add_epi32, _mm512_mask_blend_epi8,
-    _mm512_mask_blend_epi32, _mm512_mask_blend_pd, _mm512_mask_blend_ps,
-    _mm512_mask_cmpge_epu8_mask, _mm512_mask_mov_epi8, _mm512_movepi8_mask,
-    _mm512_permutex2var_epi8, _mm512_permutex2var_epi32, _mm512_permutex2var_pd,
-    _mm512_permutex2var_ps, _mm512_permutexvar_epi8, _mm512_permutexvar_epi32, _mm512_set1_epi8,
-    _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_test_epi32_mask,
-    _mm512_test_epi64_mask, _mm512_xor_si512,
+    __m512i, _mm_cvtsi64_si128, _mm512_add_epi8, _mm512_add_epi32, _mm512_add_pd, _mm512_add_ps,
+    _mm512_cmpge_epu8_mask, _mm512_cmpgt_epi32_mask, _mm512_cmpgt_epu8_mask, _mm512_cvtepi32_epi8,
+    _mm512_cvtepu8_epi32, _mm512_cvtepu8_epi64, _mm512_mask_add_epi8, _mm512_mask_add_epi32,
+    _mm512_mask_blend_epi8, _mm512_mask_blend_epi32, _mm512_mask_blend_pd, _mm512_mask_blend_ps,
+    _mm512_mask_max_epu8, _mm512_maskz_mov_epi8, _mm512_movepi8_mask, _mm512_permutex2var_epi8,
+    _mm512_permutex2var_epi32, _mm512_permutex2var_pd, _mm512_permutex2var_ps,
+    _mm512_permutexvar_epi8, _mm512_permutexvar_epi32, _mm512_set1_epi8, _mm512_set1_epi32,
+    _mm512_set1_epi64, _mm512_setzero_si512, _mm512_test_epi32_mask, _mm512_test_epi64_mask,
+    _mm512_xor_si512,
 };
 
 use super::{
     lanes::{self, Abreast, Bytes, LANES, Numbers},
-    plan::{Cut, MAX_COLUMNS, PADDING},
+    plan::{Cut, MAX_COLUMNS, PADDING, Segment},
     simd::vector::{
         gather_doubles, gather_singles, load_bytes, load_doubles, load_ints, load_quarter,
         load_singles, store_bytes, store_doubles, store_quarter, store_singles,
@@ -23,7 +23,7 @@ use super::{
 };
 
 /// Sixteen rows at a time; the borders are looked up in registers.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt")]
 pub(super) fn rank(keys: &[i32; LANES], borders: &[i32; PADDING], steps: u32, out: &mut Bytes) {
     let (tables, _) = borders.as_chunks::<16>();
     let table = |i: usize| load_ints(&tables[i]);
@@ -60,26 +60,36 @@ pub(super) fn rank(keys: &[i32; LANES], borders: &[i32; PADDING], steps: u32, ou
     }
 }
 
-/// One node for 64 rows: a comparison, another of those that it is true for, and a move.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
+/// A rung with one comparison.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt")]
+pub(super) fn climb(segment: &Segment, row: &[f32], out: &mut [u8; MAX_COLUMNS]) {
+    lanes::climb_by(segment, row, out, |rung, key| {
+        let below = _mm512_cmpgt_epi32_mask(_mm512_set1_epi32(key), load_ints(rung));
+        below.count_ones().cast_signed()
+    });
+}
+
+/// One node for 64 rows: where each would move, and a move of those that are below the node. Only
+/// the latter waits for the node before.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt")]
 pub(super) fn ordered<const N: usize>(nodes: &[Cut], columns: &[[Bytes; N]]) -> [Bytes; N] {
     let mut leaves = [_mm512_setzero_si512(); N];
-    let mut next = 0_i8;
+    let (mut next, one) = (_mm512_setzero_si512(), _mm512_set1_epi8(1));
     for node in nodes {
-        next = next.wrapping_add(1);
+        next = _mm512_add_epi8(next, one);
         let rank = _mm512_set1_epi8(node.rank.cast_signed());
         let from = _mm512_set1_epi8(node.from.cast_signed());
-        let next = _mm512_set1_epi8(next);
         for (value, leaf) in columns[usize::from(node.column)].iter().zip(&mut leaves) {
             let is_right = _mm512_cmpgt_epu8_mask(load_bytes(value), rank);
-            let is_moved = _mm512_mask_cmpge_epu8_mask(is_right, *leaf, from);
-            *leaf = _mm512_mask_mov_epi8(*leaf, is_moved, next);
+            let moved = _mm512_maskz_mov_epi8(is_right, next);
+            let is_below = _mm512_cmpge_epu8_mask(*leaf, from);
+            *leaf = _mm512_mask_max_epu8(*leaf, is_below, *leaf, moved);
         }
     }
     stored(leaves)
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt")]
 pub(super) fn symmetric<const N: usize>(nodes: &[Cut], columns: &[[Bytes; N]]) -> [Bytes; N] {
     let mut leaves = [_mm512_setzero_si512(); N];
     for (k, node) in nodes.iter().take(8).enumerate() {
@@ -104,42 +114,50 @@ fn stored<const N: usize>(leaves: [__m512i; N]) -> [Bytes; N] {
 }
 
 /// The row's bytes are looked up in registers, if four suffice.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
-pub(super) fn abreast(trees: Abreast<'_>, row: &[u8; MAX_COLUMNS], n_columns: usize) -> Bytes {
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt")]
+pub(super) fn abreast<const N: usize>(
+    trees: Abreast<'_, N>,
+    row: &[u8; MAX_COLUMNS],
+    n_columns: usize,
+) -> [Bytes; N] {
     let Numbers::Narrow(columns) = trees.columns else {
         return lanes::abreast(trees, row, n_columns);
     };
     let (parts, _) = row.as_chunks::<LANES>();
     let (a, b) = (load_bytes(&parts[0]), load_bytes(&parts[1]));
     let (c, d) = (load_bytes(&parts[2]), load_bytes(&parts[3]));
-    let mut leaves = _mm512_setzero_si512();
-    let slots = columns.iter().zip(trees.ranks).zip(trees.froms);
-    for (slot, ((columns, ranks), froms)) in slots.enumerate() {
-        let at = load_bytes(columns);
-        let values = if n_columns <= 64 {
-            _mm512_permutexvar_epi8(at, a)
-        } else if n_columns <= 128 {
-            _mm512_permutex2var_epi8(a, at, b)
-        } else {
-            let low = _mm512_permutex2var_epi8(a, at, b);
-            let high = _mm512_permutex2var_epi8(c, at, d);
-            _mm512_mask_blend_epi8(_mm512_movepi8_mask(at), low, high)
-        };
-        let is_right = _mm512_cmpgt_epu8_mask(values, load_bytes(ranks));
-        leaves = if trees.is_symmetric {
-            let bit = _mm512_set1_epi8((1_u8 << (slot % 8)).cast_signed());
-            _mm512_mask_add_epi8(leaves, is_right, leaves, bit)
-        } else {
-            let is_moved = _mm512_mask_cmpge_epu8_mask(is_right, leaves, load_bytes(froms));
-            _mm512_mask_mov_epi8(leaves, is_moved, _mm512_set1_epi8((slot + 1) as i8))
-        };
+    let mut leaves = [_mm512_setzero_si512(); N];
+    let (mut next, one) = (_mm512_setzero_si512(), _mm512_set1_epi8(1));
+    let mut bit = one;
+    for ((columns, ranks), froms) in columns.iter().zip(trees.ranks).zip(trees.froms) {
+        next = _mm512_add_epi8(next, one);
+        for i in 0..N {
+            let at = load_bytes(&columns[i]);
+            let values = if n_columns <= 64 {
+                _mm512_permutexvar_epi8(at, a)
+            } else if n_columns <= 128 {
+                _mm512_permutex2var_epi8(a, at, b)
+            } else {
+                let low = _mm512_permutex2var_epi8(a, at, b);
+                let high = _mm512_permutex2var_epi8(c, at, d);
+                _mm512_mask_blend_epi8(_mm512_movepi8_mask(at), low, high)
+            };
+            let is_right = _mm512_cmpgt_epu8_mask(values, load_bytes(&ranks[i]));
+            leaves[i] = if trees.is_symmetric {
+                _mm512_mask_add_epi8(leaves[i], is_right, leaves[i], bit)
+            } else {
+                let moved = _mm512_maskz_mov_epi8(is_right, next);
+                let is_below = _mm512_cmpge_epu8_mask(leaves[i], load_bytes(&froms[i]));
+                _mm512_mask_max_epu8(leaves[i], is_below, leaves[i], moved)
+            };
+        }
+        bit = _mm512_add_epi8(bit, bit);
     }
-    let [leaves] = stored([leaves]);
-    leaves
+    stored(leaves)
 }
 
 /// Eight rows at a time; the leaves are looked up in registers if there are few.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt")]
 pub(super) fn add_double(
     sums: &mut [f64; LANES],
     table: &[f64; PADDING],
@@ -181,7 +199,7 @@ fn eight(bytes: [u8; 8]) -> __m512i {
 }
 
 /// Sixteen rows at a time, as [`add_double`].
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt")]
 pub(super) fn add_single(
     sums: &mut [f32; LANES],
     table: &[f32; PADDING],

@@ -213,7 +213,7 @@ fn deep<const N: usize>(
             let mut moved = 0;
             for (i, at) in at.iter_mut().enumerate() {
                 let step = &steps[*at as usize];
-                let next = segment.next(step, |key| keys[key].as_flattened()[first + i]);
+                let next = segment.next(step, |key| keys[key as usize].as_flattened()[first + i]);
                 moved |= *at ^ next;
                 *at = next;
             }

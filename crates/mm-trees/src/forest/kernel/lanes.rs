@@ -6,7 +6,7 @@
     reason = "compiled once more for each set of instructions, inside the function that has them"
 )]
 
-use super::plan::{Cut, MAX_COLUMNS, PADDING};
+use super::plan::{Cut, MAX_COLUMNS, PADDING, Rung, Segment};
 
 /// Rows, or trees for a single row, that are side by side.
 pub(super) const LANES: usize = 64;
@@ -18,20 +18,37 @@ pub(super) type Bytes = [u8; LANES];
 #[inline(always)]
 pub(super) fn rank(keys: &[i32; LANES], borders: &[i32; PADDING], steps: u32, out: &mut Bytes) {
     for (key, out) in keys.iter().zip(out) {
-        *out = rank_one(*key, borders, steps);
+        let mut at = 1;
+        for _ in 0..steps {
+            // Below 256 before the last of at most 8 steps.
+            at = 2 * at + usize::from(borders[at % PADDING] < *key);
+        }
+        // The highest bit falls away: it only counted the steps.
+        *out = (at ^ 1 << steps) as u8;
     }
 }
 
-/// The number of borders below a key.
+/// The bytes of a row's first columns, by [`ladders`](Segment::ladders).
 #[inline(always)]
-pub(super) fn rank_one(key: i32, borders: &[i32; PADDING], steps: u32) -> u8 {
-    let mut at = 1;
-    for _ in 0..steps {
-        // Below 256 before the last of at most 8 steps.
-        at = 2 * at + usize::from(borders[at % PADDING] < key);
+pub(super) fn climb(segment: &Segment, row: &[f32], out: &mut [u8; MAX_COLUMNS]) {
+    let below = |rung: &Rung, key: i32| rung.iter().map(|border| i32::from(*border < key)).sum();
+    climb_by(segment, row, out, below);
+}
+
+/// As [`climb`], with the number of a rung's borders that are below a key.
+#[inline(always)]
+pub(super) fn climb_by(
+    segment: &Segment,
+    row: &[f32],
+    out: &mut [u8; MAX_COLUMNS],
+    below: impl Fn(&Rung, i32) -> i32,
+) {
+    for (rank, out) in segment.ranks.iter().zip(out) {
+        let key = segment.key_of(row, rank.key);
+        let ladder = &segment.ladders[rank.ladder as usize..];
+        let rung = below(&ladder[0], key);
+        *out = (16 * rung + below(&ladder[1 + rung as usize], key)) as u8;
     }
-    // The highest bit falls away: it only counted the steps.
-    (at ^ 1 << steps) as u8
 }
 
 /// The leaf of each row in a tree of ordered nodes, see [`Shape::Ordered`](super::plan::Shape).
@@ -67,57 +84,65 @@ pub(super) fn symmetric<const N: usize>(nodes: &[Cut], columns: &[[Bytes; N]]) -
     leaves
 }
 
-/// Narrow trees of one shape, side by side: slot by slot the nodes at the same place of each.
+/// `N` times [`LANES`] narrow trees of one shape, side by side: slot by slot the nodes at the same
+/// place of each.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Abreast<'a> {
+pub(super) struct Abreast<'a, const N: usize> {
     pub(super) is_symmetric: bool,
-    pub(super) columns: Numbers<'a>,
-    pub(super) ranks: &'a [Bytes],
-    pub(super) froms: &'a [Bytes],
+    pub(super) columns: Numbers<'a, N>,
+    pub(super) ranks: &'a [[Bytes; N]],
+    pub(super) froms: &'a [[Bytes; N]],
 }
 
 /// Columns by number, slot by slot.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Numbers<'a> {
+pub(super) enum Numbers<'a, const N: usize> {
     /// All below 256.
-    Narrow(&'a [Bytes]),
-    Wide(&'a [[u16; LANES]]),
+    Narrow(&'a [[Bytes; N]]),
+    Wide(&'a [[[u16; LANES]; N]]),
 }
 
 /// The leaves of one row, given as the bytes of its columns, of which `_n_columns` are in use.
 #[inline(always)]
-pub(super) fn abreast(trees: Abreast<'_>, row: &[u8; MAX_COLUMNS], _n_columns: usize) -> Bytes {
+pub(super) fn abreast<const N: usize>(
+    trees: Abreast<'_, N>,
+    row: &[u8; MAX_COLUMNS],
+    _n_columns: usize,
+) -> [Bytes; N] {
     match trees.columns {
         Numbers::Narrow(columns) => {
-            let values = |i: &u8| row[usize::from(*i)];
-            abreast_by(trees, columns.iter().map(|columns| columns.each_ref().map(values)))
+            abreast_by(trees, |slot, i, j| row[usize::from(columns[slot][i][j])])
         }
         Numbers::Wide(columns) => {
-            let values = |i: &u16| row[usize::from(*i) % MAX_COLUMNS];
-            abreast_by(trees, columns.iter().map(|columns| columns.each_ref().map(values)))
+            abreast_by(trees, |slot, i, j| row[usize::from(columns[slot][i][j]) % MAX_COLUMNS])
         }
     }
 }
 
-/// As [`abreast`], from the bytes that each slot asks for.
+/// As [`abreast`], from the byte of the column of a slot in a lane.
 #[inline(always)]
-fn abreast_by(trees: Abreast<'_>, values: impl Iterator<Item = Bytes>) -> Bytes {
-    let mut leaves = [0; LANES];
-    if trees.is_symmetric {
-        for (k, (values, ranks)) in values.zip(trees.ranks).take(8).enumerate() {
-            for i in 0..LANES {
-                leaves[i] |= u8::from(values[i] > ranks[i]) << k;
+fn abreast_by<const N: usize>(
+    trees: Abreast<'_, N>,
+    byte: impl Fn(usize, usize, usize) -> u8,
+) -> [Bytes; N] {
+    let mut leaves = [[0; LANES]; N];
+    let (mut next, mut bit) = (0_u8, 1_u8);
+    for (slot, (ranks, froms)) in trees.ranks.iter().zip(trees.froms).enumerate() {
+        next = next.wrapping_add(1);
+        for i in 0..N {
+            let values: Bytes = std::array::from_fn(|j| byte(slot, i, j));
+            let leaves = &mut leaves[i];
+            for j in 0..LANES {
+                let is_right = u8::from(values[j] > ranks[i][j]);
+                if trees.is_symmetric {
+                    leaves[j] |= bit & is_right.wrapping_neg();
+                } else {
+                    let is_moved = is_right & u8::from(leaves[j] >= froms[i][j]);
+                    leaves[j] = leaves[j].max(next & is_moved.wrapping_neg());
+                }
             }
         }
-        return leaves;
-    }
-    let mut next = 0_u8;
-    for (values, (ranks, froms)) in values.zip(trees.ranks.iter().zip(trees.froms)) {
-        next = next.wrapping_add(1);
-        for i in 0..LANES {
-            let is_moved = u8::from(values[i] > ranks[i]) & u8::from(leaves[i] >= froms[i]);
-            leaves[i] = leaves[i].max(next & is_moved.wrapping_neg());
-        }
+        bit = bit.wrapping_shl(1);
     }
     leaves
 }

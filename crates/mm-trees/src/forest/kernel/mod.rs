@@ -114,7 +114,7 @@ impl Kernel {
     const FEW: usize = 16;
     /// Rows of a small block and of a large one.
     const SMALL: usize = LANES;
-    const LARGE: usize = 4 * LANES;
+    const LARGE: usize = 8 * LANES;
 
     fn new(forest: &Forest) -> Result<Self> {
         let (plan, leaves) = plan::plan(forest)?;
@@ -218,7 +218,7 @@ impl Kernel {
             let (sums, out_left) = out.split_at_mut(n * self.n_outputs);
             match &mut scratch {
                 Some(scratch) if Self::SMALL < n => {
-                    batch::block::<A, 4>(self, leaves, start, these, sums, scratch);
+                    batch::block::<A, 8>(self, leaves, start, these, sums, scratch);
                 }
                 Some(scratch) if Self::FEW <= n => {
                     batch::block::<A, 1>(self, leaves, start, these, sums, scratch);
@@ -250,10 +250,17 @@ impl Segment {
         self.borders[rank.borders as usize..].first_chunk().expect("padded by the plan")
     }
 
+    /// A key of a row by its number.
+    #[inline]
+    fn key_of(&self, row: &[f32], key: u32) -> i32 {
+        let key = &self.keys[key as usize];
+        key.rule.key(row[key.input as usize])
+    }
+
     /// Where a step of a deep tree leads, `key` being the keys of the row by number.
     #[inline(always)]
-    fn next(&self, step: &Step, key: impl Fn(usize) -> i32) -> u32 {
-        let value = key((step.key & !Step::SET) as usize);
+    fn next(&self, step: &Step, key: impl Fn(u32) -> i32) -> u32 {
+        let value = key(step.key & !Step::SET);
         let is_right = if step.key & Step::SET == 0 {
             value > step.border
         } else {

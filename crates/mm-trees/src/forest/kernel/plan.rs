@@ -50,12 +50,16 @@ pub(super) struct Segment {
     pub(super) ranks: Vec<Rank>,
     /// The borders of all ranks, and padding.
     pub(super) borders: Vec<i32>,
+    /// The borders once more, as a single row is ranked.
+    pub(super) ladders: Vec<Rung>,
     /// The columns after those.
     pub(super) members: Vec<Member>,
     /// The sets of categories.
     pub(super) sets: Vec<Set>,
     /// In the order in which they are added up.
     pub(super) trees: Vec<Planned>,
+    /// The same, if all of them are narrow, without linear leaves, and add to one output.
+    pub(super) plain: Vec<Plain>,
     /// The nodes of the trees but the deep ones, tree after tree.
     pub(super) nodes: Vec<Cut>,
     /// The nodes of the deep trees.
@@ -84,7 +88,15 @@ pub(super) struct Rank {
     /// and those after the one at *k* at 2 *k* and 2 *k* + 1.
     pub(super) borders: u32,
     pub(super) steps: u32,
+    /// Where they stand in ascending order, among the segment's [`ladders`](Segment::ladders).
+    pub(super) ladder: u32,
 }
+
+/// Up to 255 borders in two steps: which rungs are below a key says which rung comes next.
+///
+/// The rungs after rung 0 have all of them in ascending order, rung 0 the last border of each but the
+/// last; what is missing is `i32::MAX`.
+pub(super) type Rung = [i32; 16];
 
 /// A column whose byte is 1 if a code goes right in a set.
 #[derive(Debug, Clone, PartialEq)]
@@ -147,6 +159,23 @@ pub(super) enum Shape {
     Deep { steps: Range<usize>, depth: usize },
 }
 
+impl Shape {
+    /// Gives a narrow tree its place among others; its nodes.
+    fn stand_at(&mut self, place: usize) -> Range<usize> {
+        match self {
+            Self::Ordered { nodes, lane } => {
+                *lane = place;
+                nodes.clone()
+            }
+            Self::Symmetric { nodes, lane } => {
+                *lane = Some(place);
+                nodes.clone()
+            }
+            Self::Deep { .. } => 0..0,
+        }
+    }
+}
+
 /// A tree and where its leaves are.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Planned {
@@ -160,12 +189,37 @@ pub(super) struct Planned {
     pub(super) weight: f64,
 }
 
-/// Up to [`LANES`] narrow trees of one shape and similar size, side by side.
+/// What of a plain tree a single row needs: where its leaf is, and where that leaf's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Plain {
+    pub(super) lane: u16,
+    pub(super) output: u16,
+    pub(super) leaves: u32,
+}
+
+impl Plain {
+    fn of(tree: &Planned) -> Option<Self> {
+        let (Shape::Ordered { lane, .. } | Shape::Symmetric { lane: Some(lane), .. }) = tree.shape
+        else {
+            return None;
+        };
+        let (Outputs::One(output), None) = (tree.outputs, tree.linear) else { return None };
+        Some(Self {
+            lane: lane.try_into().ok()?,
+            output: output.try_into().ok()?,
+            leaves: tree.leaves.try_into().ok()?,
+        })
+    }
+}
+
+/// Narrow trees of one shape and similar size, side by side.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Group {
-    pub(super) is_symmetric: bool,
-    /// Its slots: the nodes at the same place of each tree.
-    pub(super) slots: Range<usize>,
+    is_symmetric: bool,
+    /// How many times [`LANES`] trees: 1, 2, 4, or 8.
+    pub(super) width: usize,
+    /// Its planes, `width` for each slot: the nodes at the same place of each tree.
+    planes: Range<usize>,
 }
 
 /// The nodes of a segment's groups by slots, in planes of [`LANES`] trees. A lane without a node
@@ -180,18 +234,18 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// The trees of one group.
-    pub(super) fn of(&self, group: &Group) -> Abreast<'_> {
-        let slots = group.slots.clone();
+    /// The trees of one group, `N` being its width.
+    pub(super) fn of<const N: usize>(&self, group: &Group) -> Abreast<'_, N> {
+        let planes = group.planes.clone();
         Abreast {
             is_symmetric: group.is_symmetric,
             columns: if self.wide.is_empty() {
-                Numbers::Narrow(&self.columns[slots.clone()])
+                Numbers::Narrow(self.columns[planes.clone()].as_chunks().0)
             } else {
-                Numbers::Wide(&self.wide[slots.clone()])
+                Numbers::Wide(self.wide[planes.clone()].as_chunks().0)
             },
-            ranks: &self.ranks[slots.clone()],
-            froms: &self.froms[slots],
+            ranks: self.ranks[planes.clone()].as_chunks().0,
+            froms: self.froms[planes].as_chunks().0,
         }
     }
 }
@@ -564,6 +618,8 @@ impl<'a> Open<'a> {
             segment.trees.push(planned);
         }
         segment.stand_abreast();
+        segment.plain =
+            segment.trees.iter().map(Plain::of).collect::<Option<_>>().unwrap_or_default();
         segment
     }
 
@@ -582,7 +638,19 @@ impl<'a> Open<'a> {
                 for (rank, &border) in part.iter().enumerate() {
                     columns.above.insert((*key, border), (segment.ranks.len() as u16, rank as u8));
                 }
-                segment.ranks.push(Rank { key: key_number, borders, steps });
+                let ladder = segment.ladders.len() as u32;
+                let rungs = part.chunks(16).map(|part| {
+                    let mut rung = [i32::MAX; 16];
+                    rung[..part.len()].copy_from_slice(part);
+                    rung
+                });
+                segment.ladders.push([i32::MAX; 16]);
+                segment.ladders.extend(rungs);
+                // The last of each rung but the last rung.
+                let lasts = part[..part.len() - 1].iter().skip(15).step_by(16);
+                let first = &mut segment.ladders[ladder as usize];
+                first.iter_mut().zip(lasts).for_each(|(to, last)| *to = *last);
+                segment.ranks.push(Rank { key: key_number, borders, steps, ladder });
                 segment.borders.resize(start + (1 << steps), i32::MAX);
                 for step in 0..steps {
                     // Every second of every second … of them.
@@ -681,40 +749,39 @@ impl Segment {
             .collect();
         narrow.sort_unstable();
         let is_wide = MAX_RANKS < self.n_columns();
-        for part in narrow.chunk_by(|a, b| a.0 == b.0).flat_map(|kind| kind.chunks(LANES)) {
-            let first = self.slots.ranks.len();
-            let end = first + part.last().map_or(0, |&(_, n, _)| n);
-            if is_wide {
-                self.slots.wide.resize(end, [0; LANES]);
-            } else {
-                self.slots.columns.resize(end, [0; LANES]);
-            }
-            self.slots.ranks.resize(end, [u8::MAX; LANES]);
-            self.slots.froms.resize(end, [0; LANES]);
-            for (i, &(_, _, t)) in part.iter().enumerate() {
-                let at = self.groups.len() * LANES + i;
-                let nodes = match &mut self.trees[t].shape {
-                    Shape::Ordered { nodes, lane } => {
-                        *lane = at;
-                        nodes.clone()
-                    }
-                    Shape::Symmetric { nodes, lane } => {
-                        *lane = Some(at);
-                        nodes.clone()
-                    }
-                    Shape::Deep { .. } => continue,
-                };
-                for (slot, cut) in (first..).zip(&self.nodes[nodes]) {
-                    if is_wide {
-                        self.slots.wide[slot][i] = cut.column;
-                    } else {
-                        self.slots.columns[slot][i] = cut.column as u8;
-                    }
-                    self.slots.ranks[slot][i] = cut.rank;
-                    self.slots.froms[slot][i] = cut.from;
+        let mut first_lane = 0;
+        for mut kind in narrow.chunk_by(|a, b| a.0 == b.0) {
+            while let Some(&(is_symmetric, ..)) = kind.first() {
+                // The largest power of two that is filled, but for the last lanes.
+                let width = 1 << kind.len().div_ceil(LANES).ilog2().min(3);
+                let (part, rest) = kind.split_at(kind.len().min(width * LANES));
+                let n_slots = part.last().map_or(0, |&(_, n, _)| n);
+                let first = self.slots.ranks.len();
+                let planes = first..first + n_slots * width;
+                if is_wide {
+                    self.slots.wide.resize(planes.end, [0; LANES]);
+                } else {
+                    self.slots.columns.resize(planes.end, [0; LANES]);
                 }
+                self.slots.ranks.resize(planes.end, [u8::MAX; LANES]);
+                self.slots.froms.resize(planes.end, [0; LANES]);
+                for (i, &(.., t)) in part.iter().enumerate() {
+                    let nodes = self.trees[t].shape.stand_at(first_lane + i);
+                    let planes = planes.clone().skip(i / LANES).step_by(width);
+                    for (plane, cut) in planes.zip(&self.nodes[nodes]) {
+                        if is_wide {
+                            self.slots.wide[plane][i % LANES] = cut.column;
+                        } else {
+                            self.slots.columns[plane][i % LANES] = cut.column as u8;
+                        }
+                        self.slots.ranks[plane][i % LANES] = cut.rank;
+                        self.slots.froms[plane][i % LANES] = cut.from;
+                    }
+                }
+                self.groups.push(Group { is_symmetric, width, planes });
+                first_lane += width * LANES;
+                kind = rest;
             }
-            self.groups.push(Group { is_symmetric: part[0].0, slots: first..end });
         }
     }
 

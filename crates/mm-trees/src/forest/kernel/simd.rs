@@ -11,7 +11,7 @@
 use super::{avx2, avx512};
 use super::{
     lanes::{self, Abreast, Bytes, LANES},
-    plan::{Cut, MAX_COLUMNS, PADDING},
+    plan::{Cut, MAX_COLUMNS, PADDING, Segment},
 };
 
 /// A set of instructions that this processor has.
@@ -24,7 +24,7 @@ enum Isa {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// F, BW, DQ, VL, and VBMI: since Ice Lake and Zen 4.
+    /// F, BW, DQ, VL, and VBMI, with POPCNT: since Ice Lake and Zen 4.
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }
@@ -44,7 +44,8 @@ impl Level {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512vbmi"))
+                && is_x86_feature_detected!("avx512vbmi")
+                && is_x86_feature_detected!("popcnt"))
             .then_some(Self(Isa::Avx512)),
         ];
         #[cfg(not(target_arch = "x86_64"))]
@@ -82,6 +83,11 @@ impl Level {
     }
 
     #[inline]
+    pub(super) fn climb(self, segment: &Segment, row: &[f32], out: &mut [u8; MAX_COLUMNS]) {
+        at_level!(self, climb(segment, row, out));
+    }
+
+    #[inline]
     pub(super) fn ordered<const N: usize>(
         self,
         nodes: &[Cut],
@@ -100,12 +106,12 @@ impl Level {
     }
 
     #[inline]
-    pub(super) fn abreast(
+    pub(super) fn abreast<const N: usize>(
         self,
-        trees: Abreast<'_>,
+        trees: Abreast<'_, N>,
         row: &[u8; MAX_COLUMNS],
         n_columns: usize,
-    ) -> Bytes {
+    ) -> [Bytes; N] {
         at_level!(self, abreast(trees, row, n_columns))
     }
 

@@ -1,9 +1,10 @@
 //! One row, without allocating: trees stand side by side where rows do in a batch.
 
 use super::{
-    Kernel, Value, lanes,
-    lanes::LANES,
-    plan::{MAX_COLUMNS, MAX_NARROW_TREES, Planned, Segment, Shape},
+    Kernel, Value,
+    lanes::{Bytes, LANES},
+    plan::{Cut, Group, MAX_COLUMNS, MAX_NARROW_TREES, Planned, Segment, Shape},
+    simd::Level,
 };
 use crate::forest::tree::Outputs;
 
@@ -37,30 +38,80 @@ pub(super) fn sums<A: Value>(
 
 /// Adds the trees' leaves of one row: `add(k, leaf)` in the order of the trees.
 fn add_up<A: Value>(kernel: &Kernel, leaves: &[A], row: &[f32], mut add: impl FnMut(usize, A)) {
-    let mut columns = [0_u8; MAX_COLUMNS];
-    let mut lanes = [[0_u8; LANES]; MAX_LANES / LANES];
+    let mut columns = [0; MAX_COLUMNS];
+    let mut lanes = [[0; LANES]; MAX_LANES / LANES];
     for segment in &kernel.plan.segments {
-        columns_of(segment, row, &mut columns);
-        for (group, leaves) in segment.groups.iter().zip(&mut lanes) {
-            let trees = segment.slots.of(group);
-            *leaves = kernel.level.abreast(trees, &columns, segment.n_columns());
+        kernel.level.climb(segment, row, &mut columns);
+        for (member, out) in segment.members.iter().zip(&mut columns[segment.ranks.len()..]) {
+            let set = segment.sets[member.set as usize].get();
+            *out = u8::from(set.goes_right(segment.key_of(row, member.key)));
+        }
+        let mut free = lanes.as_mut_slice();
+        for group in &segment.groups {
+            let (these, rest) = free.split_at_mut(group.width);
+            let sweep = match group.width {
+                8 => sweep::<8>,
+                4 => sweep::<4>,
+                2 => sweep::<2>,
+                _ => sweep::<1>,
+            };
+            sweep(kernel.level, segment, group, &columns, these);
+            free = rest;
         }
         let lanes = lanes.as_flattened();
-        for tree in &segment.trees {
-            let leaf = match &tree.shape {
-                Shape::Ordered { lane, .. } | Shape::Symmetric { lane: Some(lane), .. } => {
-                    usize::from(lanes[*lane])
-                }
-                Shape::Symmetric { nodes, lane: None } => {
-                    let nodes = segment.nodes[nodes.clone()].iter().enumerate();
-                    let bit = |(k, node): (usize, &super::plan::Cut)| {
-                        usize::from(columns[usize::from(node.column)] > node.rank) << k
-                    };
-                    nodes.map(bit).sum()
-                }
-                Shape::Deep { steps, .. } => deep(segment, &segment.steps[steps.clone()], row),
+        for tree in &segment.plain {
+            let leaf = tree.leaves as usize + usize::from(lanes[usize::from(tree.lane)]);
+            add(usize::from(tree.output), leaves[leaf]);
+        }
+        if segment.plain.is_empty() {
+            for tree in &segment.trees {
+                let leaf = leaf_of(segment, tree, lanes, &columns, row);
+                add_leaf(kernel, leaves, tree, leaf, row, &mut add);
+            }
+        }
+    }
+}
+
+/// The leaves of the trees of one group.
+fn sweep<const N: usize>(
+    level: Level,
+    segment: &Segment,
+    group: &Group,
+    columns: &[u8; MAX_COLUMNS],
+    out: &mut [Bytes],
+) {
+    let trees = segment.slots.of(group);
+    out.copy_from_slice(&level.abreast::<N>(trees, columns, segment.n_columns()));
+}
+
+/// The leaf of any tree, `lanes` being those of the narrow ones.
+fn leaf_of(
+    segment: &Segment,
+    tree: &Planned,
+    lanes: &[u8],
+    columns: &[u8; MAX_COLUMNS],
+    row: &[f32],
+) -> usize {
+    match &tree.shape {
+        Shape::Ordered { lane, .. } | Shape::Symmetric { lane: Some(lane), .. } => {
+            usize::from(lanes[*lane])
+        }
+        Shape::Symmetric { nodes, lane: None } => {
+            let bit = |(k, node): (usize, &Cut)| {
+                usize::from(columns[usize::from(node.column)] > node.rank) << k
             };
-            add_leaf(kernel, leaves, tree, leaf, row, &mut add);
+            segment.nodes[nodes.clone()].iter().enumerate().map(bit).sum()
+        }
+        Shape::Deep { steps, .. } => {
+            let steps = &segment.steps[steps.clone()];
+            let mut at = 0;
+            loop {
+                let step = &steps[at as usize];
+                if step.child == at {
+                    return step.leaf as usize;
+                }
+                at = segment.next(step, |key| segment.key_of(row, key));
+            }
         }
     }
 }
@@ -83,34 +134,5 @@ fn add_leaf<A: Value>(
                 add(k, leaves[tree.leaves + k * tree.n_leaves + leaf]);
             }
         }
-    }
-}
-
-fn columns_of(segment: &Segment, row: &[f32], columns: &mut [u8]) {
-    let key = |k: u32| {
-        let key = &segment.keys[k as usize];
-        key.rule.key(row[key.input as usize])
-    };
-    let (ranked, members) = columns.split_at_mut(segment.ranks.len());
-    for (rank, out) in segment.ranks.iter().zip(ranked) {
-        *out = lanes::rank_one(key(rank.key), segment.borders_of(rank), rank.steps);
-    }
-    for (member, out) in segment.members.iter().zip(members) {
-        *out = u8::from(segment.sets[member.set as usize].get().goes_right(key(member.key)));
-    }
-}
-
-fn deep(segment: &Segment, steps: &[super::plan::Step], row: &[f32]) -> usize {
-    let key = |k: usize| {
-        let key: &super::plan::Key = &segment.keys[k];
-        key.rule.key(row[key.input as usize])
-    };
-    let mut at = 0;
-    loop {
-        let step = &steps[at as usize];
-        if step.child == at {
-            return step.leaf as usize;
-        }
-        at = segment.next(step, key);
     }
 }

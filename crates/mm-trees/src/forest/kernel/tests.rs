@@ -350,6 +350,37 @@ fn more_trees_columns_and_thresholds_than_one_segment_has_are_parted() {
 }
 
 #[test]
+fn a_value_is_ranked_among_any_number_of_thresholds() {
+    for n in (1..=255).chain([256, 510, 600]) {
+        // Two features, so that what lies behind the first one's borders is another's.
+        let tree = |i: usize| {
+            let test = Test::Below { threshold: (i / 2) as f32, missing_left: true };
+            let split = Split { feature: i % 2, test };
+            let trunk = Trunk::Oblivious(Oblivious { levels: vec![split] });
+            let leaves = vec![0.0, 1.0];
+            let (leaf_stats, linear, outputs) = (vec![], vec![], Outputs::One(0));
+            Tree { trunk, leaves, leaf_stats, linear, outputs, weight: 1.0 }
+        };
+        let kind = Kind { n_features: 2, n_trees: 0, ..large() };
+        let forest = Forest { trees: (0..2 * n).map(tree).collect(), ..kind.forest() };
+        let rows: Vec<f32> =
+            (0..n + 2).flat_map(|x| [x as f32 - 0.5, (n - x.min(n)) as f32]).collect();
+        let expected = by_definition(&forest, &rows);
+        let mut kernel = forest.compile().expect("a forest");
+        for level in Level::all() {
+            kernel.level = level;
+            let mut out = vec![0.0; n + 2];
+            kernel.raw_rows(&rows, &mut out);
+            assert_eq!(bits(&out), expected, "{n} thresholds, {level:?}");
+            rows.chunks(2)
+                .zip(&mut out)
+                .for_each(|(row, out)| kernel.raw_row(row, std::slice::from_mut(out)));
+            assert_eq!(bits(&out), expected, "{n} thresholds, rows by themselves, {level:?}");
+        }
+    }
+}
+
+#[test]
 fn the_thread_count_changes_nothing() {
     let kind = Kind { n_outputs: 2, n_trees: 50, linear_leaves: true, ..large() };
     let (forest, rows) = (kind.forest(), kind.rows(5000));

@@ -19,12 +19,15 @@
 //! For each output: a start, plus the leaf of each tree in order, in the precision that
 //! [`Sum`] names; then the [`Link`] turns raw scores into what the model's signature promises.
 
+mod check;
 pub(crate) mod kernel;
 mod link;
 mod reference;
-pub(crate) mod served;
+mod served;
 mod tree;
 
+#[cfg(feature = "lightgbm")]
+pub(crate) use self::link::normalize;
 pub use self::{
     kernel::Kernel,
     link::Link,
@@ -33,6 +36,7 @@ pub use self::{
         Split, Test, Tree, Trunk,
     },
 };
+pub(crate) use self::{served::Served, tree::ZERO};
 
 /// A fitted tree model of any engine.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,17 +111,6 @@ impl Forest {
     /// The trees, in the order in which they are added up.
     pub fn trees(&self) -> &[Tree] {
         &self.trees
-    }
-
-    /// The splits of all trees.
-    pub(crate) fn splits(&self) -> impl Iterator<Item = &Split> {
-        self.trees.iter().flat_map(|tree| {
-            let (nodes, levels) = match &tree.trunk {
-                Trunk::Nodes(nodes) => (nodes.as_slice(), [].as_slice()),
-                Trunk::Oblivious(symmetric) => ([].as_slice(), symmetric.levels.as_slice()),
-            };
-            nodes.iter().map(|node| &node.split).chain(levels)
-        })
     }
 
     /// From raw scores to predictions.

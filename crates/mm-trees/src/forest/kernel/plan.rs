@@ -252,7 +252,8 @@ impl Slots {
 
 /// How many values a row has: the features, and after them the CTRs that splits ask for.
 pub(super) fn n_inputs(forest: &Forest) -> usize {
-    let ctrs = forest.splits().filter(|split| matches!(split.test, Test::Ctr { .. }));
+    let splits = forest.trees.iter().flat_map(Tree::splits);
+    let ctrs = splits.filter(|split| matches!(split.test, Test::Ctr { .. }));
     let n_ctrs = ctrs.map(|split| split.feature.saturating_add(1)).max().unwrap_or(0);
     forest.features.len().saturating_add(n_ctrs)
 }

@@ -9,6 +9,7 @@
 //! format as the body of the stored model, so that a model can be taken out and opened by the
 //! engine itself.
 
+pub mod catboost;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod constraint;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]

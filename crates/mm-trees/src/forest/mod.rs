@@ -19,12 +19,14 @@
 //! For each output: a start, plus the leaf of each tree in order, in the precision that
 //! [`Sum`] names; then the [`Link`] turns raw scores into what the model's signature promises.
 
+mod ctr;
 mod link;
 mod reference;
 pub(crate) mod served;
 mod tree;
 
 pub use self::{
+    ctr::{Counts, Ctr, CtrKind, CtrTable, Ctrs, Projection},
     link::Link,
     tree::{
         CategorySet, Child, LeafStats, LinearLeaf, Missing, Node, NodeStats, Oblivious, Outputs,
@@ -47,6 +49,8 @@ pub struct Forest {
     pub(crate) sum: Sum,
     /// From raw scores to predictions.
     pub(crate) link: Link,
+    /// Target statistics that splits ask for (CatBoost); empty elsewhere.
+    pub(crate) ctrs: Ctrs,
 }
 
 /// One input of a forest.
@@ -105,6 +109,11 @@ impl Forest {
     /// The trees, in the order in which they are added up.
     pub fn trees(&self) -> &[Tree] {
         &self.trees
+    }
+
+    /// The target statistics that splits ask for; none but in CatBoost's forests.
+    pub fn ctrs(&self) -> &Ctrs {
+        &self.ctrs
     }
 
     /// From raw scores to predictions.

@@ -135,8 +135,8 @@ pub enum Test {
         /// Whether a missing value goes left.
         missing_left: bool,
     },
-    /// Right if the hash of the level's name equals this one (CatBoost's one-hot split). A missing
-    /// or unknown level goes left.
+    /// Right if the hash of the level's name equals this one (CatBoost's one-hot split). An unknown
+    /// level goes left; a missing one is the level with the empty name.
     Hash(u32),
     /// Right if the value of the CTR (a target statistic of levels, CatBoost) exceeds the border.
     Ctr {

@@ -1,0 +1,3 @@
+//! CatBoost's models, without CatBoost.
+
+pub(crate) mod hash;

@@ -26,15 +26,16 @@ pub mod xgboost;
 
 use mm_core::Catalog;
 
-pub use crate::forest::Forest;
 #[cfg(feature = "lightgbm")]
 pub use crate::lightgbm::{LightGbm, LightGbmModel, LightGbmParams};
 #[cfg(feature = "xgboost")]
 pub use crate::xgboost::{XgBoost, XgBoostModel, XgBoostParams};
+pub use crate::{catboost::CatBoostModel, forest::Forest};
 
 /// Adds what this crate can make and open to `catalog`.
 #[must_use]
 pub fn register(catalog: Catalog) -> Catalog {
+    let catalog = catalog.with::<CatBoostModel>();
     #[cfg(feature = "lightgbm")]
     let catalog = catalog.with::<LightGbmModel>().with_kind::<LightGbmParams>("lightgbm");
     #[cfg(feature = "xgboost")]

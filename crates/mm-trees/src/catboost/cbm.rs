@@ -47,7 +47,7 @@ mod field {
         pub(in super::super) const DIMENSION: usize = 0;
         pub(in super::super) const SPLITS: usize = 1;
         pub(in super::super) const SIZES: usize = 2;
-        pub(in super::super) const OFFSETS: usize = 3;
+        // 3: where the splits of each tree start, which follows from the sizes.
         pub(in super::super) const CATEGORICALS: usize = 4;
         pub(in super::super) const FLOATS: usize = 5;
         pub(in super::super) const ONE_HOTS: usize = 6;

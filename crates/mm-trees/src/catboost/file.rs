@@ -184,6 +184,8 @@ impl Features {
         }
         let mut resolved = Vec::with_capacity(tables.len());
         let mut by_key = BTreeMap::new();
+        let mut tables = tables;
+        tables.sort_by_cached_key(|(base, _)| base.key()); // The formats' orders differ.
         for (base, table) in tables {
             let projection = columns.projection(&base)?;
             let table = read_table(projection, &base, table);

@@ -367,8 +367,8 @@ mod tests {
         let texts = (0..1000).map(|_| Node::Text("")).collect();
         let mut bytes = Node::Table(vec![Field::Node(Node::List(texts))]).write().expect("small");
         // All references to one text that is as long as the rest of the buffer.
-        let first = bytes.len() - 1000 * 8 - 1000 * 4;
-        let text = bytes.len() - 8000;
+        let text = bytes.len() - (999 * 8 + 5);
+        let first = text - 1000 * 4;
         bytes[text..text + 4].copy_from_slice(&7000_u32.to_le_bytes());
         for i in 0..1000 {
             refer(&mut bytes, first + 4 * i, text);

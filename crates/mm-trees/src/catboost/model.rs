@@ -36,7 +36,7 @@ pub struct CatBoostModel {
     signature: Signature,
     file: Arc<ModelFile>,
     bound: Arc<Forest>, // Without hashes and CTRs: what predicts, on rows that `encoder` encodes.
-    encoder: Arc<Encoder>,
+    pub(super) encoder: Arc<Encoder>,
 }
 
 impl CatBoostModel {
@@ -138,7 +138,7 @@ impl CatBoostModel {
         })
     }
 
-    fn raw_row(&self, row: &[f32], out: &mut [f64]) {
+    pub(super) fn raw_row(&self, row: &[f32], out: &mut [f64]) {
         let n = self.encoder.n_cols();
         if self.encoder.is_identity() {
             self.bound.raw_by_definition(row, out);

@@ -342,7 +342,7 @@ fn read_nodes(core: &Table<'_, '_>, reader: &TreeReader<'_>) -> Result<Vec<Tree>
         let leaf = |node: usize, out: &mut Vec<f64>| {
             let at = u32::from_le_bytes(leaves[node]) as usize;
             let own = values.get(at..).and_then(|rest| rest.get(..reader.width));
-            let own = own.filter(|_| at % reader.width == 0);
+            let own = own.filter(|_| at.is_multiple_of(reader.width));
             out.extend(own.ok_or_else(|| damaged("the place of a leaf", at))?);
             let weight = weights.get(at / reader.width).copied();
             if weight.is_none() && !weights.is_empty() {

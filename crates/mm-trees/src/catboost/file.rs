@@ -12,7 +12,7 @@ use std::{
 
 use mm_core::{Error, Result};
 
-use super::flat::damaged;
+use super::{cbm, flat::damaged, json};
 use crate::forest::{
     Child, Ctr, CtrKind, CtrTable, Ctrs, Feature, Forest, LeafStats, Link, Missing, Node,
     NodeStats, Oblivious, Outputs, Projection, Split, Sum, Test, Tree, Trunk,
@@ -39,6 +39,11 @@ pub(crate) struct ModelFile {
     pub(crate) info: BTreeMap<String, String>,
 }
 
+/// Reads a file of either format.
+pub(crate) fn read(bytes: &[u8]) -> Result<ModelFile> {
+    if bytes.starts_with(cbm::MAGIC) { cbm::read(bytes) } else { json::read(bytes) }
+}
+
 /// How a float feature's missing values were treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct NanRule {
@@ -55,22 +60,22 @@ pub(crate) enum NanTreatment {
     #[default]
     AsIs,
     /// Less than any border (`nan_mode=Min`).
-    AsFalse,
+    Least,
     /// More than any border (`nan_mode=Max`).
-    AsTrue,
+    Greatest,
 }
 
 impl NanTreatment {
     /// In the order of their numbers in files.
     pub(super) const ALL: [(Self, &'static str); 3] =
-        [(Self::AsIs, "AsIs"), (Self::AsFalse, "AsFalse"), (Self::AsTrue, "AsTrue")];
+        [(Self::AsIs, "AsIs"), (Self::Least, "AsFalse"), (Self::Greatest, "AsTrue")];
 }
 
 impl NanRule {
     /// Where the evaluator sends missing values.
     pub(crate) fn missing(self) -> Missing {
         // A feature that had none in training is not asked for its treatment.
-        Missing::Nan { left: !(self.has_nans && self.treatment == NanTreatment::AsTrue) }
+        Missing::Nan { left: !(self.has_nans && self.treatment == NanTreatment::Greatest) }
     }
 }
 

@@ -28,7 +28,9 @@ pub(super) fn prediction_change(forest: &Forest) -> Result<Vec<f64>> {
     }
     let total: f64 = change.iter().sum();
     if 0.0 < total {
-        change.iter_mut().for_each(|change| *change *= 100.0 / total);
+        for change in &mut change {
+            *change *= 100.0 / total;
+        }
     }
     Ok(change)
 }

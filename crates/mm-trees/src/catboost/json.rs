@@ -295,7 +295,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<ModelFile> {
     resolved.names.extend(names);
     resolved.has_dictionary = has_dictionary;
 
-    let bias = document.scale_and_bias.as_ref().map(|(_, bias)| bias.as_slice()).unwrap_or(&[]);
+    let bias = document.scale_and_bias.as_ref().map_or(&[][..], |(_, bias)| bias.as_slice());
     let trees = document.oblivious_trees.as_deref().unwrap_or(&[]);
     let nodes = document.trees.as_deref().unwrap_or(&[]);
     if !trees.is_empty() && !nodes.is_empty() {
@@ -438,7 +438,7 @@ fn read_table(projection: Projection, base: &CtrBase, counts: CountsJson) -> Res
     };
     let cells = counts.hash_map;
     let unit = unit.filter(|&unit| cells.is_empty() || unit + 1 == stride);
-    let unit = unit.filter(|_| cells.is_empty() || cells.len() % stride == 0);
+    let unit = unit.filter(|_| cells.is_empty() || cells.len().is_multiple_of(stride));
     let unit =
         unit.ok_or_else(|| damaged("hashes with their counts", format_args!("stride {stride}")))?;
     let (mut hashes, mut numbers) = (Vec::new(), Vec::new());

@@ -18,7 +18,7 @@ use mm_core::{
     Matrix, Model, Persist, Result, Schema, Signature, Tag, parallel,
 };
 
-use super::{cbm, file::ModelFile, hash, importance, json, loss};
+use super::{cbm, file, file::ModelFile, hash, importance, json, loss};
 use crate::forest::{Encoder, Forest, Test, Tree};
 
 /// Rows that one thread predicts at a time.
@@ -55,8 +55,7 @@ impl CatBoostModel {
     /// other columns; [`Error::Data`] for a loss with several targets, and where the names of levels
     /// are needed and not known.
     pub fn read(bytes: &[u8], schema: Option<Schema>) -> Result<Self> {
-        let is_binary = bytes.starts_with(cbm::MAGIC);
-        let file = if is_binary { cbm::read(bytes) } else { json::read(bytes) }?;
+        let file = file::read(bytes)?;
         let schema = match schema {
             Some(schema) => schema,
             None => derive_schema(&file)?,
@@ -157,7 +156,7 @@ impl CatBoostModel {
     fn named(&self) -> ModelFile {
         let mut file = (*self.file).clone();
         let levels = self.signature.schema.columns().iter().filter_map(Column::levels);
-        let names = levels.flat_map(|levels| levels.names());
+        let names = levels.flat_map(Levels::names);
         file.names.extend(names.map(|name| (hash::level(name), name.clone())));
         file.has_dictionary = !file.names.is_empty();
         file

@@ -1,12 +1,12 @@
 //! Against the official package's models and predictions (`tests/fixtures/catboost.py`).
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use mm_core::{Catalog, Column, Frame, ImportanceKind, Levels, Model as _, Output, Schema};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{CatBoostModel, cbm, file::ModelFile, json};
+use super::{CatBoostModel, Format, cbm, convert, file::ModelFile, json};
 use crate::forest::Test;
 
 /// What the package says of a model.
@@ -145,7 +145,7 @@ fn what_is_written_reads_as_the_same_model_in_both_formats() {
 }
 
 /// Parameters as values, since JSON in JSON loses its spaces.
-fn normal(info: std::collections::BTreeMap<String, String>) -> Vec<(String, Value)> {
+fn normal(info: BTreeMap<String, String>) -> Vec<(String, Value)> {
     let value = |text: String| serde_json::from_str(&text).unwrap_or(Value::String(text));
     info.into_iter().map(|(key, text)| (key, value(text))).collect()
 }
@@ -277,5 +277,18 @@ fn truncated_and_altered_files_are_errors_or_other_models_and_never_panic() {
     let bytes = fixture("lossguide_multiclass.json");
     for cut in (0..bytes.trim_ascii_end().len()).step_by(97) {
         assert!(json::read(&bytes[..cut]).is_err(), "JSON cut at {cut}");
+    }
+}
+
+/// `tests/fixtures/catboost_check.py` has the official package open and predict them.
+#[test]
+fn what_is_written_is_what_the_official_package_was_seen_to_open() {
+    let written: BTreeMap<String, u64> =
+        serde_json::from_slice(&fixture("written.json")).expect("JSON");
+    for (name, hash) in written {
+        let (source, to) = name.rsplit_once('.').expect("two extensions");
+        let to = if to == "json" { Format::Json } else { Format::Cbm };
+        let bytes = convert(&fixture(source), to).expect("converts");
+        assert_eq!(ch_cityhash102::cityhash64(&bytes), hash, "{name}: run catboost_check.py");
     }
 }

@@ -23,12 +23,12 @@ use mm_core::{Error, Result};
 
 use super::{
     file::{
-        Categorical, CtrBase, CtrFeature, Features, FloatFeature, ModelFile, NanRule, NanTreatment,
-        OneHot, Step, TreeReader,
+        About, Categorical, CtrBase, CtrFeature, Features, FloatFeature, ModelFile, NanRule,
+        NanTreatment, OneHot, Step, TreeReader, is_oblivious, scale_and_bias,
     },
     flat::{Buffer, Field, Node, Table, damaged},
 };
-use crate::forest::{Child, Counts, CtrKind, CtrTable, Projection, Tree, Trunk};
+use crate::forest::{Child, Counts, CtrKind, CtrTable, Forest, Projection, Tree, Trunk};
 
 /// What a file begins with.
 pub(crate) const MAGIC: &[u8; 4] = b"CBM1";
@@ -373,15 +373,15 @@ fn take_sized(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
 }
 
 /// Writes a file. Fails if the forest has what CatBoost does not.
-pub(crate) fn write(file: &ModelFile) -> Result<Vec<u8>> {
-    let (features, positions) = Features::of(file);
-    let trees = write_trees(file, &features, |split| positions.of(split))?;
+pub(crate) fn write(forest: &Forest, about: &About) -> Result<Vec<u8>> {
+    let (features, positions) = Features::of(forest, about);
+    let trees = write_trees(forest, &features, |split| positions.of(split))?;
     let entry = |(key, value)| {
         Node::Table(vec![Field::Node(Node::Text(key)), Field::Node(Node::Text(value))])
     };
     let info: Vec<Node<'_>> =
-        file.info.iter().map(|(key, value)| entry((key.as_str(), value.as_str()))).collect();
-    let tables = &file.forest.ctrs.tables;
+        about.info.iter().map(|(key, value)| entry((key.as_str(), value.as_str()))).collect();
+    let tables = &forest.ctrs.tables;
     let parts = if tables.is_empty() { vec![] } else { vec![Node::Text(CTR_PART)] };
     let core = Node::Table(vec![
         Field::Node(Node::Text(FORMAT)),
@@ -408,18 +408,18 @@ fn put_sized(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 fn write_trees<'a>(
-    file: &ModelFile,
+    forest: &Forest,
     features: &'a Features,
     position: impl Fn(&crate::forest::Split) -> Result<usize>,
 ) -> Result<Vec<Field<'a>>> {
-    let (scale, bias) = file.scale_and_bias()?;
-    file.is_oblivious()?;
-    let width = file.forest.n_outputs;
+    let (scale, bias) = scale_and_bias(forest)?;
+    is_oblivious(forest)?;
+    let width = forest.n_outputs;
     let (mut splits, mut sizes, mut offsets) = (Vec::new(), Vec::new(), Vec::new());
     let (mut steps, mut leaf_of_node) = (Vec::<u8>::new(), Vec::<i32>::new());
     let (mut values, mut weights) = (Vec::new(), Vec::new());
-    let has_weights = file.forest.trees.iter().all(|tree| !tree.leaf_stats.is_empty());
-    for tree in &file.forest.trees {
+    let has_weights = forest.trees.iter().all(|tree| !tree.leaf_stats.is_empty());
+    for tree in &forest.trees {
         let (first, first_value) = (splits.len(), values.len());
         match &tree.trunk {
             Trunk::Oblivious(own) => {

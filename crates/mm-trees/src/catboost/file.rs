@@ -29,6 +29,13 @@ const MAX_GAP: usize = 1 << 16;
 pub(crate) struct ModelFile {
     /// The trees and CTRs. Its features are the columns of the table that the model was trained on.
     pub(crate) forest: Forest,
+    /// All else.
+    pub(crate) about: About,
+}
+
+/// What a model file says besides its trees.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct About {
     /// What is said of missing values, one entry a feature; of no meaning for categorical ones.
     pub(crate) nans: Vec<NanRule>,
     /// Names of levels by their hashes, as far as they are known.
@@ -217,13 +224,12 @@ impl Features {
     }
 
     /// The lists of a model, with the position of each question in them.
-    pub(super) fn of(file: &ModelFile) -> (Self, Positions) {
-        let forest = &file.forest;
+    pub(super) fn of(forest: &Forest, about: &About) -> (Self, Positions) {
         let mut borders = BTreeMap::<usize, BTreeSet<Ordered>>::new();
         let mut levels = BTreeMap::<usize, BTreeSet<i32>>::new();
         let mut values = vec![BTreeSet::<Ordered>::new(); forest.ctrs.list.len()];
         let projections = forest.ctrs.tables.iter().flat_map(|table| &table.projection().questions);
-        for split in forest.trees.iter().flat_map(Tree::splits).chain(projections) {
+        for split in forest.splits().chain(projections) {
             match split.test {
                 Test::AtMost { threshold, .. } => {
                     let set = borders.entry(split.feature).or_default();
@@ -262,7 +268,7 @@ impl Features {
                     next += 1;
                 }
                 let borders = own.into_iter().map(|border| border.0).collect();
-                let nan = file.nans.get(flat).copied().unwrap_or_default();
+                let nan = about.nans.get(flat).copied().unwrap_or_default();
                 features.floats.push(FloatFeature { index, flat: flat_index, name, nan, borders });
             }
         }
@@ -272,7 +278,7 @@ impl Features {
                 next += 1;
             }
             let names: Vec<String> =
-                own.iter().map_while(|&value| file.names.get(&(value as u32)).cloned()).collect();
+                own.iter().map_while(|&value| about.names.get(&(value as u32)).cloned()).collect();
             let names = if names.len() == own.len() { names } else { Vec::new() };
             let index = positions.index.get(flat).copied().unwrap_or(-1);
             features.one_hots.push(OneHot { index, values: own.into_iter().collect(), names });
@@ -576,33 +582,31 @@ impl ModelFile {
             link: Link::Identity,
             ctrs,
         };
-        Ok(Self { forest, nans, names, has_dictionary, info })
+        Ok(Self { forest, about: About { nans, names, has_dictionary, info } })
     }
+}
 
-    /// The scale and the bias, if the forest has one; CatBoost has no other sums.
-    pub(super) fn scale_and_bias(&self) -> Result<(f64, &[f64])> {
-        match &self.forest.sum {
-            Sum::Scaled { scale, bias } => Ok((*scale, bias)),
-            other => {
-                Err(Error::data("sum of the leaves", "scaled, in `f64`", format!("{other:?}")))
-            }
-        }
+/// The scale and the bias, if the forest has one; CatBoost has no other sums.
+pub(super) fn scale_and_bias(forest: &Forest) -> Result<(f64, &[f64])> {
+    match &forest.sum {
+        Sum::Scaled { scale, bias } => Ok((*scale, bias)),
+        other => Err(Error::data("sum of the leaves", "scaled, in `f64`", format!("{other:?}"))),
     }
+}
 
-    /// Whether all trees are symmetric, or none is; CatBoost's formats have no other models.
-    pub(super) fn is_oblivious(&self) -> Result<bool> {
-        let oblivious = |tree: &Tree| matches!(tree.trunk, Trunk::Oblivious(_));
-        let n = self.forest.trees.iter().filter(|tree| oblivious(tree)).count();
-        if n != 0 && n != self.forest.trees.len() {
-            return Err(Error::data("trees", "all symmetric, or none", format!("{n} symmetric")));
-        }
-        for tree in &self.forest.trees {
-            let is_whole = self.forest.n_outputs == 1 || tree.outputs == Outputs::All;
-            if !tree.linear.is_empty() || tree.weight != 1.0 || !is_whole {
-                let expected = "constant leaves of weight 1 for all outputs";
-                return Err(Error::data("trees", expected, "others"));
-            }
-        }
-        Ok(n == self.forest.trees.len())
+/// Whether all trees are symmetric, or none is; CatBoost's formats have no other models.
+pub(super) fn is_oblivious(forest: &Forest) -> Result<bool> {
+    let oblivious = |tree: &Tree| matches!(tree.trunk, Trunk::Oblivious(_));
+    let n = forest.trees.iter().filter(|tree| oblivious(tree)).count();
+    if n != 0 && n != forest.trees.len() {
+        return Err(Error::data("trees", "all symmetric, or none", format!("{n} symmetric")));
     }
+    for tree in &forest.trees {
+        let is_whole = forest.n_outputs == 1 || tree.outputs == Outputs::All;
+        if !tree.linear.is_empty() || tree.weight != 1.0 || !is_whole {
+            let expected = "constant leaves of weight 1 for all outputs";
+            return Err(Error::data("trees", expected, "others"));
+        }
+    }
+    Ok(n == forest.trees.len())
 }

@@ -103,7 +103,7 @@ fn subtrees(forest: &Forest, tree: &Tree, nodes: &[Node], mut add: impl FnMut(&S
 /// How many splits ask each feature, a CTR's for all that it is made of.
 pub(super) fn count(forest: &Forest) -> Vec<f64> {
     let mut counts = vec![0.0; forest.features.len()];
-    for split in forest.trees.iter().flat_map(Tree::splits) {
+    for split in forest.splits() {
         for feature in asked(forest, split) {
             counts[feature] += 1.0;
         }

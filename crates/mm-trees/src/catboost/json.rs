@@ -21,12 +21,14 @@ use serde_json::Value;
 
 use super::{
     file::{
-        Categorical, CtrBase, CtrFeature, Features, FloatFeature, ModelFile, NanRule, NanTreatment,
-        OneHot, Step, TreeReader,
+        About, Categorical, CtrBase, CtrFeature, Features, FloatFeature, ModelFile, NanRule,
+        NanTreatment, OneHot, Step, TreeReader, is_oblivious, scale_and_bias,
     },
     flat::damaged,
 };
-use crate::forest::{Child, Counts, CtrKind, CtrTable, Projection, Split, Test, Tree, Trunk};
+use crate::forest::{
+    Child, Counts, CtrKind, CtrTable, Forest, Projection, Split, Test, Tree, Trunk,
+};
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Document {
@@ -480,39 +482,39 @@ fn read_table(projection: Projection, base: &CtrBase, counts: CountsJson) -> Res
 }
 
 /// Writes a file. Fails if the forest has what CatBoost does not, or a number that JSON does not.
-pub(crate) fn write(file: &ModelFile) -> Result<String> {
-    let (features, positions) = Features::of(file);
-    let (scale, bias) = file.scale_and_bias()?;
-    let all = file.forest.trees.iter().flat_map(|tree| &tree.leaves).chain(bias).chain([&scale]);
+pub(crate) fn write(forest: &Forest, about: &About) -> Result<String> {
+    let (features, positions) = Features::of(forest, about);
+    let (scale, bias) = scale_and_bias(forest)?;
+    let all = forest.trees.iter().flat_map(|tree| &tree.leaves).chain(bias).chain([&scale]);
     if let Some(bad) = all.into_iter().find(|x| !x.is_finite()) {
         return Err(Error::data("leaf", "a finite number, as JSON has them", bad));
     }
     let writer = Writer { features: &features, position: &|split| positions.of(split) };
     let (mut oblivious_trees, mut trees) = (None, None);
-    if file.is_oblivious()? {
-        let written = file.forest.trees.iter().map(|tree| writer.oblivious(tree));
+    if is_oblivious(forest)? {
+        let written = forest.trees.iter().map(|tree| writer.oblivious(tree));
         oblivious_trees = Some(written.collect::<Result<_>>()?);
     } else {
-        let width = file.forest.n_outputs;
-        let written = file.forest.trees.iter().map(|tree| writer.nodes(tree, width));
+        let width = forest.n_outputs;
+        let written = forest.trees.iter().map(|tree| writer.nodes(tree, width));
         trees = Some(written.collect::<Result<_>>()?);
     }
     let mut ctr_data = BTreeMap::new();
-    for table in &file.forest.ctrs.tables {
+    for table in &forest.ctrs.tables {
         let name = name_of(&positions.base(table))?;
         if ctr_data.insert(name, write_table(table)).is_some() {
             let expected = "no two that differ in the target's binarisation alone";
             return Err(Error::data("CTR tables", expected, "two"));
         }
     }
-    let info = file.info.iter().map(|(key, text)| (key.clone(), info_value(key, text)));
+    let info = about.info.iter().map(|(key, text)| (key.clone(), info_value(key, text)));
     let document = Document {
         ctr_data: (!ctr_data.is_empty()).then_some(ctr_data),
         model_info: info.collect(),
         oblivious_trees,
         trees,
         scale_and_bias: Some((scale, OneOrMany::Many(bias.to_vec()))),
-        features_info: write_features(&features, file)?,
+        features_info: write_features(&features, about)?,
     };
     serde_json::to_string(&document).map_err(|e| Error::data("model", "one with a JSON form", e))
 }
@@ -540,7 +542,7 @@ fn elements_of(base: &CtrBase) -> Vec<ElementJson> {
     levels.chain(base.floats.iter().map(float)).chain(base.one_hots.iter().map(one_hot)).collect()
 }
 
-fn write_features(features: &Features, file: &ModelFile) -> Result<FeaturesJson> {
+fn write_features(features: &Features, about: &About) -> Result<FeaturesJson> {
     let float = |float: &FloatFeature| {
         let name = NanTreatment::ALL.iter().find(|(own, _)| *own == float.nan.treatment);
         FloatJson {
@@ -576,7 +578,7 @@ fn write_features(features: &Features, file: &ModelFile) -> Result<FeaturesJson>
             borders: ctr.borders.iter().copied().map(Single).collect(),
         })
     };
-    let dictionary = file.has_dictionary.then_some(&file.names);
+    let dictionary = about.has_dictionary.then_some(&about.names);
     let named = |(&hash, name): (&u32, &String)| NamedLevel { hash, value: name.clone() };
     Ok(FeaturesJson {
         float_features: features.floats.iter().map(float).collect(),

@@ -23,6 +23,7 @@ mod tests;
 
 use mm_core::Result;
 
+use self::file::ModelFile;
 pub use self::model::CatBoostModel;
 
 /// A format of CatBoost's model files.
@@ -39,9 +40,9 @@ pub enum Format {
 /// Names of levels are not needed, as they are for a [`CatBoostModel`]; those that the file has are
 /// kept as far as the format has room for them.
 pub fn convert(bytes: &[u8], to: Format) -> Result<Vec<u8>> {
-    let file = file::read(bytes)?;
+    let ModelFile { forest, about } = file::read(bytes)?;
     match to {
-        Format::Cbm => cbm::write(&file),
-        Format::Json => Ok(json::write(&file)?.into_bytes()),
+        Format::Cbm => cbm::write(&forest, &about),
+        Format::Json => Ok(json::write(&forest, &about)?.into_bytes()),
     }
 }

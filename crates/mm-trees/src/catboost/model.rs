@@ -10,22 +10,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::Arc,
 };
 
 use mm_core::{
     BodyReader, BodyWriter, Column, Envelope, Error, Frame, Importance, ImportanceKind, Levels,
-    Matrix, Model, Persist, Result, Schema, Signature, Tag, parallel,
+    Matrix, Model, Persist, Result, Schema, Signature, Tag,
 };
 
-use super::{cbm, file, file::ModelFile, hash, importance, json, loss};
-use crate::forest::{Encoder, Forest, Test, Tree};
-
-/// Rows that one thread predicts at a time.
-const BLOCK: usize = 256;
-
-/// Rows of up to so many values are encoded without allocating.
-const STACK: usize = 256;
+use super::{
+    cbm,
+    file::{self, About, ModelFile},
+    hash, importance, json, loss,
+};
+use crate::forest::{Feature, Forest, Test, served::Served};
 
 /// A fitted model of CatBoost, in plain Rust.
 ///
@@ -33,10 +30,8 @@ const STACK: usize = 256;
 /// missing level is the level with the empty name.
 #[derive(Clone)]
 pub struct CatBoostModel {
-    signature: Signature,
-    file: Arc<ModelFile>,
-    bound: Arc<Forest>, // Without hashes and CTRs: what predicts, on rows that `encoder` encodes.
-    pub(super) encoder: Arc<Encoder>,
+    served: Served,
+    about: About,
 }
 
 impl CatBoostModel {
@@ -60,7 +55,7 @@ impl CatBoostModel {
             Some(schema) => schema,
             None => derive_schema(&file)?,
         };
-        let meaning = loss::meaning(&file.info, file.forest.n_outputs)?;
+        let meaning = loss::meaning(&file.about.info, file.forest.n_outputs)?;
         let mut signature = Signature::new(schema, meaning.task);
         signature.outputs = meaning.outputs;
         signature.admits_infinite = true;
@@ -68,98 +63,67 @@ impl CatBoostModel {
     }
 
     /// What is in `file`, under `signature`, which must have its columns and its number of outputs.
-    pub(crate) fn new(signature: Signature, mut file: ModelFile) -> Result<Self> {
-        check_columns(&signature.schema, &file.forest)?;
-        let n_outputs = file.forest.n_outputs;
-        if signature.n_outputs() != n_outputs {
-            return Err(Error::data("outputs of the model", signature.n_outputs(), n_outputs));
-        }
-        file.forest.link = loss::meaning(&file.info, n_outputs)?.link;
-        let (bound, encoder) = file.forest.bind(&signature.schema);
-        let (file, bound, encoder) = (Arc::new(file), Arc::new(bound), Arc::new(encoder));
-        Ok(Self { signature, file, bound, encoder })
+    pub(crate) fn new(signature: Signature, file: ModelFile) -> Result<Self> {
+        let ModelFile { mut forest, about } = file;
+        check_columns(&signature.schema, &forest)?;
+        forest.link = loss::meaning(&about.info, forest.n_outputs)?.link;
+        Ok(Self { served: Served::new(signature, forest)?, about })
     }
 
     /// The same model for frames of another schema with the same columns, such as one whose
     /// dictionaries have more levels.
     pub fn with_schema(&self, schema: Schema) -> Result<Self> {
-        check_columns(&schema, &self.file.forest)?;
-        let (bound, encoder) = self.file.forest.bind(&schema);
-        let mut signature = self.signature.clone();
+        check_columns(&schema, self.forest())?;
+        let mut signature = self.served.signature().clone();
         signature.schema = schema;
-        let (bound, encoder) = (Arc::new(bound), Arc::new(encoder));
-        Ok(Self { signature, file: Arc::clone(&self.file), bound, encoder })
+        let served = Served::new(signature, self.forest().clone())?;
+        Ok(Self { served, about: self.about.clone() })
     }
 
     /// The model as CatBoost's `.cbm`. Names of levels get lost, but for those of one-hot features.
     pub fn to_cbm(&self) -> Result<Vec<u8>> {
-        cbm::write(&self.named())
+        cbm::write(self.forest(), &self.named())
     }
 
     /// The model in CatBoost's JSON, with the names of all levels.
     pub fn to_json(&self) -> Result<String> {
-        json::write(&self.named())
+        json::write(self.forest(), &self.named())
     }
 
     /// What the file says about itself and its training: `params` and `class_params` as JSON,
     /// `model_guid`, `train_finish_time`, and more.
     pub fn info(&self) -> &BTreeMap<String, String> {
-        &self.file.info
+        &self.about.info
     }
 
     /// The trees.
     pub fn forest(&self) -> &Forest {
-        &self.file.forest
+        self.served.forest()
     }
 
     /// Number of trees.
     pub fn n_trees(&self) -> usize {
-        self.file.forest.n_trees()
+        self.forest().n_trees()
     }
 
     /// The raw scores of the rows of `x`, of shape (*n*, *k*) with *k* outputs: CatBoost's
     /// `RawFormulaVal`.
     pub fn predict_raw(&self, x: &Frame) -> Result<Matrix> {
-        let x = self.signature.admit(x)?;
-        let mut out = Matrix::zeros(x.n_rows(), self.signature.n_outputs());
-        self.fill(&x, &mut out, |_| {})?;
+        let signature = self.served.signature();
+        let x = signature.admit(x)?;
+        let mut out = Matrix::zeros(x.n_rows(), signature.n_outputs());
+        self.served.raw(&x, &mut out)?;
         Ok(out)
     }
 
-    fn fill(&self, x: &Frame, out: &mut Matrix, link: impl Fn(&mut [f64]) + Sync) -> Result<()> {
-        let width = out.n_cols();
-        parallel::fill_rows(out, BLOCK, |rows, out| {
-            for (i, out) in rows.zip(out.chunks_exact_mut(width)) {
-                self.raw_row(x.row(i), out);
-                link(out);
-            }
-            Ok(())
-        })
-    }
-
-    pub(super) fn raw_row(&self, row: &[f32], out: &mut [f64]) {
-        let n = self.encoder.n_cols();
-        if self.encoder.is_identity() {
-            self.bound.raw_by_definition(row, out);
-        } else if n <= STACK {
-            let mut encoded = [0.0; STACK];
-            self.encoder.encode(row, &mut encoded[..n]);
-            self.bound.raw_by_definition(&encoded[..n], out);
-        } else {
-            let mut encoded = vec![0.0; n];
-            self.encoder.encode(row, &mut encoded);
-            self.bound.raw_by_definition(&encoded, out);
-        }
-    }
-
-    /// The file with the names of the signature's levels.
-    fn named(&self) -> ModelFile {
-        let mut file = (*self.file).clone();
-        let levels = self.signature.schema.columns().iter().filter_map(Column::levels);
-        let names = levels.flat_map(Levels::names);
-        file.names.extend(names.map(|name| (hash::level(name), name.clone())));
-        file.has_dictionary = !file.names.is_empty();
-        file
+    /// What is said besides the trees, with the names of the signature's levels.
+    fn named(&self) -> About {
+        let mut about = self.about.clone();
+        let columns = self.served.signature().schema.columns();
+        let names = columns.iter().filter_map(Column::levels).flat_map(Levels::names);
+        about.names.extend(names.map(|name| (hash::level(name), name.clone())));
+        about.has_dictionary = !about.names.is_empty();
+        about
     }
 }
 
@@ -183,23 +147,23 @@ fn check_columns(schema: &Schema, forest: &Forest) -> Result<()> {
 }
 
 fn derive_schema(file: &ModelFile) -> Result<Schema> {
-    let forest = &file.forest;
+    let ModelFile { forest, about } = file;
     let in_ctrs: BTreeSet<usize> =
         forest.ctrs.tables.iter().flat_map(|table| table.projection().levels.clone()).collect();
     let questions = forest.ctrs.tables.iter().flat_map(|table| &table.projection().questions);
-    let splits = forest.trees.iter().flat_map(Tree::splits).chain(questions);
+    let splits = forest.splits().chain(questions);
     let unnamed: BTreeSet<usize> = splits
-        .filter(|split| matches!(split.test, Test::Hash(hash) if !file.names.contains_key(&hash)))
+        .filter(|split| matches!(split.test, Test::Hash(hash) if !about.names.contains_key(&hash)))
         .map(|split| split.feature)
         .collect();
-    let levels = Levels::new(file.names.values().cloned().collect::<BTreeSet<_>>())?;
-    let column = |(j, feature): (usize, &crate::forest::Feature)| {
+    let levels = Levels::new(about.names.values().cloned().collect::<BTreeSet<_>>())?;
+    let column = |(j, feature): (usize, &Feature)| {
         let name = feature.name.clone();
         if !feature.is_categorical {
             return Ok(Column::numeric(name));
         }
         // Levels that no split names all answer alike, and need no names where only splits ask.
-        if unnamed.contains(&j) || (in_ctrs.contains(&j) && !file.has_dictionary) {
+        if unnamed.contains(&j) || (in_ctrs.contains(&j) && !about.has_dictionary) {
             let place = format!("levels of the categorical column `{name}`");
             return Err(Error::data(place, "stored names, or a schema that has them", "hashes"));
         }
@@ -210,17 +174,15 @@ fn derive_schema(file: &ModelFile) -> Result<Schema> {
 
 impl Model for CatBoostModel {
     fn signature(&self) -> &Signature {
-        &self.signature
+        self.served.signature()
     }
 
     fn infer(&self, x: &Frame, out: &mut Matrix) -> Result<()> {
-        self.fill(x, out, |row| self.bound.link_row(row))
+        self.served.infer(x, out)
     }
 
     fn infer_row(&self, row: &[f32], out: &mut [f64]) -> Result<()> {
-        self.raw_row(row, out);
-        self.bound.link_row(out);
-        Ok(())
+        self.served.infer_row(row, out)
     }
 
     fn to_envelope(&self) -> Result<Envelope> {
@@ -238,8 +200,8 @@ impl Importance for CatBoostModel {
     /// CatBoost's files have neither gains nor covers of splits.
     fn importance(&self, kind: ImportanceKind) -> Result<Vec<f64>> {
         match kind {
-            ImportanceKind::PredictionChange => importance::prediction_change(&self.file.forest),
-            ImportanceKind::Count => Ok(importance::count(&self.file.forest)),
+            ImportanceKind::PredictionChange => importance::prediction_change(self.forest()),
+            ImportanceKind::Count => Ok(importance::count(self.forest())),
             other => {
                 let expected = "the change of predictions, or count";
                 Err(Error::data("importance", expected, format!("{other:?}")))
@@ -252,8 +214,8 @@ impl Persist for CatBoostModel {
     const TAG: Tag = Tag::new("mm.catboost", 1);
 
     fn write_body(&self, body: &mut BodyWriter) -> Result<()> {
-        body.json(&self.signature)?;
-        body.bytes(&cbm::write(&self.file)?);
+        body.json(self.served.signature())?;
+        body.bytes(&cbm::write(self.forest(), &self.about)?);
         Ok(())
     }
 
@@ -265,7 +227,8 @@ impl Persist for CatBoostModel {
 
 impl fmt::Debug for CatBoostModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (width, task) = (self.signature.schema.len(), &self.signature.task);
+        let signature = self.served.signature();
+        let (width, task) = (signature.schema.len(), &signature.task);
         write!(f, "CatBoostModel({width} columns, {task}, {} trees)", self.n_trees())
     }
 }

@@ -503,6 +503,11 @@ impl Encoder {
 }
 
 impl Forest {
+    /// Whether a split asks for what only names of levels tell: a hash, or a CTR.
+    pub(crate) fn asks_levels(&self) -> bool {
+        self.splits().any(|split| matches!(split.test, Test::Hash(_) | Test::Ctr { .. }))
+    }
+
     /// The same forest over rows that [`Encoder`] has encoded, with the dictionaries of `schema`,
     /// which has a column for each feature: hashes become sets of codes, and CTRs become columns
     /// after the features.

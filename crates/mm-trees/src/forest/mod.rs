@@ -20,6 +20,7 @@
 //! [`Sum`] names; then the [`Link`] turns raw scores into what the model's signature promises.
 
 mod ctr;
+pub(crate) mod kernel;
 mod link;
 mod reference;
 pub(crate) mod served;
@@ -28,6 +29,7 @@ mod tree;
 pub(crate) use self::ctr::Encoder;
 pub use self::{
     ctr::{Counts, Ctr, CtrKind, CtrTable, Ctrs, Projection},
+    kernel::Kernel,
     link::Link,
     tree::{
         CategorySet, Child, LeafStats, LinearLeaf, Missing, Node, NodeStats, Oblivious, Outputs,
@@ -115,6 +117,11 @@ impl Forest {
     /// The target statistics that splits ask for; none but in CatBoost's forests.
     pub fn ctrs(&self) -> &Ctrs {
         &self.ctrs
+    }
+
+    /// The splits of all trees.
+    pub(crate) fn splits(&self) -> impl Iterator<Item = &Split> {
+        self.trees.iter().flat_map(Tree::splits)
     }
 
     /// From raw scores to predictions.

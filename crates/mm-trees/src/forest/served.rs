@@ -2,16 +2,22 @@
 
 use mm_core::{Error, Frame, Matrix, Result, Signature, parallel};
 
-use super::{Feature, Forest};
+use super::{Encoder, Feature, Forest, Kernel};
 
-/// Rows that one thread predicts at a time.
-const BLOCK: usize = 256;
+/// Rows whose CTRs are computed, or whose scores are linked, at a time.
+const BLOCK: usize = 1024;
+
+/// Single rows of up to so many values are encoded without allocating.
+const STACK: usize = 512;
 
 /// A forest, prepared once for predicting, with the meaning of its inputs and outputs.
 #[derive(Debug, Clone)]
 pub(crate) struct Served {
     signature: Signature,
     forest: Forest,
+    /// What appends the values of CTRs to a row, if the forest asks for any.
+    encoder: Option<Encoder>,
+    kernel: Kernel,
 }
 
 impl Served {
@@ -32,7 +38,13 @@ impl Served {
             let (expected, got) = (signature.n_outputs(), forest.n_outputs());
             return Err(Error::data("outputs of the model", expected, got));
         }
-        Ok(Self { signature, forest })
+        let (encoder, kernel) = if forest.asks_levels() {
+            let (bound, encoder) = forest.bind(&signature.schema);
+            (Some(encoder).filter(|encoder| !encoder.is_identity()), bound.compile()?)
+        } else {
+            (None, forest.compile()?)
+        };
+        Ok(Self { signature, forest, encoder, kernel })
     }
 
     pub(crate) fn signature(&self) -> &Signature {
@@ -43,18 +55,55 @@ impl Served {
         &self.forest
     }
 
+    /// The raw scores of the rows of `x`, in parallel on the ambient pool.
+    pub(crate) fn raw(&self, x: &Frame, out: &mut Matrix) -> Result<()> {
+        let Some(encoder) = &self.encoder else { return self.kernel.raw_frame(x, out) };
+        let (block, width) = (self.kernel.rows_at_once(), encoder.n_cols());
+        parallel::fill_rows(out, block, |rows, out| {
+            let mut encoded = vec![0.0; BLOCK.min(rows.len()) * width];
+            let mut rows = rows.into_iter();
+            for out in out.chunks_mut(BLOCK * self.forest.n_outputs) {
+                let encoded = &mut encoded[..out.len() / self.forest.n_outputs * width];
+                for (encoded, i) in encoded.chunks_exact_mut(width).zip(&mut rows) {
+                    encoder.encode(x.row(i), encoded);
+                }
+                self.kernel.raw_rows(encoded, out);
+            }
+            Ok(())
+        })
+    }
+
+    /// The raw scores of one row.
+    fn raw_row(&self, row: &[f32], out: &mut [f64]) {
+        match &self.encoder {
+            None => self.kernel.raw_row(row, out),
+            Some(encoder) if encoder.n_cols() <= STACK => {
+                let mut encoded = [0.0; STACK];
+                let encoded = &mut encoded[..encoder.n_cols()];
+                encoder.encode(row, encoded);
+                self.kernel.raw_row(encoded, out);
+            }
+            Some(encoder) => {
+                let mut encoded = vec![0.0; encoder.n_cols()];
+                encoder.encode(row, &mut encoded);
+                self.kernel.raw_row(&encoded, out);
+            }
+        }
+    }
+
     /// What [`Model::infer`](mm_core::Model::infer) owes: rows in parallel on the ambient pool.
     pub(crate) fn infer(&self, x: &Frame, out: &mut Matrix) -> Result<()> {
+        self.raw(x, out)?;
         let width = out.n_cols();
-        parallel::fill_rows(out, BLOCK, |rows, out| {
-            rows.zip(out.chunks_exact_mut(width))
-                .try_for_each(|(i, out)| self.infer_row(x.row(i), out))
+        parallel::fill_rows(out, 4 * BLOCK, |_, out| {
+            out.chunks_exact_mut(width).for_each(|row| self.forest.link_row(row));
+            Ok(())
         })
     }
 
     /// What [`Model::infer_row`](mm_core::Model::infer_row) owes.
     pub(crate) fn infer_row(&self, row: &[f32], out: &mut [f64]) -> Result<()> {
-        self.forest.raw_by_definition(row, out);
+        self.raw_row(row, out);
         self.forest.link_row(out);
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::fmt::Display;
 
 use super::{
     Forest,
-    tree::{Child, Outputs, Split, Tree, Trunk},
+    tree::{Child, Outputs, Tree, Trunk},
 };
 
 /// What was expected of a forest and what came.
@@ -89,15 +89,6 @@ impl Tree {
         }
         Ok(()) // n nodes have 2n children: n − 1 nodes and n + 1 leaves, each of them once.
     }
-
-    /// All splits, in no order that matters.
-    pub(crate) fn splits(&self) -> impl Iterator<Item = &Split> {
-        let (nodes, levels) = match &self.trunk {
-            Trunk::Nodes(nodes) => (&nodes[..], &[][..]),
-            Trunk::Oblivious(tree) => (&[][..], &tree.levels[..]),
-        };
-        nodes.iter().map(|node| &node.split).chain(levels)
-    }
 }
 
 fn show(child: Child) -> String {
@@ -109,7 +100,7 @@ fn show(child: Child) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tree::{Missing, Node, NodeStats, Test};
+    use super::super::tree::{Missing, Node, NodeStats, Split, Test};
     use super::*;
 
     fn tree(children: &[(Child, Child)]) -> Tree {

@@ -2,18 +2,22 @@
 
 use mm_core::{Error, Frame, Matrix, Result, Signature, parallel};
 
-use super::{Forest, Kernel, Test, Tree};
+use super::{Encoder, Forest, Kernel, Test, Tree};
 
-/// Rows that one thread predicts at a time by definition.
-const BLOCK: usize = 256;
+/// Rows whose CTRs are computed, or whose scores are linked, at a time.
+const BLOCK: usize = 1024;
+
+/// Single rows of up to so many values are encoded without allocating.
+const STACK: usize = 512;
 
 /// A forest, prepared once for predicting, with the meaning of its inputs and outputs.
 #[derive(Debug, Clone)]
 pub(crate) struct Served {
     signature: Signature,
     forest: Forest,
-    /// None if a split asks for hashes or CTRs of levels, which are computed by definition.
-    kernel: Option<Kernel>,
+    /// What appends the values of CTRs to a row, if the forest asks for any.
+    encoder: Option<Encoder>,
+    kernel: Kernel,
 }
 
 impl Served {
@@ -28,16 +32,11 @@ impl Served {
             let (expected, got) = (signature.n_outputs(), forest.n_outputs());
             return Err(Error::data("outputs of the model", expected, got));
         }
-        let mut is_plain = true;
         for split in forest.trees().iter().flat_map(Tree::splits) {
-            is_plain &= !matches!(split.test, Test::Hash(_));
             let asks_levels = match split.test {
                 Test::AtMost { .. } | Test::Below { .. } => false,
                 Test::Among { .. } | Test::Hash(_) => true,
-                Test::Ctr { .. } => {
-                    is_plain = false;
-                    continue;
-                }
+                Test::Ctr { .. } => continue,
             };
             let (index, column) = (split.feature, &columns[split.feature]);
             if column.levels().is_some() != asks_levels {
@@ -46,8 +45,13 @@ impl Served {
                 return Err(Error::Column { index, expected, got: column.to_string() });
             }
         }
-        let kernel = if is_plain { Some(forest.compile()?) } else { None };
-        Ok(Self { signature, forest, kernel })
+        let (encoder, kernel) = if forest.asks_levels() {
+            let (bound, encoder) = forest.bind(&signature.schema);
+            (Some(encoder).filter(|encoder| !encoder.is_identity()), bound.compile()?)
+        } else {
+            (None, forest.compile()?)
+        };
+        Ok(Self { signature, forest, encoder, kernel })
     }
 
     pub(crate) fn signature(&self) -> &Signature {
@@ -58,19 +62,31 @@ impl Served {
         &self.forest
     }
 
+    /// The raw scores of the rows of `x`, in parallel on the ambient pool.
+    pub(crate) fn raw(&self, x: &Frame, out: &mut Matrix) -> Result<()> {
+        let Some(encoder) = &self.encoder else { return self.kernel.raw_frame(x, out) };
+        let (block, width) = (self.kernel.rows_at_once(), encoder.n_cols());
+        parallel::fill_rows(out, block, |rows, out| {
+            let mut encoded = vec![0.0; BLOCK.min(rows.len()) * width];
+            let mut rows = rows.into_iter();
+            for out in out.chunks_mut(BLOCK * self.forest.n_outputs) {
+                let encoded = &mut encoded[..out.len() / self.forest.n_outputs * width];
+                for (encoded, i) in encoded.chunks_exact_mut(width).zip(&mut rows) {
+                    encoder.encode(x.row(i), encoded);
+                }
+                self.kernel.raw_rows(encoded, out);
+            }
+            Ok(())
+        })
+    }
+
     /// What [`Model::infer`](mm_core::Model::infer) owes: rows in parallel on the ambient pool.
     pub(crate) fn infer(&self, x: &Frame, out: &mut Matrix) -> Result<()> {
+        self.raw(x, out)?;
         let width = out.n_cols();
-        if let Some(kernel) = &self.kernel {
-            kernel.raw_frame(x, out)?;
-            return parallel::fill_rows(out, 16 * BLOCK, |_, out| {
-                out.chunks_exact_mut(width).for_each(|row| self.forest.link_row(row));
-                Ok(())
-            });
-        }
-        parallel::fill_rows(out, BLOCK, |rows, out| {
-            let mut pairs = rows.zip(out.chunks_exact_mut(width));
-            pairs.try_for_each(|(i, out)| self.infer_row(x.row(i), out))
+        parallel::fill_rows(out, 4 * BLOCK, |_, out| {
+            out.chunks_exact_mut(width).for_each(|row| self.forest.link_row(row));
+            Ok(())
         })
     }
 
@@ -87,9 +103,19 @@ impl Served {
         if row.len() != width {
             return Err(Error::Columns { expected: width, got: row.len() });
         }
-        match &self.kernel {
-            Some(kernel) => kernel.raw_row(row, out),
-            None => self.forest.raw_by_definition(row, out),
+        match &self.encoder {
+            None => self.kernel.raw_row(row, out),
+            Some(encoder) if encoder.n_cols() <= STACK => {
+                let mut encoded = [0.0; STACK];
+                let encoded = &mut encoded[..encoder.n_cols()];
+                encoder.encode(row, encoded);
+                self.kernel.raw_row(encoded, out);
+            }
+            Some(encoder) => {
+                let mut encoded = vec![0.0; encoder.n_cols()];
+                encoder.encode(row, &mut encoded);
+                self.kernel.raw_row(&encoded, out);
+            }
         }
         Ok(())
     }

@@ -99,6 +99,18 @@ pub struct LinearLeaf {
     pub terms: Vec<(usize, f64)>,
 }
 
+impl LinearLeaf {
+    /// What it gives for a row; none if one of its features is NaN.
+    pub(crate) fn value(&self, row: &[f32]) -> Option<f64> {
+        self.terms.iter().try_fold(self.constant, |sum, &(j, coefficient)| {
+            let x = f64::from(row[j]);
+            // What lies within `ZERO` of 0 is 0 to LightGBM.
+            let x = if x.abs() <= ZERO { 0.0 } else { x };
+            (!x.is_nan()).then_some(sum + coefficient * x)
+        })
+    }
+}
+
 /// A question to one row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Split {
@@ -135,8 +147,8 @@ pub enum Test {
         /// Whether a missing value goes left.
         missing_left: bool,
     },
-    /// Right if the hash of the level's name equals this one (CatBoost's one-hot split). A missing
-    /// or unknown level goes left.
+    /// Right if the hash of the level's name equals this one (CatBoost's one-hot split). An unknown
+    /// level goes left; a missing one is the level with the empty name.
     Hash(u32),
     /// Right if the value of the CTR (a target statistic of levels, CatBoost) exceeds the border.
     Ctr {
@@ -226,5 +238,16 @@ impl Test {
             }
             Self::Hash(_) | Self::Ctr { .. } => return None,
         })
+    }
+}
+
+impl Tree {
+    /// Its splits, in the order of its nodes or levels.
+    pub(crate) fn splits(&self) -> impl Iterator<Item = &Split> {
+        let (nodes, levels): (&[Node], &[Split]) = match &self.trunk {
+            Trunk::Nodes(nodes) => (nodes, &[]),
+            Trunk::Oblivious(tree) => (&[], &tree.levels),
+        };
+        nodes.iter().map(|node| &node.split).chain(levels)
     }
 }

@@ -28,8 +28,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use mm_core::{Error, Result};
 
 use crate::forest::{
-    CategorySet, Child, Feature, Forest, LeafStats, LinearLeaf, Link, Missing, Node, NodeStats,
-    Outputs, Split, Sum, Test, Tree, Trunk, ZERO,
+    CategorySet, Child, Ctrs, Feature, Forest, LeafStats, LinearLeaf, Link, Missing, Node,
+    NodeStats, Outputs, Split, Sum, Test, Tree, Trunk, ZERO,
 };
 
 /// The objectives that LightGBM 4.7 can read back.
@@ -161,6 +161,7 @@ impl Text {
             is_categorical: highest_code(info).is_some(),
         });
         let forest = Forest {
+            ctrs: Ctrs::default(),
             features: features.collect(),
             n_outputs,
             trees,

@@ -31,8 +31,8 @@ use mm_core::{Error, Result};
 
 use super::value::{Numbers, Object, Value, damaged};
 use crate::forest::{
-    CategorySet, Child, Feature, Forest, LeafStats, Link, Node, NodeStats, Outputs, Split, Sum,
-    Test, Tree, Trunk,
+    CategorySet, Child, Ctrs, Feature, Forest, LeafStats, Link, Node, NodeStats, Outputs, Split,
+    Sum, Test, Tree, Trunk,
 };
 
 /// Columns that a booster without names of its features may have.
@@ -164,6 +164,7 @@ impl File {
         let sizes = || rounds.windows(2).map(|pair| pair[1] - pair[0]);
         let even = sizes().next().filter(|first| sizes().all(|size| size == *first));
         let forest = Forest {
+            ctrs: Ctrs::default(),
             features: features.clone(),
             n_outputs,
             trees,

@@ -274,9 +274,7 @@ impl Plan {
     /// What the linear leaf of a tree gives for a row; none if it has none, or a value is missing.
     fn linear_value(&self, tree: &Planned, leaf: usize, row: &[f32]) -> Option<f64> {
         let linear = self.linear[tree.linear?][leaf].as_ref()?;
-        let terms = linear.terms.iter();
-        let value = terms.fold(linear.constant, |sum, &(j, c)| sum + c * f64::from(row[j]));
-        (!linear.terms.iter().any(|&(j, _)| row[j].is_nan())).then_some(value * tree.weight)
+        Some(linear.value(row)? * tree.weight)
     }
 }
 

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::forest::{
-    CategorySet, Child, Feature, LinearLeaf, Link, Missing, Node, NodeStats, Oblivious, Outputs,
-    Split, Test, Tree, Trunk,
+    CategorySet, Child, Ctrs, Feature, LinearLeaf, Link, Missing, Node, NodeStats, Oblivious,
+    Outputs, Split, Test, Tree, Trunk,
 };
 
 /// What a random forest is like.
@@ -123,7 +123,15 @@ impl Kind {
             _ => Sum::Scaled { scale: 0.7, bias: vec![0.3; self.n_outputs] },
         };
         let n_outputs = self.n_outputs;
-        Forest { features, n_outputs, trees, trees_per_round: 1, sum, link: Link::Identity }
+        Forest {
+            features,
+            n_outputs,
+            trees,
+            trees_per_round: 1,
+            sum,
+            link: Link::Identity,
+            ctrs: Ctrs::default(),
+        }
     }
 
     fn tree(&self, t: usize, random: &mut Random) -> Tree {

@@ -26,6 +26,7 @@ mod link;
 #[cfg_attr(not(test), expect(dead_code, reason = "for the oracle of the tests"))]
 mod reference;
 mod served;
+mod slice;
 mod tree;
 
 pub(crate) use self::ctr::Encoder;

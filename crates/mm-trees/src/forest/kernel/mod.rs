@@ -143,6 +143,17 @@ impl Kernel {
         self.n_outputs
     }
 
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> usize {
+        let leaves = match &self.leaves {
+            Leaves::Double(leaves) => size_of_val(leaves.as_slice()),
+            Leaves::Single(leaves, start) => {
+                size_of_val(leaves.as_slice()) + size_of_val(start.as_slice())
+            }
+        };
+        size_of::<Self>() + leaves + self.plan.memory()
+    }
+
     /// Fills `out` with the raw scores of one row. Allocates nothing.
     ///
     /// # Panics

@@ -233,7 +233,25 @@ pub(super) struct Slots {
     froms: Vec<Bytes>,
 }
 
+impl Plan {
+    /// Bytes of memory.
+    pub(super) fn memory(&self) -> usize {
+        let linear = self.linear.iter().flatten().map(|leaf| {
+            let terms = leaf.as_ref().map_or(0, |leaf| size_of_val(leaf.terms.as_slice()));
+            size_of_val(leaf) + terms
+        });
+        self.segments.iter().map(Segment::memory).sum::<usize>() + linear.sum::<usize>()
+    }
+}
+
 impl Slots {
+    fn memory(&self) -> usize {
+        size_of_val(self.columns.as_slice())
+            + size_of_val(self.wide.as_slice())
+            + size_of_val(self.ranks.as_slice())
+            + size_of_val(self.froms.as_slice())
+    }
+
     /// The trees of one group, `N` being its width.
     pub(super) fn of<const N: usize>(&self, group: &Group) -> Abreast<'_, N> {
         let planes = group.planes.clone();
@@ -619,6 +637,8 @@ impl<'a> Open<'a> {
             segment.trees.push(planned);
         }
         segment.stand_abreast();
+        segment.nodes.shrink_to_fit();
+        segment.steps.shrink_to_fit();
         segment.plain =
             segment.trees.iter().map(Plain::of).collect::<Option<_>>().unwrap_or_default();
         segment
@@ -784,6 +804,23 @@ impl Segment {
                 kind = rest;
             }
         }
+    }
+
+    fn memory(&self) -> usize {
+        let sets = self.sets.iter().map(|set| size_of_val(set) + size_of_val(&*set.words));
+        size_of::<Self>()
+            + size_of_val(self.keys.as_slice())
+            + size_of_val(self.ranks.as_slice())
+            + size_of_val(self.borders.as_slice())
+            + size_of_val(self.ladders.as_slice())
+            + size_of_val(self.members.as_slice())
+            + sets.sum::<usize>()
+            + size_of_val(self.trees.as_slice())
+            + size_of_val(self.plain.as_slice())
+            + size_of_val(self.nodes.as_slice())
+            + size_of_val(self.steps.as_slice())
+            + size_of_val(self.groups.as_slice())
+            + self.slots.memory()
     }
 
     /// How many columns of bytes a row has.

@@ -11,6 +11,7 @@ use crate::{
     error::{Error, Result},
     learner::Learner,
     model::Model,
+    parallel,
     schedule::{self, Demand},
     split::Fold,
 };
@@ -103,7 +104,8 @@ pub fn cross_fit<L: Learner>(
         let ctx = FitContext { threads, ..ctx.fork(i as u64) };
         let fit = || {
             let model = learner.fit(&data.take(&folds[i].train), &ctx)?;
-            let predicted = model.predict(&data.frame().take(&folds[i].test))?;
+            let test = data.frame().take(&folds[i].test);
+            let predicted = parallel::with_threads(threads, || model.predict(&test))??;
             Ok((model, predicted))
         };
         schedule::contain(fit).map_err(|e: Error| e.within(format!("fold {i}")))

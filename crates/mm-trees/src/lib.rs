@@ -9,6 +9,7 @@
 //! format as the body of the stored model, so that a model can be taken out and opened by the
 //! engine itself.
 
+pub mod catboost;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod constraint;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
@@ -17,25 +18,26 @@ pub mod forest;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod run;
 
-#[cfg(feature = "lightgbm")]
 pub mod lightgbm;
-#[cfg(feature = "xgboost")]
 pub mod xgboost;
 
 use mm_core::Catalog;
 
-pub use crate::forest::Forest;
 #[cfg(feature = "lightgbm")]
-pub use crate::lightgbm::{LightGbm, LightGbmModel, LightGbmParams};
+pub use crate::lightgbm::{LightGbm, LightGbmParams};
 #[cfg(feature = "xgboost")]
-pub use crate::xgboost::{XgBoost, XgBoostModel, XgBoostParams};
+pub use crate::xgboost::{XgBoost, XgBoostParams};
+pub use crate::{
+    catboost::CatBoostModel, forest::Forest, lightgbm::LightGbmModel, xgboost::XgBoostModel,
+};
 
 /// Adds what this crate can make and open to `catalog`.
 #[must_use]
 pub fn register(catalog: Catalog) -> Catalog {
+    let catalog = catalog.with::<LightGbmModel>().with::<XgBoostModel>().with::<CatBoostModel>();
     #[cfg(feature = "lightgbm")]
-    let catalog = catalog.with::<LightGbmModel>().with_kind::<LightGbmParams>("lightgbm");
+    let catalog = catalog.with_kind::<LightGbmParams>("lightgbm");
     #[cfg(feature = "xgboost")]
-    let catalog = catalog.with::<XgBoostModel>().with_kind::<XgBoostParams>("xgboost");
+    let catalog = catalog.with_kind::<XgBoostParams>("xgboost");
     catalog
 }

@@ -18,6 +18,7 @@ use crate::{
     context::{Signal, Step},
     error::{Error, Result},
     model::{BoxModel, Model},
+    parallel,
     schedule::{self, Demand},
 };
 
@@ -115,7 +116,8 @@ impl Run<'_> {
         let (model, mut timing) = self.fit(candidate, Some(f), threads)?;
         let test = self.data.take(&fold.test);
         let started = Instant::now();
-        let values = model.predict(test.frame())?;
+        // Within this job's share of the budget, as the fit.
+        let values = parallel::with_threads(threads, || model.predict(test.frame()))??;
         timing.predict_seconds = started.elapsed().as_secs_f64();
         if let Some(i) = values.values().iter().position(|y| !y.is_finite()) {
             let place = format!("prediction of row {}", fold.test[i / values.n_cols()]);

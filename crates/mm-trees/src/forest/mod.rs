@@ -19,17 +19,29 @@
 //! For each output: a start, plus the leaf of each tree in order, in the precision that
 //! [`Sum`] names; then the [`Link`] turns raw scores into what the model's signature promises.
 
+mod check;
+mod ctr;
+pub(crate) mod kernel;
 mod link;
+#[cfg_attr(not(test), expect(dead_code, reason = "for the oracle of the tests"))]
 mod reference;
+mod served;
+mod slice;
 mod tree;
 
+pub(crate) use self::ctr::Encoder;
+#[cfg(feature = "lightgbm")]
+pub(crate) use self::link::normalize;
 pub use self::{
+    ctr::{Counts, Ctr, CtrKind, CtrTable, Ctrs, Projection},
+    kernel::Kernel,
     link::Link,
     tree::{
         CategorySet, Child, LeafStats, LinearLeaf, Missing, Node, NodeStats, Oblivious, Outputs,
         Split, Test, Tree, Trunk,
     },
 };
+pub(crate) use self::{served::Served, tree::ZERO};
 
 /// A fitted tree model of any engine.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +58,8 @@ pub struct Forest {
     pub(crate) sum: Sum,
     /// From raw scores to predictions.
     pub(crate) link: Link,
+    /// Target statistics that splits ask for (CatBoost); empty elsewhere.
+    pub(crate) ctrs: Ctrs,
 }
 
 /// One input of a forest.
@@ -104,6 +118,16 @@ impl Forest {
     /// The trees, in the order in which they are added up.
     pub fn trees(&self) -> &[Tree] {
         &self.trees
+    }
+
+    /// The target statistics that splits ask for; none but in CatBoost's forests.
+    pub fn ctrs(&self) -> &Ctrs {
+        &self.ctrs
+    }
+
+    /// The splits of all trees.
+    pub(crate) fn splits(&self) -> impl Iterator<Item = &Split> {
+        self.trees.iter().flat_map(Tree::splits)
     }
 
     /// From raw scores to predictions.

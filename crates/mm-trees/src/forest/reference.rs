@@ -5,19 +5,25 @@
 
 use super::{
     Forest, Sum,
-    tree::{Child, Outputs, Tree, Trunk},
+    tree::{Child, Outputs, Split, Tree, Trunk},
 };
 
 impl Forest {
     /// The raw scores of one row, by definition: O(trees · depth).
     ///
-    /// `row` holds one value for each feature (NaN = missing; codes of levels, −1 = unknown).
-    #[expect(dead_code, reason = "becomes the oracle of the kernel")]
+    /// `row` holds one value for each feature (NaN = missing; codes of levels, −1 = unknown). Tests
+    /// by hash and by CTR need [`raw_by_hashes`](Forest::raw_by_hashes).
     pub(crate) fn raw_by_definition(&self, row: &[f32], out: &mut [f64]) {
+        self.raw_by_hashes(row, &[], out);
+    }
+
+    /// As [`raw_by_definition`](Forest::raw_by_definition), with the hash of each feature's level;
+    /// `None` if it is unknown.
+    pub(crate) fn raw_by_hashes(&self, row: &[f32], hashes: &[Option<u32>], out: &mut [f64]) {
         match &self.sum {
             Sum::Double { is_average } => {
                 out.fill(0.0);
-                self.add_up(row, |k, leaf| out[k] += leaf);
+                self.add_up(row, hashes, |k, leaf| out[k] += leaf);
                 if *is_average {
                     for sum in out {
                         *sum /= self.n_rounds() as f64;
@@ -26,14 +32,14 @@ impl Forest {
             }
             Sum::Single { base } => {
                 let mut sums = base.clone();
-                self.add_up(row, |k, leaf| sums[k] += leaf as f32);
+                self.add_up(row, hashes, |k, leaf| sums[k] += leaf as f32);
                 for (out, sum) in out.iter_mut().zip(sums) {
                     *out = f64::from(sum);
                 }
             }
             Sum::Scaled { scale, bias } => {
                 out.fill(0.0);
-                self.add_up(row, |k, leaf| out[k] += leaf);
+                self.add_up(row, hashes, |k, leaf| out[k] += leaf);
                 for (out, bias) in out.iter_mut().zip(bias) {
                     *out = scale * *out + bias;
                 }
@@ -41,9 +47,14 @@ impl Forest {
         }
     }
 
-    fn add_up(&self, row: &[f32], mut add: impl FnMut(usize, f64)) {
+    /// Replaces the raw scores of a row by its predictions.
+    pub(crate) fn link_row(&self, row: &mut [f64]) {
+        self.link.apply(matches!(self.sum, Sum::Single { .. }), row);
+    }
+
+    fn add_up(&self, row: &[f32], hashes: &[Option<u32>], mut add: impl FnMut(usize, f64)) {
         for tree in &self.trees {
-            let leaf = tree.leaf_of(row);
+            let leaf = tree.leaf_where(|split| split.goes_left(row, hashes, &self.ctrs));
             match tree.outputs {
                 Outputs::One(k) => add(k, tree.value_at(leaf, row)),
                 Outputs::All => {
@@ -56,10 +67,8 @@ impl Forest {
 }
 
 impl Tree {
-    /// The leaf in which `row` ends.
-    pub(crate) fn leaf_of(&self, row: &[f32]) -> usize {
-        let goes_left =
-            |split: &super::Split| split.test.goes_left(row[split.feature]).unwrap_or_default();
+    /// The leaf in which a row ends that goes left where `goes_left` says so.
+    pub(crate) fn leaf_where(&self, goes_left: impl Fn(&Split) -> bool) -> usize {
         match &self.trunk {
             Trunk::Nodes(nodes) => {
                 let mut at = if nodes.is_empty() { Child::Leaf(0) } else { Child::Node(0) };
@@ -81,13 +90,8 @@ impl Tree {
     }
 
     fn value_at(&self, leaf: usize, row: &[f32]) -> f64 {
-        let value = match self.linear.get(leaf) {
-            Some(linear) if linear.terms.iter().all(|&(j, _)| !row[j].is_nan()) => {
-                let terms = linear.terms.iter();
-                terms.fold(linear.constant, |sum, &(j, c)| sum + c * f64::from(row[j]))
-            }
-            _ => self.leaves[leaf],
-        };
+        let linear = self.linear.get(leaf).and_then(|linear| linear.value(row));
+        let value = linear.unwrap_or(self.leaves[leaf]);
         value * self.weight
     }
 }

@@ -99,6 +99,18 @@ pub struct LinearLeaf {
     pub terms: Vec<(usize, f64)>,
 }
 
+impl LinearLeaf {
+    /// What it gives for a row; none if one of its features is NaN.
+    pub(crate) fn value(&self, row: &[f32]) -> Option<f64> {
+        self.terms.iter().try_fold(self.constant, |sum, &(j, coefficient)| {
+            let x = f64::from(row[j]);
+            // What lies within `ZERO` of 0 is 0 to LightGBM.
+            let x = if x.abs() <= ZERO { 0.0 } else { x };
+            (!x.is_nan()).then_some(sum + coefficient * x)
+        })
+    }
+}
+
 /// A question to one row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Split {
@@ -135,8 +147,8 @@ pub enum Test {
         /// Whether a missing value goes left.
         missing_left: bool,
     },
-    /// Right if the hash of the level's name equals this one (CatBoost's one-hot split). A missing
-    /// or unknown level goes left.
+    /// Right if the hash of the level's name equals this one (CatBoost's one-hot split). An unknown
+    /// level goes left; a missing one is the level with the empty name.
     Hash(u32),
     /// Right if the value of the CTR (a target statistic of levels, CatBoost) exceeds the border.
     Ctr {
@@ -202,7 +214,7 @@ impl FromIterator<u32> for CategorySet {
 }
 
 /// |x| up to this is zero to LightGBM's `zero_as_missing` (`kZeroThreshold`, an `f32` constant).
-const ZERO: f64 = 1e-35_f32 as f64;
+pub(crate) const ZERO: f64 = 1e-35_f32 as f64;
 
 impl Test {
     /// Whether value `x` (NaN = missing; a level's code, −1 if unknown) goes left, for the tests
@@ -226,5 +238,16 @@ impl Test {
             }
             Self::Hash(_) | Self::Ctr { .. } => return None,
         })
+    }
+}
+
+impl Tree {
+    /// Its splits, in the order of its nodes or levels.
+    pub(crate) fn splits(&self) -> impl Iterator<Item = &Split> {
+        let (nodes, levels): (&[Node], &[Split]) = match &self.trunk {
+            Trunk::Nodes(nodes) => (nodes, &[]),
+            Trunk::Oblivious(tree) => (&[], &tree.levels),
+        };
+        nodes.iter().map(|node| &node.split).chain(levels)
     }
 }

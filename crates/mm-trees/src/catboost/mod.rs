@@ -1,0 +1,48 @@
+//! CatBoost's models, without CatBoost: its two file formats, and prediction as its own.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `model.rs` | [`CatBoostModel`]: what predicts |
+//! | `file.rs` | what the formats have in common: a model file as a forest, and back |
+//! | `cbm.rs`, `flat.rs` | the binary format, and the FlatBuffers that it is made of |
+//! | `json.rs` | the JSON format |
+//! | `loss.rs` | what the scores of a model mean |
+//! | `hash.rs` | the hashes of levels and of their combinations |
+//! | `importance.rs` | how far predictions change with a feature |
+
+mod cbm;
+mod file;
+mod flat;
+pub(crate) mod hash;
+mod importance;
+mod json;
+mod loss;
+mod model;
+#[cfg(test)]
+mod tests;
+
+use mm_core::Result;
+
+use self::file::ModelFile;
+pub use self::model::CatBoostModel;
+
+/// A format of CatBoost's model files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The binary one, `.cbm`.
+    Cbm,
+    /// JSON.
+    Json,
+}
+
+/// Writes a model file of either format in the given one.
+///
+/// Names of levels are not needed, as they are for a [`CatBoostModel`]; those that the file has are
+/// kept as far as the format has room for them.
+pub fn convert(bytes: &[u8], to: Format) -> Result<Vec<u8>> {
+    let ModelFile { forest, about } = file::read(bytes)?;
+    match to {
+        Format::Cbm => cbm::write(&forest, &about),
+        Format::Json => Ok(json::write(&forest, &about)?.into_bytes()),
+    }
+}

@@ -1,0 +1,174 @@
+//! The inner loops, over a fixed number of rows or trees at a time, for any processor: plain loops
+//! over arrays, which the compiler makes vector instructions of.
+
+#![expect(
+    clippy::inline_always,
+    reason = "compiled once more for each set of instructions, inside the function that has them"
+)]
+
+use super::plan::{Cut, MAX_COLUMNS, PADDING, Rung, Segment};
+
+/// Rows, or trees for a single row, that are side by side.
+pub(super) const LANES: usize = 64;
+
+/// A byte for each.
+pub(super) type Bytes = [u8; LANES];
+
+/// The number of borders below each key. `borders` are those of a [`Rank`](super::plan::Rank).
+#[inline(always)]
+pub(super) fn rank(keys: &[i32; LANES], borders: &[i32; PADDING], steps: u32, out: &mut Bytes) {
+    for (key, out) in keys.iter().zip(out) {
+        let mut at = 1;
+        for _ in 0..steps {
+            // Below 256 before the last of at most 8 steps.
+            at = 2 * at + usize::from(borders[at % PADDING] < *key);
+        }
+        // The highest bit falls away: it only counted the steps.
+        *out = (at ^ 1 << steps) as u8;
+    }
+}
+
+/// The bytes of a row's first columns, by [`ladders`](Segment::ladders).
+#[inline(always)]
+pub(super) fn climb(segment: &Segment, row: &[f32], out: &mut [u8; MAX_COLUMNS]) {
+    let below = |rung: &Rung, key: i32| rung.iter().map(|border| i32::from(*border < key)).sum();
+    climb_by(segment, row, out, below);
+}
+
+/// As [`climb`], with the number of a rung's borders that are below a key.
+#[inline(always)]
+pub(super) fn climb_by(
+    segment: &Segment,
+    row: &[f32],
+    out: &mut [u8; MAX_COLUMNS],
+    below: impl Fn(&Rung, i32) -> i32,
+) {
+    for (rank, out) in segment.ranks.iter().zip(out) {
+        let key = segment.key_of(row, rank.key);
+        let ladder = &segment.ladders[rank.ladder as usize..];
+        let rung = below(&ladder[0], key);
+        *out = (16 * rung + below(&ladder[1 + rung as usize], key)) as u8;
+    }
+}
+
+/// The leaf of each row in a tree of ordered nodes, see [`Shape::Ordered`](super::plan::Shape).
+///
+/// A row's leaf moves from left to right. It is moved beyond node *j* if the row goes right there
+/// and its leaf so far lies below that node; else the node is not on the row's path, or the row
+/// goes left.
+#[inline(always)]
+pub(super) fn ordered<const N: usize>(nodes: &[Cut], columns: &[[Bytes; N]]) -> [Bytes; N] {
+    let mut leaves = [[0; LANES]; N];
+    let mut next = 0_u8;
+    for node in nodes {
+        next = next.wrapping_add(1);
+        let values = columns[usize::from(node.column)].as_flattened();
+        for (value, leaf) in values.iter().zip(leaves.as_flattened_mut()) {
+            let is_moved = u8::from(*value > node.rank) & u8::from(*leaf >= node.from);
+            *leaf = (*leaf).max(next & is_moved.wrapping_neg());
+        }
+    }
+    leaves
+}
+
+/// The leaf of each row in a symmetric tree of up to 8 levels.
+#[inline(always)]
+pub(super) fn symmetric<const N: usize>(nodes: &[Cut], columns: &[[Bytes; N]]) -> [Bytes; N] {
+    let mut leaves = [[0; LANES]; N];
+    for (k, node) in nodes.iter().take(8).enumerate() {
+        let values = columns[usize::from(node.column)].as_flattened();
+        for (value, leaf) in values.iter().zip(leaves.as_flattened_mut()) {
+            *leaf |= u8::from(*value > node.rank) << k;
+        }
+    }
+    leaves
+}
+
+/// `N` times [`LANES`] narrow trees of one shape, side by side: slot by slot the nodes at the same
+/// place of each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Abreast<'a, const N: usize> {
+    pub(super) is_symmetric: bool,
+    pub(super) columns: Numbers<'a, N>,
+    pub(super) ranks: &'a [[Bytes; N]],
+    pub(super) froms: &'a [[Bytes; N]],
+}
+
+/// Columns by number, slot by slot.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Numbers<'a, const N: usize> {
+    /// All below 256.
+    Narrow(&'a [[Bytes; N]]),
+    Wide(&'a [[[u16; LANES]; N]]),
+}
+
+/// The leaves of one row, given as the bytes of its columns, of which `_n_columns` are in use.
+#[inline(always)]
+pub(super) fn abreast<const N: usize>(
+    trees: Abreast<'_, N>,
+    row: &[u8; MAX_COLUMNS],
+    _n_columns: usize,
+) -> [Bytes; N] {
+    match trees.columns {
+        Numbers::Narrow(columns) => {
+            abreast_by(trees, |slot, i, j| row[usize::from(columns[slot][i][j])])
+        }
+        Numbers::Wide(columns) => {
+            abreast_by(trees, |slot, i, j| row[usize::from(columns[slot][i][j]) % MAX_COLUMNS])
+        }
+    }
+}
+
+/// As [`abreast`], from the byte of the column of a slot in a lane.
+#[inline(always)]
+fn abreast_by<const N: usize>(
+    trees: Abreast<'_, N>,
+    byte: impl Fn(usize, usize, usize) -> u8,
+) -> [Bytes; N] {
+    let mut leaves = [[0; LANES]; N];
+    let (mut next, mut bit) = (0_u8, 1_u8);
+    for (slot, (ranks, froms)) in trees.ranks.iter().zip(trees.froms).enumerate() {
+        next = next.wrapping_add(1);
+        for i in 0..N {
+            let values: Bytes = std::array::from_fn(|j| byte(slot, i, j));
+            let leaves = &mut leaves[i];
+            for j in 0..LANES {
+                let is_right = u8::from(values[j] > ranks[i][j]);
+                if trees.is_symmetric {
+                    leaves[j] |= bit & is_right.wrapping_neg();
+                } else {
+                    let is_moved = is_right & u8::from(leaves[j] >= froms[i][j]);
+                    leaves[j] = leaves[j].max(next & is_moved.wrapping_neg());
+                }
+            }
+        }
+        bit = bit.wrapping_shl(1);
+    }
+    leaves
+}
+
+/// Adds to each row's sum the value of its leaf, one of the first `_n_leaves`.
+#[inline(always)]
+pub(super) fn add_double(
+    sums: &mut [f64; LANES],
+    table: &[f64; PADDING],
+    _n_leaves: usize,
+    leaves: &Bytes,
+) {
+    for (sum, leaf) in sums.iter_mut().zip(leaves) {
+        *sum += table[usize::from(*leaf)];
+    }
+}
+
+/// As [`add_double`].
+#[inline(always)]
+pub(super) fn add_single(
+    sums: &mut [f32; LANES],
+    table: &[f32; PADDING],
+    _n_leaves: usize,
+    leaves: &Bytes,
+) {
+    for (sum, leaf) in sums.iter_mut().zip(leaves) {
+        *sum += table[usize::from(*leaf)];
+    }
+}

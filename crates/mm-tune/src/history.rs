@@ -46,7 +46,7 @@ impl History {
     }
 
     /// The trials that are running or waiting, by id.
-    pub fn open(&self) -> impl Iterator<Item = &Arc<FrozenTrial>> {
+    pub fn open(&self) -> impl Iterator<Item = &Arc<FrozenTrial>> + Clone {
         self.open.values()
     }
 }

@@ -21,7 +21,10 @@ pub use crate::{
     distribution::{Choice, Distribution},
     history::History,
     json::Json,
-    pruner::{NoPruner, Pruner},
+    pruner::{
+        Decision, HalvingPruner, HyperbandPruner, NoPruner, PatientPruner, PercentilePruner,
+        Pruner, Report, ThresholdPruner,
+    },
     sampler::{Ask, RandomSampler, Sampler, TpeParams, TpeSampler},
     storage::{JournalStorage, MemoryStorage, Storage},
     study::{Outcome, Study, Trial},

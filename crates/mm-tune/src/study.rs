@@ -18,7 +18,7 @@ use crate::{
     distribution::{Choice, Distribution},
     history::History,
     json::Json,
-    pruner::{NoPruner, Pruner, Report},
+    pruner::{Decision, NoPruner, Pruner, Report},
     sampler::{Ask, RandomSampler, Sampler},
     storage::{MemoryStorage, Storage, StudyRecord, Write},
     trial::{Attrs, FrozenTrial, Param, ParamSet, Timestamp, TrialId, TrialState},
@@ -386,7 +386,14 @@ impl Trial {
             history: &history,
             trial: &frozen,
         };
-        if !self.study.pruner.should_prune(&report)? {
+        let Decision { prune, notes } = self.study.pruner.decide(&report)?;
+        if !notes.is_empty() {
+            let writes =
+                notes.iter().map(|(key, value)| Write::SystemAttr(key.clone(), value.clone()));
+            self.study.storage.write(frozen.id, &writes.collect::<Vec<_>>())?;
+            frozen.system_attrs.extend(notes);
+        }
+        if !prune {
             return Ok(Signal::Continue);
         }
         self.is_pruned.store(true, Ordering::Relaxed);

@@ -1,15 +1,24 @@
 //! Who gives trials up early.
 
+mod halving;
+mod percentile;
+mod simple;
+
 use std::fmt;
 
 use mm_core::{Direction, Result};
 
-use crate::{history::History, trial::FrozenTrial};
+pub use self::{
+    halving::{HalvingPruner, HyperbandPruner},
+    percentile::PercentilePruner,
+    simple::{PatientPruner, ThresholdPruner},
+};
+use crate::{history::History, json::Json, trial::FrozenTrial};
 
 /// Decides from what trials have reported whether one is worth going on with.
 pub trait Pruner: fmt::Debug + Send + Sync {
-    /// Whether `trial`, which has just reported, should be given up.
-    fn should_prune(&self, report: &Report<'_>) -> Result<bool>;
+    /// What to do with the trial that has just reported.
+    fn decide(&self, report: &Report<'_>) -> Result<Decision>;
 }
 
 /// What a pruner decides from.
@@ -25,12 +34,46 @@ pub struct Report<'a> {
     pub trial: &'a FrozenTrial,
 }
 
+impl<'a> Report<'a> {
+    /// Which way reports are better: with several objectives, trials report the first one.
+    pub fn direction(&self) -> Direction {
+        self.directions.first().copied().unwrap_or(Direction::Minimize)
+    }
+
+    /// All other trials that have begun.
+    pub fn others(&self) -> impl Iterator<Item = &'a FrozenTrial> + Clone {
+        let Self { history, trial, .. } = *self;
+        let all = history.finished().iter().chain(history.open()).map(|other| &**other);
+        all.filter(move |other| other.id != trial.id)
+    }
+}
+
+/// What a pruner decided.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// Whether the trial is given up.
+    pub prune: bool,
+    /// System attributes of the trial that later decisions need.
+    pub notes: Vec<(String, Json)>,
+}
+
+impl Decision {
+    /// The trial goes on.
+    pub const KEEP: Self = Self { prune: false, notes: Vec::new() };
+    /// The trial is given up.
+    pub const PRUNE: Self = Self { prune: true, notes: Vec::new() };
+
+    fn of(prune: bool) -> Self {
+        Self { prune, notes: Vec::new() }
+    }
+}
+
 /// Never gives up.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoPruner;
 
 impl Pruner for NoPruner {
-    fn should_prune(&self, _: &Report<'_>) -> Result<bool> {
-        Ok(false)
+    fn decide(&self, _: &Report<'_>) -> Result<Decision> {
+        Ok(Decision::KEEP)
     }
 }

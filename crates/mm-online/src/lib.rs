@@ -2,13 +2,45 @@
 //!
 //! A model of this crate is a [`Model`](mm_core::Model) like any other and an
 //! [`OnlineModel`](mm_core::OnlineModel) besides: it learns a row at a time.
+//!
+//! | kind | params → model | learns |
+//! | --- | --- | --- |
+//! | `online_linear` | [`LinearParams`] → [`LinearModel`] | logistic, softmax, and linear regression |
+//!
+//! Each is one implementation of [`Incremental`] under the shell [`Online`], which checks and codes
+//! rows, stores the state to the bit, and learns a dataset in the order of its timestamps.
 
 #![forbid(unsafe_code)]
 
+// Models and drift detectors.
+mod half_life;
+mod inputs;
+mod linear;
+mod online;
+#[cfg(test)]
+mod river;
+
 use mm_core::Catalog;
+
+pub use crate::{
+    half_life::HalfLife,
+    inputs::{CellCounts, CellPolicy, Coding, Infinite, InputParams, Missing, Row, Slot},
+    linear::{
+        link::RegressionLoss,
+        model::{Linear, LinearModel, LinearParams},
+        optimizer::Optimizer,
+        scaler::{Scale, Scaler},
+    },
+    online::{Example, Incremental, Online, OnlineLearner, Shape},
+};
 
 /// Adds what this crate can fit and open to `catalog`.
 #[must_use]
 pub fn register(catalog: Catalog) -> Catalog {
-    catalog
+    register_models(catalog)
+}
+
+/// The models.
+fn register_models(catalog: Catalog) -> Catalog {
+    catalog.with::<LinearModel>().with_kind::<LinearParams>("online_linear")
 }

@@ -208,7 +208,7 @@ fn check_odd_rows<L: Learner<Model: OnlineModel>>(learner: &L, data: &Dataset, c
     let mut out = vec![0.0; model.signature().n_outputs()];
     for _ in 0..4 {
         for (name, x) in &odd {
-            for &y in [data.target()[order[0]], data.target()[order[79]]].iter() {
+            for y in [data.target()[order[0]], data.target()[order[79]]] {
                 fork.learn_one(&Sample::new(x, y)).unwrap_or_else(|e| panic!("{name}: {e}"));
                 fork.predict_row(x, &mut out).unwrap_or_else(|e| panic!("{name}: {e}"));
                 assert!(out.iter().all(|y| y.is_finite()), "{name} cells: predictions stay finite");

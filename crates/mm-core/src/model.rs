@@ -82,8 +82,9 @@ pub trait Model: Any + fmt::Debug + Send + Sync {
         None
     }
 
-    /// The model's ability to keep learning, if it has it; [`OnlineModel::fork`] gives a copy that
-    /// learns. So a model that a catalog opened goes on where it stopped.
+    /// The model's ability to keep learning, if it has it: write `Some(self)`. A catalog opens
+    /// models of any kind, and this is how an opened one is found to be an
+    /// [`OnlineModel`]; its [`fork`](OnlineModel::fork) can be owned.
     fn as_online(&self) -> Option<&dyn OnlineModel> {
         None
     }

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 // Models and drift detectors.
+mod drift;
 mod half_life;
 mod inputs;
 mod linear;
@@ -23,6 +24,11 @@ mod river;
 use mm_core::Catalog;
 
 pub use crate::{
+    drift::{
+        Adwin, AdwinParams, AnyDetector, Change, Ddm, DdmParams, Detector, DetectorParams,
+        Direction, Eddm, EddmParams, HddmA, HddmAParams, HddmW, HddmWParams, Kswin, KswinParams,
+        PageHinkley, PageHinkleyParams,
+    },
     half_life::HalfLife,
     inputs::{CellCounts, CellPolicy, Coding, Infinite, InputParams, Missing, Row, Slot},
     linear::{

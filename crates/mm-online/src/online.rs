@@ -7,7 +7,7 @@
 use std::fmt;
 
 use mm_core::{
-    BodyReader, BodyWriter, Dataset, Envelope, Error, FitContext, Frame, Learner, Matrix, Model,
+    BodyReader, BodyWriter, Dataset, Envelope, Error, FitContext, Frame, Late, Learner, Matrix, Model,
     OnlineModel, Params, Persist, Result, Sample, Schema, Signature, Step, Tag, Task, parallel,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -49,12 +49,14 @@ pub struct Example<'a> {
     pub weight: f64,
     /// The factor, in [0, 1], by which what was learnt before has aged since the last row.
     pub decay: f64,
+    /// What was known when the row was predicted: no note, and no delay, where nobody noted it.
+    pub late: Late<'a>,
 }
 
 impl<'a> Example<'a> {
     /// A row of weight 1, before which nothing has aged.
     pub fn new(x: &'a [f64], y: f64) -> Self {
-        Self { row: Row::new(x), y, weight: 1.0, decay: 1.0 }
+        Self { row: Row::new(x), y, weight: 1.0, decay: 1.0, late: Late::default() }
     }
 
     /// The index of the class.
@@ -101,6 +103,15 @@ pub trait Incremental:
 
     /// Fills `out`, of the shape's `n_outputs`, with a value or with probabilities.
     fn predict(&self, params: &Self::Params, row: Row<'_>, out: &mut [f64]);
+
+    /// How many numbers [`note`](Self::note) writes.
+    fn n_notes(&self) -> usize {
+        0
+    }
+
+    /// Fills `note`, of [`n_notes`](Self::n_notes), with what learning this row later needs to know
+    /// of this moment. Nothing, by default.
+    fn note(&self, _: &Self::Params, _: Row<'_>, _note: &mut [f64]) {}
 
     /// Bytes on the heap that the state takes.
     fn heap_bytes(&self) -> usize;
@@ -301,7 +312,17 @@ impl<A: Incremental> Model for Online<A> {
 
 impl<A: Incremental> OnlineModel for Online<A> {
     fn learn_one(&mut self, sample: &Sample<'_>) -> Result<()> {
+        self.learn_late(sample, Late::default())
+    }
+
+    fn learn_late(&mut self, sample: &Sample<'_>, late: Late<'_>) -> Result<()> {
         self.check_label(sample)?;
+        let n_notes = self.state.n_notes();
+        let is_note = late.note.len() == n_notes && late.note.iter().all(|x| x.is_finite());
+        if !(is_note || late.note.is_empty()) {
+            let expected = format!("{n_notes} finite numbers that this model noted");
+            return Err(Error::data("note", expected, format!("{:?}", late.note)));
+        }
         let complete = self.inputs.code(sample.x, &mut self.scratch)?;
         let half_life = A::half_life(&self.params);
         let decay = self.clock.decay(half_life, sample.time)?;
@@ -312,10 +333,22 @@ impl<A: Incremental> OnlineModel for Online<A> {
         self.clock.advance(half_life, sample.time, decay);
         self.inputs.learn(sample.x, sample.weight, decay);
         let row = Row { x: &self.scratch, complete };
-        let example = Example { row, y: sample.y, weight: sample.weight, decay };
+        let example = Example { row, y: sample.y, weight: sample.weight, decay, late };
         self.state.learn(&self.params, &example);
         self.n_learnt += 1;
         Ok(())
+    }
+
+    fn infer_noting(&self, row: &[f32], out: &mut [f64], note: &mut Vec<f64>) -> Result<()> {
+        with_buffer(self.inputs.slots().len(), |slots| {
+            let complete = self.inputs.code(row, slots)?;
+            let row = Row { x: slots, complete };
+            self.state.predict(&self.params, row, out);
+            let before = note.len();
+            note.resize(before + self.state.n_notes(), 0.0);
+            self.state.note(&self.params, row, &mut note[before..]);
+            Ok(())
+        })
     }
 
     fn n_learnt(&self) -> u64 {

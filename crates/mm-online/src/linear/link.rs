@@ -36,7 +36,9 @@ pub(crate) fn softmax(scores: &mut [f64]) {
         *score = (*score - max).exp();
         total += *score;
     }
-    scores.iter_mut().for_each(|score| *score /= total);
+    for score in scores {
+        *score /= total;
+    }
 }
 
 /// What a linear model of numbers minimises.

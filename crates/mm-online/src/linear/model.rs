@@ -184,7 +184,7 @@ impl Incremental for Linear {
     }
 
     fn learn(&mut self, params: &LinearParams, example: &Example<'_>) {
-        let Example { row, y, weight, decay } = *example;
+        let Example { row, y, weight, decay, .. } = *example;
         self.scaler.learn(row, weight, decay);
         self.z.resize(row.x.len(), 0.0);
         self.scaler.transform(row, &mut self.z);

@@ -6,6 +6,7 @@
 //! | kind | params → model | learns |
 //! | --- | --- | --- |
 //! | `online_linear` | [`LinearParams`] → [`LinearModel`] | logistic, softmax, and linear regression |
+//! | `hoeffding_tree` | [`HoeffdingTreeParams`] → [`HoeffdingTreeModel`] | a tree that splits once the rows tell |
 //!
 //! Each is one implementation of [`Incremental`] under the shell [`Online`], which checks and codes
 //! rows, stores the state to the bit, and learns a dataset in the order of its timestamps.
@@ -18,8 +19,10 @@ mod half_life;
 mod inputs;
 mod linear;
 mod online;
+mod random;
 #[cfg(test)]
 mod river;
+mod tree;
 
 use mm_core::Catalog;
 
@@ -38,6 +41,10 @@ pub use crate::{
         scaler::{Scale, Scaler},
     },
     online::{Example, Incremental, Online, OnlineLearner, Shape},
+    tree::{
+        hoeffding::{GrowthParams, HoeffdingTree, HoeffdingTreeModel, HoeffdingTreeParams},
+        leaf::LeafPrediction,
+    },
 };
 
 /// Adds what this crate can fit and open to `catalog`.
@@ -48,5 +55,9 @@ pub fn register(catalog: Catalog) -> Catalog {
 
 /// The models.
 fn register_models(catalog: Catalog) -> Catalog {
-    catalog.with::<LinearModel>().with_kind::<LinearParams>("online_linear")
+    catalog
+        .with::<LinearModel>()
+        .with_kind::<LinearParams>(Linear::NAME)
+        .with::<HoeffdingTreeModel>()
+        .with_kind::<HoeffdingTreeParams>(HoeffdingTree::NAME)
 }

@@ -7,8 +7,9 @@
 use std::fmt;
 
 use mm_core::{
-    BodyReader, BodyWriter, Dataset, Envelope, Error, FitContext, Frame, Late, Learner, Matrix, Model,
-    OnlineModel, Params, Persist, Result, Sample, Schema, Signature, Step, Tag, Task, parallel,
+    BodyReader, BodyWriter, Dataset, Envelope, Error, FitContext, Frame, Late, Learner, Matrix,
+    Model, OnlineModel, Params, Persist, Result, Sample, Schema, Signature, Step, Tag, Task,
+    parallel,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 

@@ -49,6 +49,13 @@ pub(crate) fn check_trace<A: Incremental>(learner: &OnlineLearner<A>, name: &str
     }
 }
 
+/// What learners of classes only are held to.
+pub(crate) fn classifiers() -> mm_core::conformance::Checks {
+    let mut checks = mm_core::conformance::Checks::default();
+    checks.regression = false;
+    checks
+}
+
 /// The inputs and what a detector of River found on them.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Detected {

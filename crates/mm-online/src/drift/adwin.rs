@@ -255,8 +255,7 @@ mod tests {
 
     #[test]
     fn with_restart_drifts_and_states_are_those_of_river() {
-        for (name, clock) in
-            [("adwin_levels", 32), ("adwin_bits", 32), ("adwin_bits_every_row", 1)]
+        for (name, clock) in [("adwin_levels", 32), ("adwin_bits", 32), ("adwin_bits_every_row", 1)]
         {
             let params = AdwinParams { clock, restart: true, ..Default::default() };
             let mut adwin = params.build().expect("valid");

@@ -114,6 +114,7 @@ impl Detector for Kswin {
         if !is_usable(x) {
             return Change::None;
         }
+        let x = x + 0.0; // −0 becomes 0, so that equal numbers are one number.
         let KswinParams { alpha, window, recent } = self.params;
         let (window, recent) = (window as usize, recent as usize);
         if self.has_drifted {

@@ -6,6 +6,8 @@
 //! | kind | params → model | learns |
 //! | --- | --- | --- |
 //! | `online_linear` | [`LinearParams`] → [`LinearModel`] | logistic, softmax, and linear regression |
+//! | `online_bank` | [`BankParams`] → [`BankModel`] | linear models of many learning rates, mixed: the default |
+//! | `passive_aggressive` | [`PassiveAggressiveParams`] → [`PassiveAggressiveModel`] | linear models by margin |
 //! | `hoeffding_tree` | [`HoeffdingTreeParams`] → [`HoeffdingTreeModel`] | a tree that splits once the rows tell |
 //!
 //! Each is one implementation of [`Incremental`] under the shell [`Online`], which checks and codes
@@ -35,9 +37,11 @@ pub use crate::{
     half_life::HalfLife,
     inputs::{CellCounts, CellPolicy, Coding, Infinite, InputParams, Missing, Row, Slot},
     linear::{
+        bank::{Bank, BankModel, BankParams},
         link::RegressionLoss,
         model::{Linear, LinearModel, LinearParams},
         optimizer::Optimizer,
+        passive::{PassiveAggressive, PassiveAggressiveModel, PassiveAggressiveParams},
         scaler::{Scale, Scaler},
     },
     online::{Example, Incremental, Online, OnlineLearner, Shape},
@@ -58,6 +62,10 @@ fn register_models(catalog: Catalog) -> Catalog {
     catalog
         .with::<LinearModel>()
         .with_kind::<LinearParams>(Linear::NAME)
+        .with::<BankModel>()
+        .with_kind::<BankParams>(Bank::NAME)
+        .with::<PassiveAggressiveModel>()
+        .with_kind::<PassiveAggressiveParams>(PassiveAggressive::NAME)
         .with::<HoeffdingTreeModel>()
         .with_kind::<HoeffdingTreeParams>(HoeffdingTree::NAME)
 }

@@ -119,6 +119,14 @@ impl Scaler {
         }
     }
 
+    /// The same with 0, the mean, where the row has NaN.
+    pub fn transform_or_zero(&self, row: Row<'_>, z: &mut [f64]) {
+        self.transform(row, z);
+        if !row.complete {
+            z.iter_mut().filter(|z| z.is_nan()).for_each(|z| *z = 0.0);
+        }
+    }
+
     pub(crate) fn heap_bytes(&self) -> usize {
         4 * size_of_val(&self.n[..])
     }

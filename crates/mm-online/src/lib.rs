@@ -9,6 +9,12 @@
 //! | `online_bank` | [`BankParams`] → [`BankModel`] | linear models of many learning rates, mixed: the default |
 //! | `passive_aggressive` | [`PassiveAggressiveParams`] → [`PassiveAggressiveModel`] | linear models by margin |
 //! | `hoeffding_tree` | [`HoeffdingTreeParams`] → [`HoeffdingTreeModel`] | a tree that splits once the rows tell |
+//! | `hoeffding_adaptive_tree` | [`AdaptiveTreeParams`] → [`AdaptiveTreeModel`] | one that replaces branches that get worse |
+//! | `adaptive_random_forest` | [`AdaptiveForestParams`] → [`AdaptiveForestModel`] | trees that are replaced when they go wrong |
+//! | `streaming_random_patches` | [`RandomPatchesParams`] → [`RandomPatchesModel`] | the same, each tree on features of its own |
+//! | `mondrian_forest` | [`MondrianForestParams`] → [`MondrianForestModel`] | random trees, all prunings averaged |
+//! | `naive_bayes` | [`NaiveBayesParams`] → [`NaiveBayesModel`] | features as independent within each class |
+//! | `nearest_neighbors` | [`NeighborsParams`] → [`NeighborsModel`] | the nearest of the last rows |
 //!
 //! Each is one implementation of [`Incremental`] under the shell [`Online`], which checks and codes
 //! rows, stores the state to the bit, and learns a dataset in the order of its timestamps.
@@ -20,6 +26,8 @@ mod drift;
 mod half_life;
 mod inputs;
 mod linear;
+mod naive_bayes;
+mod neighbors;
 mod online;
 mod random;
 #[cfg(test)]
@@ -44,10 +52,18 @@ pub use crate::{
         passive::{PassiveAggressive, PassiveAggressiveModel, PassiveAggressiveParams},
         scaler::{Scale, Scaler},
     },
+    naive_bayes::{NaiveBayes, NaiveBayesModel, NaiveBayesParams},
+    neighbors::{Neighbors, NeighborsModel, NeighborsParams},
     online::{Example, Incremental, Online, OnlineLearner, Shape},
     tree::{
+        adaptive::{AdaptiveTree, AdaptiveTreeModel, AdaptiveTreeParams},
+        forest::{
+            AdaptiveForest, AdaptiveForestModel, AdaptiveForestParams, FeatureCount, Forest,
+            RandomPatches, RandomPatchesModel, RandomPatchesParams,
+        },
         hoeffding::{GrowthParams, HoeffdingTree, HoeffdingTreeModel, HoeffdingTreeParams},
         leaf::LeafPrediction,
+        mondrian::{MondrianForest, MondrianForestModel, MondrianForestParams},
     },
 };
 
@@ -68,4 +84,16 @@ fn register_models(catalog: Catalog) -> Catalog {
         .with_kind::<PassiveAggressiveParams>(PassiveAggressive::NAME)
         .with::<HoeffdingTreeModel>()
         .with_kind::<HoeffdingTreeParams>(HoeffdingTree::NAME)
+        .with::<AdaptiveTreeModel>()
+        .with_kind::<AdaptiveTreeParams>(AdaptiveTree::NAME)
+        .with::<AdaptiveForestModel>()
+        .with_kind::<AdaptiveForestParams>(AdaptiveForest::NAME)
+        .with::<RandomPatchesModel>()
+        .with_kind::<RandomPatchesParams>(RandomPatches::NAME)
+        .with::<MondrianForestModel>()
+        .with_kind::<MondrianForestParams>(MondrianForest::NAME)
+        .with::<NaiveBayesModel>()
+        .with_kind::<NaiveBayesParams>(NaiveBayes::NAME)
+        .with::<NeighborsModel>()
+        .with_kind::<NeighborsParams>(Neighbors::NAME)
 }

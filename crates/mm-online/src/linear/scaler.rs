@@ -43,7 +43,8 @@ impl Scaler {
     /// A scaler of `n_features` features that has seen nothing.
     pub fn new(scale: Scale, n_features: usize) -> Self {
         let zeros = || vec![0.0; n_features];
-        Self { scale, n: zeros(), mean: zeros(), var: zeros(), factor: zeros() }
+        let factor = vec![if scale == Scale::None { 1.0 } else { 0.0 }; n_features];
+        Self { scale, n: zeros(), mean: zeros(), var: zeros(), factor }
     }
 
     /// How it scales.
@@ -59,6 +60,11 @@ impl Scaler {
     /// Population variances of the features: maxima for [`Scale::MinMax`].
     pub fn variances(&self) -> &[f64] {
         &self.var
+    }
+
+    /// What differences of features are multiplied by.
+    pub(crate) fn factors(&self) -> &[f64] {
+        &self.factor
     }
 
     /// Takes a row into the statistics.

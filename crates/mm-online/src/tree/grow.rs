@@ -67,7 +67,7 @@ impl Node {
 }
 
 /// What became of a leaf that learnt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Grown {
     /// It is still a leaf.
     No,
@@ -299,6 +299,22 @@ impl Tree {
     /// How many places for nodes there are.
     pub(crate) fn n_places(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// Features that the tree may split on; all if there are none.
+    #[cfg(test)]
+    pub(crate) fn allowed(&self) -> &[u32] {
+        &self.allowed
+    }
+
+    /// The depth at which a leaf in the place of `at` would stand.
+    pub(crate) fn depth_of_branch(&self, at: NodeId) -> u32 {
+        let mut below = 0;
+        let mut leaf = at;
+        while let Some([left, _]) = self.children(leaf) {
+            (below, leaf) = (below + 1, left);
+        }
+        self.leaf(leaf).depth.saturating_sub(below)
     }
 
     /// Leaves in use.

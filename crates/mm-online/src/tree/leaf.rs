@@ -183,11 +183,6 @@ impl Leaf {
         self.order.iter().map(|&class| self.counts[class as usize]).sum()
     }
 
-    /// Weight of each class.
-    pub(crate) fn counts(&self) -> &[f64] {
-        &self.counts
-    }
-
     pub(crate) fn is_active(&self) -> bool {
         self.observed.is_some()
     }

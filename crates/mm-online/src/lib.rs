@@ -8,6 +8,7 @@
 //! | `online_linear` | [`LinearParams`] → [`LinearModel`] | logistic, softmax, and linear regression |
 //! | `online_bank` | [`BankParams`] → [`BankModel`] | linear models of many learning rates, mixed: the default |
 //! | `passive_aggressive` | [`PassiveAggressiveParams`] → [`PassiveAggressiveModel`] | linear models by margin |
+//! | `hashed_linear` | [`HashedParams`] → [`HashedModel`] | linear models over hashed features, of any number |
 //! | `hoeffding_tree` | [`HoeffdingTreeParams`] → [`HoeffdingTreeModel`] | a tree that splits once the rows tell |
 //! | `hoeffding_adaptive_tree` | [`AdaptiveTreeParams`] → [`AdaptiveTreeModel`] | one that replaces branches that get worse |
 //! | `adaptive_random_forest` | [`AdaptiveForestParams`] → [`AdaptiveForestModel`] | trees that are replaced when they go wrong |
@@ -46,6 +47,7 @@ pub use crate::{
     inputs::{CellCounts, CellPolicy, Coding, Infinite, InputParams, Missing, Row, Slot},
     linear::{
         bank::{Bank, BankModel, BankParams},
+        hashed::{Hashed, HashedModel, HashedParams, feature_key},
         link::RegressionLoss,
         model::{Linear, LinearModel, LinearParams},
         optimizer::Optimizer,
@@ -82,6 +84,8 @@ fn register_models(catalog: Catalog) -> Catalog {
         .with_kind::<BankParams>(Bank::NAME)
         .with::<PassiveAggressiveModel>()
         .with_kind::<PassiveAggressiveParams>(PassiveAggressive::NAME)
+        .with::<HashedModel>()
+        .with_kind::<HashedParams>(Hashed::NAME)
         .with::<HoeffdingTreeModel>()
         .with_kind::<HoeffdingTreeParams>(HoeffdingTree::NAME)
         .with::<AdaptiveTreeModel>()

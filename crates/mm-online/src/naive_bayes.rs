@@ -6,7 +6,7 @@
 //! P(class | x) ∝ share of the class · Π (10⁻⁹ + density of xⱼ in the class)
 //! ```
 //!
-//! with a normal density of each number (sample variance) and smoothed shares of each level,
+//! with a normal density of each number (population variance) and smoothed shares of each level,
 //! (weight + 1) / (total + levels). The constant keeps one odd feature from deciding alone. On numbers
 //! this is `GaussianNB` of River 0.26, held to its traces. A missing feature and an unknown level say
 //! nothing; a class that has not come yet has probability 0 once another has.
@@ -84,7 +84,7 @@ impl Normal {
     }
 
     fn density(&self, x: f64) -> f64 {
-        let variance = if 1.0 < self.n { self.squares / (self.n - 1.0) } else { 0.0 };
+        let variance = if 0.0 < self.n { self.squares / self.n } else { 0.0 };
         if variance <= 0.0 {
             return 0.0;
         }

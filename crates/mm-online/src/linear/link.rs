@@ -1,5 +1,6 @@
 //! From a score to a probability, and the slope of the loss at a score.
 
+use mm_core::ParamError;
 use serde::{Deserialize, Serialize};
 
 /// Largest magnitude of a slope: keeps every state finite, whatever the scale of features and
@@ -58,6 +59,19 @@ pub enum RegressionLoss {
 }
 
 impl RegressionLoss {
+    /// Checks the fields.
+    pub(crate) fn check(self) -> Result<(), ParamError> {
+        match self {
+            Self::Huber(x) => {
+                ParamError::ensure(0.0 < x && x <= CLIP, "loss.huber", x, "> 0, at most 1e12")
+            }
+            Self::Quantile(x) => {
+                ParamError::ensure(0.0 < x && x < 1.0, "loss.quantile", x, "between 0 and 1")
+            }
+            Self::Squared | Self::Absolute => Ok(()),
+        }
+    }
+
     /// The slope of the loss in the prediction.
     pub(crate) fn slope(self, predicted: f64, y: f64) -> f64 {
         let error = predicted - y;

@@ -1,6 +1,7 @@
 //! Linear models that learn a row at a time.
 
 pub(crate) mod bank;
+pub(crate) mod hashed;
 pub(crate) mod link;
 pub(crate) mod model;
 pub(crate) mod optimizer;

@@ -109,15 +109,7 @@ impl Params for LinearParams {
         for (name, x) in [("intercept_rate", self.intercept_rate), ("l2", self.l2)] {
             ParamError::ensure(0.0 <= x && x <= 1e6, name, x, "a number from 0 to 1e6")?;
         }
-        match self.loss {
-            RegressionLoss::Huber(x) => {
-                ParamError::ensure(0.0 < x && x <= CLIP, "loss.huber", x, "> 0, at most 1e12")?;
-            }
-            RegressionLoss::Quantile(x) => {
-                ParamError::ensure(0.0 < x && x < 1.0, "loss.quantile", x, "between 0 and 1")?;
-            }
-            RegressionLoss::Squared | RegressionLoss::Absolute => {}
-        }
+        self.loss.check()?;
         self.half_life.check("half_life")?;
         self.inputs.check()?;
         Ok(OnlineLearner::from_checked(self))

@@ -147,15 +147,38 @@ impl Weights {
         if decay != 1.0 && !matches!(optimizer, Optimizer::Adam { .. }) {
             self.second.iter_mut().for_each(|sum| *sum *= decay);
         }
-        let present = || z.iter().copied().enumerate().filter(|(_, z)| complete || !z.is_nan());
+        let present = z.iter().copied().enumerate().filter(|(_, z)| complete || !z.is_nan());
+        self.move_weights(optimizer, present, slope, l2);
+    }
+
+    /// The same on features given by place.
+    pub(crate) fn step_at(
+        &mut self,
+        optimizer: Optimizer,
+        features: impl Iterator<Item = (usize, f64)>,
+        slope: f64,
+        l2: f64,
+    ) {
+        self.steps += 1;
+        self.move_weights(optimizer, features, slope, l2);
+    }
+
+    fn move_weights(
+        &mut self,
+        optimizer: Optimizer,
+        features: impl Iterator<Item = (usize, f64)>,
+        slope: f64,
+        l2: f64,
+    ) {
+        let w = &mut self.w[..];
         match optimizer {
             Optimizer::Sgd { rate } => {
-                for (j, z) in present() {
+                for (j, z) in features {
                     w[j] -= rate * (z * slope + l2 * w[j]);
                 }
             }
             Optimizer::AdaGrad { rate } => {
-                for (j, z) in present() {
+                for (j, z) in features {
                     let g = z * slope + l2 * w[j];
                     self.second[j] += g * g;
                     w[j] -= rate / (self.second[j] + 1e-8).sqrt() * g;
@@ -164,7 +187,7 @@ impl Weights {
             Optimizer::Adam { rate } => {
                 let t = self.steps as f64;
                 let rate = rate * (1.0 - 0.999_f64.powf(t)).sqrt() / (1.0 - 0.9_f64.powf(t));
-                for (j, z) in present() {
+                for (j, z) in features {
                     let g = z * slope + l2 * w[j];
                     // `1 − β` is written as River computes it: it is not 0.1 to the last bit.
                     self.first[j] = 0.9 * self.first[j] + (1.0 - 0.9) * g;
@@ -177,7 +200,7 @@ impl Weights {
                     let excess = z - z.clamp(-l1, l1);
                     -excess / ((beta + n.sqrt()) / alpha + shrink)
                 };
-                for (j, z) in present() {
+                for (j, z) in features {
                     let g = z * slope + l2 * w[j];
                     if stale {
                         w[j] = fresh(self.first[j], self.second[j]);

@@ -355,8 +355,8 @@ mod tests {
     #[test]
     fn quality_lies_in_rivers_band() {
         let learner = AdaptiveTreeParams::default().build().expect("valid");
-        // River 0.26.1, seed 42: 0.8743 on Phishing. Seeds vary it by a point or two.
+        // River 0.26.1, seeds 1, 2, and 42: 0.871–0.874. Half a point of leeway for another seed.
         let (accuracy, _) = progressive(&learner, &rows("phishing"), 2, 0);
-        assert!(0.86 < accuracy, "{accuracy}");
+        assert!(0.866 < accuracy, "{accuracy}");
     }
 }

@@ -510,8 +510,8 @@ mod tests {
 
     #[test]
     fn quality_lies_in_rivers_bands() {
-        // River 0.26.1: ARF 0.891–0.910 on Phishing and 0.883 on Bananas, SRP 0.912 and 0.877;
-        // seeds vary them by a point or two, and Bananas are fewer here.
+        // River 0.26.1 on the same rows, seeds 1, 2, and 42: ARF 0.890–0.910 and 0.863–0.872, SRP
+        // 0.910–0.913 and 0.828–0.840. Half a point of leeway for a fourth seed.
         let forest = AdaptiveForestParams::default().build().expect("valid");
         let patches = RandomPatchesParams::default().build().expect("valid");
         let check = |name: &str, (accuracy, _): (f64, f64), least: f64| {
@@ -519,9 +519,9 @@ mod tests {
         };
         let (phishing, bananas) = (rows("phishing"), rows("bananas"));
         check("forest, phishing", progressive(&forest, &phishing, 2, 42), 0.885);
-        check("forest, bananas", progressive(&forest, &bananas, 2, 42), 0.84);
-        check("patches, phishing", progressive(&patches, &phishing, 2, 42), 0.89);
-        check("patches, bananas", progressive(&patches, &bananas, 2, 42), 0.84);
+        check("forest, bananas", progressive(&forest, &bananas, 2, 42), 0.858);
+        check("patches, phishing", progressive(&patches, &phishing, 2, 42), 0.905);
+        check("patches, bananas", progressive(&patches, &bananas, 2, 42), 0.823);
     }
 
     #[test]

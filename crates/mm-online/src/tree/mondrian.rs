@@ -532,9 +532,10 @@ mod tests {
 
     #[test]
     fn quality_lies_in_rivers_bands() {
-        // River 0.26.1, seed 42: 0.892 on Phishing; 0.837 on all Bananas, of which here are fewer.
+        // River 0.26.1 on the same rows, seeds 1, 2, and 42: 0.875–0.891 and 0.831–0.835. Half a
+        // point of leeway for a fourth seed.
         let learner = MondrianForestParams::default().build().expect("valid");
-        for (data, least) in [("phishing", 0.875), ("bananas", 0.81)] {
+        for (data, least) in [("phishing", 0.87), ("bananas", 0.826)] {
             let (accuracy, _) = progressive(&learner, &rows(data), 2, 42);
             assert!(least < accuracy, "{data}: {accuracy}");
         }
@@ -560,7 +561,9 @@ mod tests {
         let params = MondrianForestParams::default();
         let setting = params.setting(1, 2, 1.0);
         let mut tree = Tree::new(&setting, Draws::new(9, 0));
-        for (x, y) in [(0.1, 0.0), (0.9, 1.0), (0.4, 1.0), (0.2, 0.0), (0.7, 0.0)] {
+        for (x, y) in
+            [(0.1, 0.0), (0.3, 1.0), (0.9, 1.0), (0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (-0.4, 1.0)]
+        {
             tree.learn(&setting, &[x], y, 1.0);
         }
         let all = prunings(&tree, ROOT);

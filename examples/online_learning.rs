@@ -16,8 +16,7 @@ use mm::{
 };
 
 fn main() -> Result<()> {
-    let file =
-        concat!(env!("CARGO_MANIFEST_DIR"), "/crates/mm-online/tests/fixtures/phishing.csv");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/mm-online/tests/fixtures/phishing.csv");
     let (data, _) = Source::open(file)?.dataset(&Roles::with_target("y"))?;
     let catalog = mm::catalog();
 

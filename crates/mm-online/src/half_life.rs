@@ -61,6 +61,11 @@ impl Clock {
         }
     }
 
+    /// Whether a state read from outside is one that there can be.
+    pub(crate) fn is_valid(self) -> bool {
+        0.0 <= self.per_row && self.per_row <= 1.0
+    }
+
     /// Notes that a row was learnt.
     pub(crate) fn advance(&mut self, half_life: HalfLife, time: Option<i64>, decay: f64) {
         match half_life {

@@ -393,7 +393,8 @@ impl<A: Incremental> Persist for Online<A> {
         let (mut inputs, shape) = layout::<A>(&params, &signature)?;
         let (stored, rest): (Stored<InputState, A>, _) =
             postcard::take_from_bytes(bytes).map_err(|e| damaged(e.to_string()))?;
-        let promised = signature.outputs == signature.task.outputs()
+        let promised = stored.clock.is_valid()
+            && signature.outputs == signature.task.outputs()
             && signature.admits_infinite == A::inputs(&params).admits_infinite()
             && A::supports(&signature.task);
         if !(promised && rest.is_empty() && stored.state.is_valid(&params, &shape)) {

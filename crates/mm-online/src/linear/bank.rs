@@ -22,7 +22,7 @@
 //! not. A label learnt through [`learn_late`](mm_core::OnlineModel::learn_late) is therefore judged
 //! by what the members said when the row was predicted, and with the exponent η = 1 / (1 + D),
 //! where D is the delay in rows: D labels that come after one another judge one state of the members,
-//! and are no D independent witnesses.
+//! and are no D independent witnesses. The share shrinks by the same factor.
 //!
 //! With *p* features and *M* members a row takes O(*p* *M*), times the classes beyond two.
 //!
@@ -154,9 +154,15 @@ impl Bank {
         match self.n_classes {
             0 => {
                 let (mean, deviation) = self.target_scale();
-                scores.iter_mut().for_each(|score| *score = mean + deviation * *score);
+                for score in scores {
+                    *score = mean + deviation * *score;
+                }
             }
-            1 | 2 => scores.iter_mut().for_each(|score| *score = sigmoid(*score)),
+            1 | 2 => {
+                for score in scores {
+                    *score = sigmoid(*score);
+                }
+            }
             n => scores.chunks_exact_mut(n).for_each(softmax),
         }
     }
@@ -177,21 +183,20 @@ impl Bank {
     /// Moves the mixture towards the members that told well.
     fn judge(&mut self, told: &[f64], example: &Example<'_>, share: f64) {
         let (width, y) = (self.width(), example.y);
-        let exponent = example.weight / (1.0 + example.late.delay as f64);
+        let witness = 1.0 / (1.0 + example.late.delay as f64);
+        let (exponent, share) = (example.weight * witness, share * witness);
         let (_, deviation) = self.target_scale();
-        let log_likelihood = |told: &[f64]| match self.n_classes {
-            0 => {
+        let log_likelihood = |told: &[f64]| {
+            if self.n_classes == 0 {
                 let gap = (told[0] - y) / deviation;
-                -0.5 * (gap * gap / self.error).min(40.0)
+                return -0.5 * (gap * gap / self.error).min(40.0);
             }
-            _ => {
-                let p = match told {
-                    [p] if y == 1.0 => *p,
-                    [p] => 1.0 - p,
-                    many => many[y as usize],
-                };
-                p.clamp(SURE, 1.0 - SURE).ln()
-            }
+            let p = match told {
+                [p] if y == 1.0 => *p,
+                [p] => 1.0 - p,
+                many => many[y as usize],
+            };
+            p.clamp(SURE, 1.0 - SURE).ln()
         };
         let mut total = 0.0;
         for (weight, told) in self.mixture.iter_mut().zip(told.chunks_exact(width)) {
@@ -335,7 +340,9 @@ impl Incremental for Bank {
             self.mix(scores, out);
         });
         if 0 < self.n_classes {
-            out.iter_mut().for_each(|p| *p = p.min(1.0)); // Weights add up to 1 but for rounding.
+            for p in out {
+                *p = p.min(1.0); // Weights add up to 1 but for rounding.
+            }
         }
     }
 

@@ -36,8 +36,8 @@ use crate::{
 /// | field | default | domain | effect |
 /// | --- | ---: | --- | --- |
 /// | `bits` | 18 | 1–28 | 2^bits buckets; a model takes 8 to 24 bytes a bucket and score |
-/// | `optimizer` | FTRL, α 0.1, L2 0 | | how slopes move weights; its weights are always fresh |
-/// | `intercept_rate` | 0.01 | [0, 1e6] | constant learning rate of the intercept |
+/// | `optimizer` | FTRL, α 1, L2 0 | | how slopes move weights; its weights are always fresh |
+/// | `intercept_rate` | 0.1 | [0, 1e6] | constant learning rate of the intercept |
 /// | `loss` | squared | | regression only |
 /// | `inputs` | | | cells that are missing or infinite |
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,11 +54,11 @@ pub struct HashedParams {
 
 impl Default for HashedParams {
     fn default() -> Self {
-        let optimizer = Optimizer::Ftrl { alpha: 0.1, beta: 1.0, l1: 0.0, l2: 0.0, stale: false };
+        let optimizer = Optimizer::Ftrl { alpha: 1.0, beta: 1.0, l1: 0.0, l2: 0.0, stale: false };
         Self {
             bits: 18,
             optimizer,
-            intercept_rate: 0.01,
+            intercept_rate: 0.1,
             loss: RegressionLoss::default(),
             inputs: InputParams::default(),
         }
@@ -278,7 +278,9 @@ mod tests {
         });
         let mut rows = rows("phishing");
         for (x, _) in &mut rows {
-            x.iter_mut().for_each(|x| *x = x.ceil());
+            for x in x {
+                *x = x.ceil();
+            }
         }
         let (_, hashed) = progressive(&hashed.build().expect("valid"), &rows, 2, 0);
         let (_, dense) = progressive(&dense.build().expect("valid"), &rows, 2, 0);

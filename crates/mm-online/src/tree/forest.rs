@@ -112,11 +112,12 @@ impl Plan<'_> {
         growth.max_bytes = growth.max_bytes.min(share);
         growth
     }
+}
 
-    fn window(&self, delta: f64) -> Adwin {
-        let params = AdwinParams { delta, direction: Direction::Up, ..AdwinParams::default() };
-        params.build().unwrap_or_default() // `check` has refused what would not build.
-    }
+/// What watches a tree for errors that rise.
+fn window(delta: f64) -> Adwin {
+    let params = AdwinParams { delta, direction: Direction::Up, ..AdwinParams::default() };
+    params.build().unwrap_or_default() // `Plan::check` has refused what would not build.
 }
 
 /// The trees of a forest.
@@ -161,7 +162,7 @@ impl Forest {
         let member = |i: u32| {
             let mut draws = Draws::new(seed, u64::from(i));
             let tree = sprout(plan, &growth, shape.n_classes, &shape.slots, &mut draws);
-            let (warning, drift) = (plan.window(plan.warning), plan.window(plan.drift));
+            let (warning, drift) = (window(plan.warning), window(plan.drift));
             Member { tree, background: None, warning, drift, hits: 0.0, seen: 0.0, draws }
         };
         let members = (0..plan.n_trees).map(member).collect();

@@ -389,17 +389,13 @@ impl Tree {
 
 /// Puts `item` into a free place, or a new one.
 fn put<T>(arena: &mut Vec<T>, free: &mut Vec<u32>, item: T) -> u32 {
-    match free.pop() {
-        Some(place) => {
-            arena[place as usize] = item;
-            place
-        }
-        None => {
-            if arena.len() == arena.capacity() {
-                arena.reserve_exact(4 + arena.len() / 8); // Bytes are counted: no doubling.
-            }
-            arena.push(item);
-            arena.len() as u32 - 1
-        }
+    if let Some(place) = free.pop() {
+        arena[place as usize] = item;
+        return place;
     }
+    if arena.len() == arena.capacity() {
+        arena.reserve_exact(4 + arena.len() / 8); // Bytes are counted: no doubling.
+    }
+    arena.push(item);
+    arena.len() as u32 - 1
 }

@@ -9,7 +9,7 @@
 //!
 //! With *n* and *m* numbers a drift is D > √(−ln(α/2) / 2) · √((n + m) / (n m)), the asymptotic bound
 //! of Smirnov (1948). The test is repeated at every number, so that there are more false alarms
-//! than α suggests: some 2 in 1,000 numbers at the default.
+//! than one test has: at the default 0.8 in 1,000 numbers of a normal stream that never changes.
 //!
 //! Source: Raab, Heusinger & Schleif (2020), "Reactive soft prototype computing for concept drift
 //! streams".

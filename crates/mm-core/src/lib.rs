@@ -57,7 +57,7 @@ pub use crate::{
     learner::{BoxLearner, DynLearner, Learner, Params, WarmStart, check_data},
     metric::{Average, ClassScores, ConfusionMatrix, Direction, Metric},
     model::{BoxModel, Importance, ImportanceKind, Model, Signature},
-    online::{OnlineModel, Sample},
+    online::{Late, OnlineModel, Sample},
     orchestrator::{
         Budget, Candidate, DataPlan, EnsemblePlan, Entry, Event, Leaderboard, Orchestrator,
         Outcome, Plan, RegistryPlan, Score, Status, Watcher,

@@ -8,6 +8,7 @@ use crate::{
     data::{Frame, Matrix, Output, Schema, Task},
     envelope::Envelope,
     error::{Error, Result},
+    online::OnlineModel,
 };
 
 /// What a model takes and gives.
@@ -81,6 +82,13 @@ pub trait Model: Any + fmt::Debug + Send + Sync {
         None
     }
 
+    /// The model's ability to keep learning, if it has it: write `Some(self)`. A catalog opens
+    /// models of any kind, and this is how an opened one is found to be an
+    /// [`OnlineModel`]; its [`fork`](OnlineModel::fork) can be owned.
+    fn as_online(&self) -> Option<&dyn OnlineModel> {
+        None
+    }
+
     /// Checks `x` against the signature and predicts, one row an example.
     fn predict(&self, x: &Frame) -> Result<Matrix> {
         let x = self.signature().admit(x)?;
@@ -147,6 +155,10 @@ impl Model for BoxModel {
 
     fn as_importance(&self) -> Option<&dyn Importance> {
         (**self).as_importance()
+    }
+
+    fn as_online(&self) -> Option<&dyn OnlineModel> {
+        (**self).as_online()
     }
 }
 

@@ -22,6 +22,15 @@ impl<'a> Sample<'a> {
     }
 }
 
+/// What was known of a row when it was predicted, for a label that comes later.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Late<'a> {
+    /// What [`OnlineModel::infer_noting`] noted of the row.
+    pub note: &'a [f64],
+    /// How many rows were predicted between this one and its label; 0 where the label was next.
+    pub delay: u64,
+}
+
 /// A model that keeps learning.
 ///
 /// Predicting never learns. Learning a batch equals learning its rows one after another, to the
@@ -43,6 +52,26 @@ pub trait OnlineModel: Model {
 
     /// How many bytes the model's state takes in memory.
     fn size_bytes(&self) -> usize;
+
+    /// Predicts one row as [`infer_row`](Model::infer_row) does, and appends to `note` what
+    /// [`learn_late`](Self::learn_late) needs to know of this moment: nothing by default. A
+    /// mixture notes what each member said, since by the time of the label they know more.
+    fn infer_noting(&self, row: &[f32], out: &mut [f64], note: &mut Vec<f64>) -> Result<()> {
+        let _ = note;
+        self.infer_row(row, out)
+    }
+
+    /// Learns a row whose label came some time after it was predicted. By default as
+    /// [`learn_one`](Self::learn_one) does; whatever judges predictions judges those of then.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`learn_one`](Self::learn_one); [`Error::Data`](crate::Error::Data) for a note that
+    /// this model did not write.
+    fn learn_late(&mut self, sample: &Sample<'_>, late: Late<'_>) -> Result<()> {
+        let _ = late;
+        self.learn_one(sample)
+    }
 
     /// A copy, which shares nothing that either will change: what a service publishes to readers.
     fn fork(&self) -> Box<dyn OnlineModel>;

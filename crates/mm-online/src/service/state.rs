@@ -1,0 +1,711 @@
+//! Everything that a service knows, as a function of the records of its log and nothing else.
+
+use mm_core::{
+    BodyReader, BodyWriter, Catalog, Envelope, Error, Frame, Late, Matrix, Model, OnlineModel,
+    ParamError, Persist, Result, Sample, Signature, Tag,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    event::{Outcome, Prediction, Record, RowId, Said, check_signature},
+    pending::{Known, Pending, Waiting},
+};
+use crate::{
+    bytes::{Decoder, Encoder},
+    conformal::{Conformal, ConformalParams},
+    monitor::{Monitor, MonitorParams},
+    progress::{Judged, Progress, ProgressParams, log_loss},
+    retrain::{
+        Replay, ReplayParams, RetrainPolicy,
+        duel::Duel,
+        policy::{Look, Watch},
+    },
+};
+
+/// How a service learns, judges, and remembers; fixed when it is created, and kept with its state.
+///
+/// | field | default | domain | effect |
+/// | --- | ---: | --- | --- |
+/// | `known_ids` | 131,072 | ≥ 1 | learnt rows whose names are known, so that a repetition counts once |
+/// | `pending` | 100,000 | ≥ 1 | rows that may wait for their labels at once; then the oldest is forgotten |
+/// | `time_to_live` | none | > 0 | ns for which a row waits for its label, by the stream's own time |
+/// | `progress` | | | how progressive validation looks back |
+/// | `conformal` | none | | whether predictions have conformal sets |
+/// | `replay` | | | rows kept for retraining |
+/// | `retrain` | | | when retraining is due |
+/// | `trial` | | | what a challenger must show |
+/// | `monitor` | none | | whether features and predictions are compared with a reference |
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ServiceParams {
+    /// Learnt rows whose names are known.
+    pub known_ids: usize,
+    /// Rows that may wait for their labels at once.
+    pub pending: usize,
+    /// Nanoseconds for which a row waits for its label.
+    pub time_to_live: Option<i64>,
+    /// How progressive validation looks back.
+    pub progress: ProgressParams,
+    /// Whether predictions have conformal sets.
+    pub conformal: Option<ConformalParams>,
+    /// Rows kept for retraining.
+    pub replay: ReplayParams,
+    /// When retraining is due.
+    pub retrain: RetrainPolicy,
+    /// What a challenger must show.
+    pub trial: TrialParams,
+    /// Whether features and predictions are compared with a reference.
+    pub monitor: Option<MonitorParams>,
+}
+
+impl Default for ServiceParams {
+    fn default() -> Self {
+        Self {
+            known_ids: 1 << 17,
+            pending: 100_000,
+            time_to_live: None,
+            progress: ProgressParams::default(),
+            conformal: None,
+            replay: ReplayParams::default(),
+            retrain: RetrainPolicy::default(),
+            trial: TrialParams::default(),
+            monitor: None,
+        }
+    }
+}
+
+impl ServiceParams {
+    /// Edits in place, for chaining.
+    #[must_use]
+    pub fn with(mut self, edit: impl FnOnce(&mut Self)) -> Self {
+        edit(&mut self);
+        self
+    }
+
+    /// Checks every field.
+    pub fn check(&self) -> Result<(), ParamError> {
+        ParamError::ensure(1 <= self.known_ids, "known_ids", self.known_ids, "≥ 1")?;
+        ParamError::ensure(1 <= self.pending, "pending", self.pending, "≥ 1")?;
+        if let Some(ttl) = self.time_to_live {
+            ParamError::ensure(0 < ttl, "time_to_live", ttl, "> 0")?;
+        }
+        self.progress.check()?;
+        self.conformal.as_ref().map_or(Ok(()), ConformalParams::check)?;
+        self.replay.check()?;
+        self.retrain.check()?;
+        self.trial.check()?;
+        self.monitor.as_ref().map_or(Ok(()), MonitorParams::check)
+    }
+}
+
+/// What a challenger must show to be promoted, and the former champion to come back.
+///
+/// | field | default | domain | effect |
+/// | --- | ---: | --- | --- |
+/// | `error` | 0.05 | (0, 1) | the chance, at most, that a model that is no better is preferred |
+/// | `max_rows` | 20,000 | ≥ 1 | labelled rows after which an undecided trial ends for the incumbent |
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TrialParams {
+    /// The chance that a model that is no better is preferred.
+    pub error: f64,
+    /// Labelled rows after which an undecided trial ends.
+    pub max_rows: u64,
+}
+
+impl Default for TrialParams {
+    fn default() -> Self {
+        Self { error: 0.05, max_rows: 20_000 }
+    }
+}
+
+impl TrialParams {
+    /// Checks every field.
+    pub fn check(&self) -> Result<(), ParamError> {
+        let ok = 0.0 < self.error && self.error < 1.0;
+        ParamError::ensure(ok, "trial.error", self.error, "a number in (0, 1)")?;
+        ParamError::ensure(1 <= self.max_rows, "trial.max_rows", self.max_rows, "≥ 1")
+    }
+}
+
+/// How a trial ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Ending {
+    /// The challenger is better and became the champion.
+    Promoted,
+    /// The challenger is not better, or nobody could tell in time.
+    Rejected,
+    /// The former champion is better after all and came back.
+    RolledBack,
+    /// The promoted model stays.
+    Confirmed,
+    /// Called off, or replaced by another challenger.
+    Withdrawn,
+}
+
+impl Ending {
+    const ALL: [Self; 5] =
+        [Self::Promoted, Self::Rejected, Self::RolledBack, Self::Confirmed, Self::Withdrawn];
+}
+
+/// The end of a trial.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Verdict {
+    /// Verdicts of a service are numbered from 1.
+    pub number: u64,
+    /// The record after which it fell.
+    pub version: u64,
+    /// How the trial ended.
+    pub ending: Ending,
+    /// Labelled rows of the trial.
+    pub rows: u64,
+    /// The mean advantage of the model on trial, in [−1, 1].
+    pub advantage: f64,
+    /// The e-value of "the model on trial is better".
+    pub evidence: f64,
+}
+
+/// How many verdicts are kept.
+const MAX_VERDICTS: usize = 100;
+
+/// A model with its number within the service.
+#[derive(Debug)]
+pub(crate) struct Numbered {
+    pub(crate) number: u64,
+    pub(crate) model: Box<dyn OnlineModel>,
+}
+
+impl Clone for Numbered {
+    fn clone(&self) -> Self {
+        Self { number: self.number, model: self.model.fork() }
+    }
+}
+
+impl Numbered {
+    /// What the model says of a row that passed the checks.
+    pub(crate) fn ask(&self, x: &[f32], said: &mut Said) -> Result<()> {
+        said.model = self.number;
+        said.values.clear();
+        said.values.resize(self.model.signature().n_outputs(), 0.0);
+        said.note.clear();
+        self.model.infer_noting(x, &mut said.values, &mut said.note)
+    }
+}
+
+/// A model that runs in the shadow of the champion.
+#[derive(Debug, Clone)]
+pub(crate) struct Trial {
+    pub(crate) rival: Numbered,
+    pub(crate) is_former: bool, // A former champion, which may come back.
+    pub(crate) duel: Duel,
+}
+
+/// What the service counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Rows that came, with or without a label.
+    pub rows: u64,
+    /// Rows that were learnt.
+    pub learnt: u64,
+    /// Events that repeated an earlier one.
+    pub duplicates: u64,
+    /// Labels for rows that were not waiting.
+    pub not_pending: u64,
+    /// Rows that waited for too long, or were too many.
+    pub expired: u64,
+    /// Rows that the champion would not learn.
+    pub refused: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) params: ServiceParams,
+    pub(crate) version: u64, // Records taken in.
+    pub(crate) champion: Numbered,
+    pub(crate) trial: Option<Trial>,
+    pub(crate) counts: Counts,
+    pub(crate) progress: Progress,
+    pub(crate) conformal: Option<Conformal>,
+    pub(crate) replay: Replay,
+    pub(crate) watch: Watch,
+    pub(crate) monitor: Option<Monitor>,
+    pub(crate) verdicts: Vec<Verdict>, // The last ones.
+    pub(crate) pending: Pending,
+    known: Known,
+    clock: Option<i64>, // The latest time of the stream; never goes back.
+    n_models: u64,
+    n_verdicts: u64,
+    scratch: Scratch,
+}
+
+/// Room that is used again for each row.
+#[derive(Debug, Default)]
+struct Scratch {
+    champion: Said,
+    rival: Said,
+}
+
+impl State {
+    pub(crate) fn new(model: Box<dyn OnlineModel>, params: ServiceParams) -> Result<Self> {
+        params.check()?;
+        let signature = model.signature();
+        check_signature(signature)?;
+        let monitor = params.monitor.clone().map(|p| Monitor::new(p, signature)).transpose()?;
+        Ok(Self {
+            version: 0,
+            trial: None,
+            counts: Counts::default(),
+            progress: Progress::new(params.progress.clone(), &signature.task)?,
+            conformal: params.conformal.clone().map(Conformal::new).transpose()?,
+            replay: Replay::new(params.replay.clone())?,
+            watch: Watch::default(),
+            monitor,
+            verdicts: Vec::new(),
+            pending: Pending::default(),
+            known: Known::default(),
+            clock: None,
+            champion: Numbered { number: 1, model },
+            n_models: 1,
+            n_verdicts: 0,
+            scratch: Scratch::default(),
+            params,
+        })
+    }
+
+    /// Takes in one record; `x` are its features.
+    ///
+    /// # Errors
+    ///
+    /// Only a challenger that cannot be opened; nothing has changed then.
+    pub(crate) fn apply(
+        &mut self,
+        record: Record<'_>,
+        x: &[f32],
+        catalog: &Catalog,
+    ) -> Result<Outcome> {
+        let outcome = match record {
+            Record::Learn { id, y, weight, time } => {
+                self.expire(time);
+                if self.pending.contains(id) {
+                    self.label(id, y, weight, time)
+                } else if self.known.contains(id) {
+                    Outcome::Duplicate
+                } else {
+                    self.counts.rows += 1;
+                    self.learn_at_once(id, &Sample { x, y, weight, time })
+                }
+            }
+            Record::Remember { id, time, prediction } => {
+                self.expire(time);
+                self.remember(id, x, time, prediction)
+            }
+            Record::Label { id, y, weight, time } => {
+                self.expire(time);
+                self.label(id, y, weight, time)
+            }
+            Record::Challenge(envelope) => {
+                let model = open_challenger(envelope, catalog, self.champion.model.signature())?;
+                self.challenge(model);
+                Outcome::Learnt
+            }
+            Record::Dismiss => {
+                self.end_trial(Ending::Withdrawn);
+                self.watch.reset(self.clock);
+                Outcome::Learnt
+            }
+            Record::Drift => {
+                self.watch.drifted();
+                Outcome::Learnt
+            }
+        };
+        self.version += 1;
+        match &outcome {
+            Outcome::Duplicate => self.counts.duplicates += 1,
+            Outcome::NotPending => self.counts.not_pending += 1,
+            Outcome::Refused(_) => self.counts.refused += 1,
+            Outcome::Learnt | Outcome::Remembered => {}
+        }
+        Ok(outcome)
+    }
+
+    fn expire(&mut self, time: Option<i64>) {
+        self.clock = self.clock.max(time);
+        let since = self.clock.zip(self.params.time_to_live).map(|(now, ttl)| now.saturating_sub(ttl));
+        self.counts.expired += self.pending.expire(self.params.pending, since);
+    }
+
+    fn remember(
+        &mut self,
+        id: RowId,
+        x: &[f32],
+        time: Option<i64>,
+        prediction: Prediction,
+    ) -> Outcome {
+        if self.pending.contains(id) || self.known.contains(id) {
+            return Outcome::Duplicate;
+        }
+        self.counts.rows += 1;
+        self.look_at(x, prediction.values());
+        let (last_label, usual_label) = self.progress.baselines();
+        let row = self.counts.rows;
+        self.pending.push(Waiting {
+            id,
+            row,
+            time,
+            last_label,
+            usual_label,
+            x: x.into(),
+            prediction,
+        });
+        self.counts.expired += self.pending.expire(self.params.pending, None);
+        Outcome::Remembered
+    }
+
+    fn learn_at_once(&mut self, id: RowId, sample: &Sample<'_>) -> Outcome {
+        if sample.weight == 0.0 {
+            self.known.push(id, self.params.known_ids);
+            return Outcome::Learnt;
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let outcome = (|| {
+            self.champion.ask(sample.x, &mut scratch.champion)?;
+            let rival = match &self.trial {
+                Some(trial) => trial.rival.ask(sample.x, &mut scratch.rival).is_ok(),
+                None => false,
+            };
+            let threshold = self.conformal.as_ref().map(Conformal::threshold);
+            let (last_label, usual_label) = self.progress.baselines();
+            let late = Late { note: &scratch.champion.note, delay: 0 };
+            self.champion.model.learn_late(sample, late)?;
+            self.look_at(sample.x, &scratch.champion.values);
+            let (y, weight) = (sample.y, sample.weight);
+            let values = &scratch.champion.values;
+            self.progress.judge(Judged { values, y, weight, last_label, usual_label });
+            self.settle(sample, values, threshold);
+            self.step_trial(sample, values, rival.then_some(&scratch.rival), 0);
+            Ok(())
+        })();
+        self.scratch = scratch;
+        self.finish(id, outcome)
+    }
+
+    fn label(&mut self, id: RowId, y: f64, weight: f64, time: Option<i64>) -> Outcome {
+        let Some(waiting) = self.pending.take(id) else {
+            let is_known = self.known.contains(id);
+            return if is_known { Outcome::Duplicate } else { Outcome::NotPending };
+        };
+        if weight == 0.0 {
+            self.known.push(id, self.params.known_ids);
+            return Outcome::Learnt;
+        }
+        let delay = self.counts.rows - waiting.row;
+        let sample = Sample { x: &waiting.x, y, weight, time: waiting.time.or(time) };
+        let said = waiting.prediction.by(self.champion.number);
+        let learnt = match said {
+            Some(said) => self.champion.model.learn_late(&sample, Late { note: &said.note, delay }),
+            // It was promoted in the meantime, and had not been asked.
+            None => self.champion.model.learn_one(&sample),
+        };
+        if learnt.is_ok() {
+            let Waiting { last_label, usual_label, prediction, .. } = &waiting;
+            let (values, last_label, usual_label) = (prediction.values(), *last_label, *usual_label);
+            self.progress.judge(Judged { values, y, weight, last_label, usual_label });
+            self.settle(&sample, values, prediction.threshold);
+            let rival = self.trial.as_ref().and_then(|trial| prediction.by(trial.rival.number));
+            let champion = said.map_or(&[][..], |said| &said.values);
+            self.step_trial(&sample, champion, rival, delay);
+        } else {
+            self.pending.push(waiting); // A label that can be learnt may yet come.
+        }
+        self.finish(id, learnt)
+    }
+
+    fn finish(&mut self, id: RowId, learnt: Result<()>) -> Outcome {
+        if let Err(e) = learnt {
+            return Outcome::Refused(e);
+        }
+        self.counts.learnt += 1;
+        self.known.push(id, self.params.known_ids);
+        let Self { progress, champion, watch, params, clock, .. } = self;
+        let task = &champion.model.signature().task;
+        let metric = |metric| progress.rolling_metric(metric, task).ok();
+        watch.step(&params.retrain, &Look { now: *clock, metric: &metric });
+        Outcome::Learnt
+    }
+
+    /// Shows a row and its prediction to the monitor, whose alarm is a drift.
+    fn look_at(&mut self, x: &[f32], values: &[f64]) {
+        if self.monitor.as_mut().is_some_and(|monitor| monitor.push(x, values)) {
+            self.watch.drifted();
+        }
+    }
+
+    /// Lets what learns from the served prediction learn from it.
+    fn settle(&mut self, sample: &Sample<'_>, values: &[f64], threshold: Option<f64>) {
+        let is_regression = self.champion.model.signature().task.n_classes() == 0;
+        if let (Some(conformal), Some(threshold)) = (&mut self.conformal, threshold) {
+            conformal.update(Conformal::score(values, sample.y, is_regression), threshold);
+        }
+        let loss = if is_regression {
+            (sample.y - values[0]).abs()
+        } else {
+            log_loss(values, sample.y)
+        };
+        self.replay.push(sample.x, sample.y, sample.weight, sample.time, loss);
+    }
+
+    /// Lets the model on trial learn, and ends the trial if it is decided. `champion` is empty
+    /// where the champion of now had not been asked.
+    fn step_trial(
+        &mut self,
+        sample: &Sample<'_>,
+        champion: &[f64],
+        rival: Option<&Said>,
+        delay: u64,
+    ) {
+        let Some(trial) = &mut self.trial else { return };
+        let model = &mut trial.rival.model;
+        let is_regression = model.signature().task.n_classes() == 0;
+        let learnt = match rival {
+            Some(said) => model.learn_late(sample, Late { note: &said.note, delay }),
+            None => model.learn_one(sample),
+        };
+        if let Err(e) = learnt {
+            tracing::debug!(error = %e.chain(), "the model on trial refused a row");
+        }
+        if let (false, Some(rival)) = (champion.is_empty(), rival) {
+            trial.duel.record(Duel::advantage(champion, &rival.values, sample.y, is_regression));
+        }
+        let bar = 1.0 / self.params.trial.error;
+        let has_won = bar <= trial.duel.evidence_for_rival();
+        let has_lost = bar <= trial.duel.evidence_for_incumbent()
+            || self.params.trial.max_rows <= trial.duel.rows();
+        let ending = match (has_won, has_lost, trial.is_former) {
+            (true, _, false) => Ending::Promoted,
+            (true, _, true) => Ending::RolledBack,
+            (false, true, false) => Ending::Rejected,
+            (false, true, true) => Ending::Confirmed,
+            (false, false, _) => return,
+        };
+        self.end_trial(ending);
+    }
+
+    fn challenge(&mut self, model: Box<dyn OnlineModel>) {
+        self.end_trial(Ending::Withdrawn);
+        self.n_models += 1;
+        let rival = Numbered { number: self.n_models, model };
+        self.trial = Some(Trial { rival, is_former: false, duel: Duel::default() });
+        self.watch.reset(self.clock);
+        if let Some(monitor) = &mut self.monitor {
+            monitor.rebase();
+        }
+    }
+
+    fn end_trial(&mut self, ending: Ending) {
+        let Some(mut trial) = self.trial.take() else { return };
+        self.n_verdicts += 1;
+        self.verdicts.push(Verdict {
+            number: self.n_verdicts,
+            version: self.version + 1, // That of the record being taken in.
+            ending,
+            rows: trial.duel.rows(),
+            advantage: trial.duel.mean_advantage(),
+            evidence: trial.duel.evidence_for_rival(),
+        });
+        if MAX_VERDICTS < self.verdicts.len() {
+            self.verdicts.remove(0);
+        }
+        if matches!(ending, Ending::Promoted | Ending::RolledBack) {
+            std::mem::swap(&mut self.champion, &mut trial.rival);
+        }
+        if ending == Ending::Promoted {
+            self.trial = Some(Trial { is_former: true, duel: Duel::default(), ..trial });
+        }
+    }
+
+    pub(crate) fn clock(&self) -> Option<i64> {
+        self.clock
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut to = Encoder::default();
+        to.u64(self.version);
+        to.option_i64(self.clock);
+        let Counts { rows, learnt, duplicates, not_pending, expired, refused } = self.counts;
+        for n in [rows, learnt, duplicates, not_pending, expired, refused] {
+            to.u64(n);
+        }
+        for n in [self.n_models, self.n_verdicts, self.champion.number] {
+            to.u64(n);
+        }
+        to.u32(self.verdicts.len() as u32);
+        for verdict in &self.verdicts {
+            let place = Ending::ALL.iter().position(|&ending| ending == verdict.ending);
+            to.u8(place.unwrap_or_default() as u8);
+            to.u64(verdict.number);
+            to.u64(verdict.version);
+            to.u64(verdict.rows);
+            to.f64(verdict.advantage);
+            to.f64(verdict.evidence);
+        }
+        self.progress.encode(&mut to);
+        if let Some(conformal) = &self.conformal {
+            conformal.encode(&mut to);
+        }
+        if let Some(monitor) = &self.monitor {
+            monitor.encode(&mut to);
+        }
+        self.replay.encode(&mut to);
+        self.watch.encode(&mut to);
+        self.pending.encode(&mut to);
+        self.known.encode(&mut to);
+        to.flag(self.trial.is_some());
+        if let Some(trial) = &self.trial {
+            to.u64(trial.rival.number);
+            to.flag(trial.is_former);
+            trial.duel.encode(&mut to);
+        }
+        to.into_bytes()
+    }
+
+    /// Reads what `encode` wrote; the number and role of the model on trial come back apart.
+    fn decode(&mut self, from: &mut Decoder<'_>) -> Result<Option<(u64, bool, Duel)>> {
+        self.version = from.u64()?;
+        self.clock = from.option_i64()?;
+        let Counts { rows, learnt, duplicates, not_pending, expired, refused } = &mut self.counts;
+        for count in [rows, learnt, duplicates, not_pending, expired, refused] {
+            *count = from.u64()?;
+        }
+        for number in [&mut self.n_models, &mut self.n_verdicts, &mut self.champion.number] {
+            *number = from.u64()?;
+        }
+        for _ in 0..from.count(41)? {
+            let place = from.u8()?;
+            let ending = *Ending::ALL
+                .get(usize::from(place))
+                .ok_or_else(|| from.damaged("the end of a trial", place))?;
+            let (number, version, rows) = (from.u64()?, from.u64()?, from.u64()?);
+            let (advantage, evidence) = (from.f64()?, from.f64()?);
+            self.verdicts.push(Verdict { number, version, ending, rows, advantage, evidence });
+        }
+        let params = self.params.clone();
+        let signature = self.champion.model.signature();
+        self.progress = Progress::decode(from, params.progress, &signature.task)?;
+        if let Some(conformal) = &mut self.conformal {
+            *conformal = Conformal::decode(from, params.conformal.unwrap_or_default())?;
+        }
+        if let Some(monitor) = &mut self.monitor {
+            *monitor = Monitor::decode(from, params.monitor.unwrap_or_default(), signature)?;
+        }
+        self.replay = Replay::decode(from, params.replay)?;
+        self.watch = Watch::decode(from)?;
+        self.pending = Pending::decode(from)?;
+        self.known = Known::decode(from)?;
+        if !from.flag()? {
+            return Ok(None);
+        }
+        Ok(Some((from.u64()?, from.flag()?, Duel::decode(from)?)))
+    }
+}
+
+/// Opens an envelope as a model that may take the place of one with `signature`.
+pub(crate) fn open_challenger(
+    envelope: &[u8],
+    catalog: &Catalog,
+    signature: &Signature,
+) -> Result<Box<dyn OnlineModel>> {
+    let model = open_online(&*catalog.open(envelope)?)?;
+    let ours = model.signature();
+    let fits = ours.schema == signature.schema
+        && ours.task == signature.task
+        && ours.outputs == signature.outputs;
+    if fits {
+        return Ok(model);
+    }
+    Err(Error::data("signature of the challenger", "that of the champion", "another"))
+}
+
+/// A copy of an opened model that can keep learning.
+pub(crate) fn open_online(model: &dyn Model) -> Result<Box<dyn OnlineModel>> {
+    let online = model.as_online().ok_or_else(|| {
+        let expected = "one that keeps learning; wrap a batch model in `Frozen`";
+        Error::data("model", expected, "one that does not")
+    })?;
+    Ok(online.fork())
+}
+
+impl Clone for State {
+    fn clone(&self) -> Self {
+        Self {
+            params: self.params.clone(),
+            champion: self.champion.clone(),
+            trial: self.trial.clone(),
+            progress: self.progress.clone(),
+            conformal: self.conformal.clone(),
+            replay: self.replay.clone(),
+            watch: self.watch.clone(),
+            monitor: self.monitor.clone(),
+            verdicts: self.verdicts.clone(),
+            pending: self.pending.clone(),
+            known: self.known.clone(),
+            scratch: Scratch::default(),
+            ..*self
+        }
+    }
+}
+
+/// A snapshot predicts as the champion did.
+impl Model for State {
+    fn signature(&self) -> &Signature {
+        self.champion.model.signature()
+    }
+
+    fn infer(&self, x: &Frame, out: &mut Matrix) -> Result<()> {
+        self.champion.model.infer(x, out)
+    }
+
+    fn infer_row(&self, row: &[f32], out: &mut [f64]) -> Result<()> {
+        self.champion.model.infer_row(row, out)
+    }
+
+    fn to_envelope(&self) -> Result<Envelope> {
+        Envelope::pack(self)
+    }
+
+    fn as_online(&self) -> Option<&dyn OnlineModel> {
+        Some(&*self.champion.model)
+    }
+}
+
+impl Persist for State {
+    const TAG: Tag = Tag::new("mm.online-service", 1);
+
+    fn write_body(&self, body: &mut BodyWriter) -> Result<()> {
+        body.json(&self.params)?;
+        body.bytes(&self.encode());
+        body.model(&*self.champion.model)?;
+        self.trial.as_ref().map_or(Ok(()), |trial| body.model(&*trial.rival.model))
+    }
+
+    fn read_body(body: &mut BodyReader<'_>, _: u16) -> Result<Self> {
+        let params: ServiceParams = body.json()?;
+        let bytes = body.bytes()?;
+        let champion = open_online(&*body.model()?)?;
+        let mut state = Self::new(champion, params)
+            .map_err(|e| Error::corrupt("snapshot of a service", "a valid one", e.chain()))?;
+        let mut from = Decoder::new(bytes, "snapshot of a service");
+        let trial = state.decode(&mut from)?;
+        from.finish()?;
+        if let Some((number, is_former, duel)) = trial {
+            let rival = Numbered { number, model: open_online(&*body.model()?)? };
+            state.trial = Some(Trial { rival, is_former, duel });
+        }
+        Ok(state)
+    }
+}

@@ -23,10 +23,10 @@ mod bytes;
 mod conformal;
 mod frozen;
 mod monitor;
-mod progress;
-mod retrain;
 #[cfg(test)]
 mod probe;
+mod progress;
+mod retrain;
 mod service;
 
 use mm_core::Catalog;

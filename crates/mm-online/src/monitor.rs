@@ -207,7 +207,11 @@ impl Monitor {
         let (n, k) = (predicted.n_rows(), predicted.n_cols());
         if (n, k) != (x.n_rows(), signature.n_outputs()) {
             let expected = format!("{} × {}", x.n_rows(), signature.n_outputs());
-            return Err(Error::data("predictions of the reference", expected, format!("{n} × {k}")));
+            return Err(Error::data(
+                "predictions of the reference",
+                expected,
+                format!("{n} × {k}"),
+            ));
         }
         for (row, predicted) in x.rows().zip(predicted.rows()) {
             new.rows.extend_from_slice(row);
@@ -226,7 +230,8 @@ impl Monitor {
             return false;
         }
         self.seen += 1;
-        let room = if self.reference.is_some() { self.params.window } else { self.params.reference };
+        let room =
+            if self.reference.is_some() { self.params.window } else { self.params.reference };
         let cells = x.iter().copied().chain(predicted.iter().map(|&p| p as f32));
         if self.rows.len() < room * width {
             self.rows.extend(cells);
@@ -271,7 +276,9 @@ impl Monitor {
         }
         let now = self.distributions();
         let columns = self.columns.iter().zip(reference.iter().zip(&now));
-        columns.map(|((name, levels), (then, now))| self.compare(name, *levels, then, now)).collect()
+        columns
+            .map(|((name, levels), (then, now))| self.compare(name, *levels, then, now))
+            .collect()
     }
 
     fn distributions(&self) -> Vec<Distribution> {
@@ -417,8 +424,18 @@ mod tests {
     fn each_kind_of_drift_is_seen_in_its_column() {
         assert_eq!(drifted(|_, _, _| {}), [""; 0]);
         assert_eq!(drifted(|_, row, _| row[0] += 0.3), ["x"]);
-        assert_eq!(drifted(|i, row, _| if i % 4 == 0 { row[0] = f32::NAN }), ["x"]);
-        assert_eq!(drifted(|i, row, _| if i % 9 == 0 { row[1] = Frame::UNKNOWN }), ["c"]);
+        assert_eq!(
+            drifted(|i, row, _| if i % 4 == 0 {
+                row[0] = f32::NAN
+            }),
+            ["x"]
+        );
+        assert_eq!(
+            drifted(|i, row, _| if i % 9 == 0 {
+                row[1] = Frame::UNKNOWN
+            }),
+            ["c"]
+        );
         assert_eq!(drifted(|_, row, _| row[1] = 2.0), ["c"]);
         assert_eq!(drifted(|_, _, p| *p = p.sqrt()), ["prediction 0"]);
     }

@@ -92,6 +92,9 @@ impl Calibrated {
     /// One step towards label `y` of a row of which the model had said `p`.
     fn step(&mut self, p: f64, y: f64, weight: f64) {
         let gradient = weight * (self.apply(p) - y);
+        if !gradient.is_finite() {
+            return; // A prediction that is none says nothing about the calibration.
+        }
         let gradients = [gradient * logit(p), gradient];
         for ((line, sum), g) in self.line.iter_mut().zip(&mut self.sums).zip(gradients) {
             *sum += g * g;

@@ -146,10 +146,10 @@ impl Default for BlendRule {
 pub struct Blend {
     signature: Signature,
     params: BlendParams,
-    names: Vec<String>,                 // Invariant: one a member, distinct, at least one.
+    names: Vec<String>, // Invariant: one a member, distinct, at least one.
     members: Vec<Box<dyn OnlineModel>>, // Invariant: all of one signature.
-    weights: Vec<f64>,                  // Invariant: one a member, none negative, adding up to 1.
-    error: [f64; 2], // Fading sums, for regression: weight, squared error of the blend.
+    weights: Vec<f64>,  // Invariant: one a member, none negative, adding up to 1.
+    error: [f64; 2],    // Fading sums, for regression: weight, squared error of the blend.
     n_learnt: u64,
     room: Vec<f64>,
 }
@@ -244,9 +244,8 @@ impl Blend {
 
     fn learn(&mut self, sample: &Sample<'_>, note: &[f64], delay: u64) -> Result<()> {
         let (k, m) = (self.n_outputs(), self.members.len());
-        let strange = || {
-            Error::data("note of a prediction", "one that this blend wrote", note.len())
-        };
+        let strange =
+            || Error::data("note of a prediction", "one that this blend wrote", note.len());
         let (parts, mut rest) = note.split_at_checked(k * m).ok_or_else(strange)?;
         let mut notes = Vec::with_capacity(m);
         for _ in 0..m {
@@ -293,13 +292,17 @@ impl Blend {
             } else {
                 probability(part, sample.y).clamp(FLOOR, 1.0 - FLOOR).ln()
             };
+            // A prediction that is none is the worst one, and must not poison the others' weights.
+            let log = if log.is_finite() { log } else { FLOOR.ln() };
             *weight = weight.max(f64::MIN_POSITIVE).ln() + eta * log;
         }
         if is_regression {
             let fade = (-std::f64::consts::LN_2 / half_life).exp();
             let square = (sample.y - mean).powi(2);
-            self.error =
-                [fade * seen + sample.weight, fade * squares + sample.weight * square];
+            if square.is_finite() {
+                let w = sample.weight;
+                self.error = [fade * seen + w, fade * squares + w * square];
+            }
         }
         let top = self.weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         self.weights.iter_mut().for_each(|w| *w = (*w - top).exp());

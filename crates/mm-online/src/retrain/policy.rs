@@ -131,8 +131,8 @@ pub(crate) struct Look<'a> {
 pub(crate) struct Watch {
     rows: u64,
     rows_at_last: u64,
-    last: Option<i64>,  // When the model was last fitted; the first time of the stream before.
-    has_drifted: bool,  // Since the last retraining.
+    last: Option<i64>, // When the model was last fitted; the first time of the stream before.
+    has_drifted: bool, // Since the last retraining.
     has_retrained: bool,
     due: Option<Reason>,
 }
@@ -170,8 +170,7 @@ impl Watch {
         let since = self.rows - self.rows_at_last;
         let age = self.last.zip(look.now).map(|(last, now)| now.saturating_sub(last));
         let is_cool = !self.has_retrained
-            || (policy.cooldown_rows <= since
-                && age.is_none_or(|age| policy.cooldown <= age));
+            || (policy.cooldown_rows <= since && age.is_none_or(|age| policy.cooldown <= age));
         if !is_cool || self.rows < policy.min_rows {
             return;
         }
@@ -230,7 +229,12 @@ mod tests {
     const DAY: i64 = 86_400_000_000_000;
 
     /// Rows after which each retraining was due, of `n` rows a day apart.
-    fn run(policy: &RetrainPolicy, n: u64, drift_at: u64, metric: fn(u64) -> f64) -> Vec<(u64, Reason)> {
+    fn run(
+        policy: &RetrainPolicy,
+        n: u64,
+        drift_at: u64,
+        metric: fn(u64) -> f64,
+    ) -> Vec<(u64, Reason)> {
         policy.check().expect("valid");
         let mut watch = Watch::default();
         let mut due = Vec::new();

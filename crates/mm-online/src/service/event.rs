@@ -155,9 +155,23 @@ impl Prediction {
 /// A record of the log: an event, or a change of the service itself.
 #[derive(Debug)]
 pub(crate) enum Record<'a> {
-    Learn { id: RowId, y: f64, weight: f64, time: Option<i64> }, // The features are apart.
-    Remember { id: RowId, time: Option<i64>, prediction: Prediction },
-    Label { id: RowId, y: f64, weight: f64, time: Option<i64> },
+    Learn {
+        id: RowId,
+        y: f64,
+        weight: f64,
+        time: Option<i64>,
+    }, // The features are apart.
+    Remember {
+        id: RowId,
+        time: Option<i64>,
+        prediction: Prediction,
+    },
+    Label {
+        id: RowId,
+        y: f64,
+        weight: f64,
+        time: Option<i64>,
+    },
     /// A model goes on trial: its envelope.
     Challenge(&'a [u8]),
     /// The trial ends without a promotion; or retraining failed.
@@ -248,10 +262,10 @@ pub(crate) fn check(event: &Event<'_>, signature: &Signature) -> Result<()> {
             check_row(x, signature)?;
             let said = [Some(&prediction.champion), prediction.shadow.as_ref()];
             let n = signature.n_outputs();
-            match said.into_iter().flatten().find(|said| said.values.len() != n) {
-                None => Ok(()),
-                Some(said) => Err(Error::data("prediction", n, said.values.len())),
-            }
+            said.into_iter().flatten().try_for_each(|said| match said.values.len() {
+                len if len == n => check_finite(&said.values),
+                len => Err(Error::data("length of the prediction", n, len)),
+            })
         }
         Event::Label { y, weight, .. } => check_label(y, weight, signature),
     }
@@ -279,6 +293,14 @@ pub(super) fn check_row(x: &[f32], signature: &Signature) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses a prediction that would spoil every score that it enters.
+pub(crate) fn check_finite(values: &[f64]) -> Result<()> {
+    match values.iter().find(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(bad) => Err(Error::data("prediction of the model", "finite numbers", bad)),
+    }
 }
 
 fn check_label(y: f64, weight: f64, signature: &Signature) -> Result<()> {

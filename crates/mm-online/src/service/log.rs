@@ -187,7 +187,15 @@ impl Log {
             file
         };
         let folder = folder.to_path_buf();
-        let log = Self { folder, durability, segments, file, next, is_lost: false, faults: Faults::default() };
+        let log = Self {
+            folder,
+            durability,
+            segments,
+            file,
+            next,
+            is_lost: false,
+            faults: Faults::default(),
+        };
         Ok((log, found))
     }
 
@@ -217,15 +225,16 @@ impl Log {
         let path = path_of(&self.folder, self.segments[last].first);
         if let Err(e) = self.faults.write(&mut self.file, &frame) {
             let len = self.segments[last].bytes;
-            let cut = self.faults.step(Step::Cut)
+            let cut = self
+                .faults
+                .step(Step::Cut)
                 .and_then(|()| self.file.set_len(len))
                 .and_then(|()| self.file.seek(SeekFrom::Start(len)));
             self.is_lost = cut.is_err();
             return Err(Error::io("append to", path)(e));
         }
         if self.durability == Durability::Full {
-            let synced =
-                self.faults.step(Step::Sync).and_then(|()| self.file.sync_data());
+            let synced = self.faults.step(Step::Sync).and_then(|()| self.file.sync_data());
             if let Err(e) = synced {
                 self.is_lost = true;
                 return Err(Error::io("sync", path)(e));
@@ -251,7 +260,8 @@ impl Log {
     pub(crate) fn drop_before(&mut self, first: u64) -> Result<()> {
         while self.segments.get(1).is_some_and(|second| second.first <= first) {
             let path = path_of(&self.folder, self.segments[0].first);
-            self.faults.step(Step::Remove)
+            self.faults
+                .step(Step::Remove)
                 .and_then(|()| fs::remove_file(&path))
                 .map_err(Error::io("remove", &path))?;
             self.segments.remove(0);

@@ -214,7 +214,7 @@ struct Writer {
     store: Store,
     options: Options,
     since_publication: u64,
-    since_snapshot: u64, // Bytes of log.
+    since_snapshot: u64,           // Bytes of log.
     replaced: Vec<Arc<Published>>, // Freed here, so that no reader spends time on it.
     room: Vec<f32>,
     _lock: File,
@@ -618,11 +618,12 @@ impl Writer {
                 *place = Some(outcomes);
             }
         };
+        let before = self.log.bytes();
         if let Err(e) = self.make_room(records.len()).and_then(|()| self.log.append(n, records)) {
             group.iter().for_each(|submission| tell(submission, Err(again(&e))));
             return;
         }
-        self.since_snapshot += records.len() as u64;
+        self.since_snapshot += self.log.bytes().saturating_sub(before);
         let mut from = Decoder::new(records, "group of records");
         for submission in group {
             let outcomes = (0..submission.n)

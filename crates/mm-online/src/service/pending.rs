@@ -13,7 +13,7 @@ pub(crate) struct Waiting {
     pub(crate) id: RowId,
     pub(crate) row: u64, // How many rows had come, this one included.
     pub(crate) time: Option<i64>,
-    pub(crate) last_label: f64,  // What the baselines would have said; NaN for nothing.
+    pub(crate) last_label: f64, // What the baselines would have said; NaN for nothing.
     pub(crate) usual_label: f64,
     pub(crate) x: Box<[f32]>,
     pub(crate) prediction: Prediction,
@@ -34,7 +34,6 @@ impl Pending {
     pub(crate) fn contains(&self, id: RowId) -> bool {
         self.order_of.contains_key(&id)
     }
-
 
     pub(crate) fn take(&mut self, id: RowId) -> Option<Waiting> {
         let order = self.order_of.remove(&id)?;

@@ -7,7 +7,7 @@ use mm_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    event::{Outcome, Prediction, Record, RowId, Said, check_signature},
+    event::{Outcome, Prediction, Record, RowId, Said, check_finite, check_signature},
     pending::{Known, Pending, Waiting},
 };
 use crate::{
@@ -193,7 +193,8 @@ impl Numbered {
         said.values.clear();
         said.values.resize(self.model.signature().n_outputs(), 0.0);
         said.note.clear();
-        self.model.infer_noting(x, &mut said.values, &mut said.note)
+        self.model.infer_noting(x, &mut said.values, &mut said.note)?;
+        check_finite(&said.values)
     }
 }
 
@@ -336,7 +337,8 @@ impl State {
 
     fn expire(&mut self, time: Option<i64>) {
         self.clock = self.clock.max(time);
-        let since = self.clock.zip(self.params.time_to_live).map(|(now, ttl)| now.saturating_sub(ttl));
+        let since =
+            self.clock.zip(self.params.time_to_live).map(|(now, ttl)| now.saturating_sub(ttl));
         self.counts.expired += self.pending.expire(self.params.pending, since);
     }
 
@@ -414,7 +416,8 @@ impl State {
         };
         if learnt.is_ok() {
             let Waiting { last_label, usual_label, prediction, .. } = &waiting;
-            let (values, last_label, usual_label) = (prediction.values(), *last_label, *usual_label);
+            let (values, last_label, usual_label) =
+                (prediction.values(), *last_label, *usual_label);
             self.progress.judge(Judged { values, y, weight, last_label, usual_label });
             self.settle(&sample, values, prediction.threshold);
             let rival = self.trial.as_ref().and_then(|trial| prediction.by(trial.rival.number));
@@ -452,11 +455,8 @@ impl State {
         if let (Some(conformal), Some(threshold)) = (&mut self.conformal, threshold) {
             conformal.update(Conformal::score(values, sample.y, is_regression), threshold);
         }
-        let loss = if is_regression {
-            (sample.y - values[0]).abs()
-        } else {
-            log_loss(values, sample.y)
-        };
+        let loss =
+            if is_regression { (sample.y - values[0]).abs() } else { log_loss(values, sample.y) };
         self.replay.push(sample.x, sample.y, sample.weight, sample.time, loss);
     }
 

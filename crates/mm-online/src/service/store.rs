@@ -84,9 +84,10 @@ impl Store {
 
     fn read(&self, number: u32, catalog: &Catalog) -> Result<State> {
         let (model, version) = self.registry.open(NAME, &Selector::Version(number), catalog)?;
-        let state = model.downcast_ref::<State>().cloned().ok_or_else(|| {
-            Error::corrupt(&version, "a snapshot of a service", "another model")
-        })?;
+        let state = model
+            .downcast_ref::<State>()
+            .cloned()
+            .ok_or_else(|| Error::corrupt(&version, "a snapshot of a service", "another model"))?;
         let record = record_of(&version)?;
         if record != state.version {
             let expected = format!("the state after record {record}");

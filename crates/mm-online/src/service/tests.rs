@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use mm_core::{Metric, Sample, Task};
+use mm_core::{Metric, Sample};
 use proptest::prelude::*;
 
 use super::{log::Step, *};
@@ -49,7 +49,12 @@ fn params() -> ServiceParams {
         p.replay.recent = 10;
         p.replay.reservoir = 10;
         p.replay.hard = 5;
-        p.monitor = Some(MonitorParams { reference: 20, window: 20, every: 10, ..MonitorParams::default() });
+        p.monitor = Some(MonitorParams {
+            reference: 20,
+            window: 20,
+            every: 10,
+            ..MonitorParams::default()
+        });
     })
 }
 
@@ -110,7 +115,9 @@ fn live(service: &Service, i: u64) {
             service.challenge(&rival).expect("same signature");
         }
         8 if i % 100 == 88 => service.dismiss().expect("written"),
-        8 => drop(service.submit(&[Event::Label { id: 7, y: 1.0, weight: 1.0, time }]).expect("written")),
+        8 => drop(
+            service.submit(&[Event::Label { id: 7, y: 1.0, weight: 1.0, time }]).expect("written"),
+        ),
         _ => drop(learn(&x, 1.5)),
     }
 }
@@ -164,7 +171,7 @@ fn each_event_is_told_what_became_of_it() {
         "NotPending",
         "label: expected a class code from 0 to 1, got 0.5",
         "expected 2 feature columns, got 1",
-        "first feature: expected a number, got a missing value",
+        "prediction of the model: expected finite numbers, got NaN",
         "weight: expected a finite number ≥ 0, got NaN",
         "numeric `f0`: expected a finite number or NaN (missing), got inf",
     ];
@@ -207,7 +214,15 @@ fn a_row_waits_no_longer_than_its_time_to_live_and_time_never_goes_back() {
     let at = |id, time| Event::Remember { id, x: &x, prediction: &prediction, time: Some(time) };
     let label = |id, time| Event::Label { id, y: 1.0, weight: 1.0, time: Some(time) };
     let outcomes = service
-        .submit(&[at(1, 0), at(2, 30), label(9, 41), label(1, 5), at(3, -100), label(2, 42), label(3, 42)])
+        .submit(&[
+            at(1, 0),
+            at(2, 30),
+            label(9, 41),
+            label(1, 5),
+            at(3, -100),
+            label(2, 42),
+            label(3, 42),
+        ])
         .expect("written");
     assert!(matches!(
         outcomes[..],
@@ -268,7 +283,10 @@ fn a_service_that_was_closed_goes_on_as_if_it_had_not_been() {
     let report = service.report().expect("lives");
     assert!(report.counts.expired > 0 && report.counts.refused > 0 && report.verdicts.len() > 5);
     assert!(report.coverage.is_some() && report.rolling.accuracy > Some(0.7), "{report:?}");
-    assert_eq!(report, unbroken.report().map(|r| Report { log_bytes: report.log_bytes, ..r }).expect("lives"));
+    assert_eq!(
+        report,
+        unbroken.report().map(|r| Report { log_bytes: report.log_bytes, ..r }).expect("lives")
+    );
 }
 
 #[test]
@@ -402,9 +420,11 @@ fn the_disk_that_a_service_uses_stays_bounded() {
 
 /// Lets calls of the system fail from the `n`-th on, until told otherwise.
 fn fail(service: &Service, kinds: &'static [Step], kind: io::ErrorKind) {
-    let hook = Box::new(move |step| {
-        if kinds.contains(&step) { Err(io::Error::from(kind)) } else { Ok(()) }
-    });
+    let hook = Box::new(
+        move |step| {
+            if kinds.contains(&step) { Err(io::Error::from(kind)) } else { Ok(()) }
+        },
+    );
     service.shared.lock().expect("lives").log.set_hook(Some(hook));
 }
 
@@ -508,7 +528,10 @@ fn threads_that_meet_are_written_together_and_each_row_counts_once() {
                     let x = row(i);
                     let id = u128::from(i * n_threads + thread);
                     let event = Event::Learn { id, sample: Sample::new(&x, label(i)) };
-                    assert!(matches!(service.submit(&[event]).expect("written")[..], [Outcome::Learnt]));
+                    assert!(matches!(
+                        service.submit(&[event]).expect("written")[..],
+                        [Outcome::Learnt]
+                    ));
                 }
             });
         }
@@ -545,8 +568,10 @@ fn every_reply_is_that_of_the_version_it_names() {
             }
             replies
         };
-        let readers: Vec<_> =
-            (0..3).map(|_| service.reader()).map(|reader| scope.spawn(move || read(reader))).collect();
+        let readers: Vec<_> = (0..3)
+            .map(|_| service.reader())
+            .map(|reader| scope.spawn(move || read(reader)))
+            .collect();
         (0..n).for_each(|i| learn(&service, i));
         is_done.store(true, Ordering::Relaxed);
         readers.into_iter().map(|reader| reader.join().expect("reads")).collect::<Vec<_>>()
@@ -646,7 +671,8 @@ fn the_monitor_of_a_service_signals_a_drift_of_its_features() {
     let params = params().with(|p| {
         p.retrain.min_rows = 1;
         let every = 100;
-        p.monitor = Some(MonitorParams { reference: 200, window: 200, every, ..MonitorParams::default() });
+        p.monitor =
+            Some(MonitorParams { reference: 200, window: 200, every, ..MonitorParams::default() });
     });
     let model = Probe { rate: 0.0, ..Probe::binary(2) }.boxed();
     let service = Service::create(&folder.0, model, params, &catalog(), fast()).expect("creates");

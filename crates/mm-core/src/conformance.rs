@@ -31,7 +31,7 @@ use std::{
 
 use crate::{
     BoxLearner, Cancel, Catalog, Column, Dataset, DynLearner, Error, FitContext, Frame, Learner,
-    Levels, Matrix, Model, Output, Schema, Signal, Step, Task,
+    Levels, Matrix, Model, OnlineModel, Output, Sample, Schema, Signal, Step, Task,
 };
 
 /// What the learner under test can do; everything, by default.
@@ -85,6 +85,141 @@ pub fn check_only<L: Learner + Clone + 'static>(learner: &L, catalog: &Catalog, 
         checked += 1;
     }
     assert!(0 < checked, "a learner can fit at least one task");
+}
+
+/// Runs every check of [`check_only`], and what an [`OnlineModel`] promises besides:
+///
+/// - learning a batch equals learning its rows one after another, to the bit;
+/// - predicting, a row of weight 0, and a row that is refused change nothing, to the bit;
+/// - a model that was sealed and opened goes on as one that never was, to the bit, and so does a
+///   fork, which leaves its origin as it was;
+/// - odd rows (missing everywhere, huge, of unknown levels) and classes that come late leave finite
+///   predictions.
+///
+/// # Panics
+///
+/// With the name of the first broken promise.
+pub fn check_online<L>(learner: &L, catalog: &Catalog, can: Checks)
+where
+    L: Learner<Model: OnlineModel> + Clone + 'static,
+{
+    check_only(learner, catalog, can);
+    let tasks = [(can.regression, 0), (can.binary, 2), (can.multiclass, 3)];
+    for n_classes in tasks.into_iter().filter_map(|(able, n)| able.then_some(n)) {
+        let data = sample(80, n_classes, can);
+        check_learning(learner, &data, catalog);
+        check_refused_rows(learner, &data);
+        check_odd_rows(learner, &data, can);
+    }
+}
+
+fn sealed(model: &dyn Model) -> Vec<u8> {
+    model.to_envelope().unwrap_or_else(|e| panic!("seals: {}", e.chain())).into_bytes()
+}
+
+fn learn(model: &mut dyn OnlineModel, data: &Dataset) {
+    for (x, &y) in data.frame().rows().zip(data.target()) {
+        let learnt = model.learn_one(&Sample::new(x, y));
+        learnt.unwrap_or_else(|e| panic!("learns {x:?}: {}", e.chain()));
+    }
+}
+
+fn check_learning<L: Learner<Model: OnlineModel>>(learner: &L, data: &Dataset, catalog: &Catalog) {
+    let model = fit(learner, data);
+    let before = sealed(&model);
+    assert_eq!(model.n_learnt(), data.n_rows() as u64, "every row is learnt once");
+    assert!(0 < model.size_bytes(), "a model takes some memory");
+    drop(predict(&model, data.frame()));
+    assert_eq!(sealed(&model), before, "predicting never learns");
+
+    let mut rows = model.fork();
+    learn(&mut *rows, data);
+    assert_eq!(sealed(&model), before, "a fork leaves its origin as it was");
+    let after = sealed(&*rows);
+    assert_ne!(after, before, "learning learns");
+    let mut batch = model.fork();
+    let n = batch.learn_batch(data).unwrap_or_else(|e| panic!("learns a batch: {}", e.chain()));
+    assert_eq!(n, data.n_rows() as u64, "a batch is learnt whole");
+    assert!(sealed(&*batch) == after, "a batch is its rows one after another, to the bit");
+
+    let opened = catalog.open(&before).unwrap_or_else(|e| panic!("opens: {}", e.chain()));
+    let opened = opened.as_online().expect("an opened online model is one");
+    let mut opened = opened.fork();
+    learn(&mut *opened, data);
+    assert!(sealed(&*opened) == after, "a reopened model goes on to the bit");
+    let same = bits(&predict(&*opened, data.frame())) == bits(&predict(&*rows, data.frame()));
+    assert!(same, "a reopened model predicts to the bit");
+}
+
+fn check_refused_rows<L: Learner<Model: OnlineModel>>(learner: &L, data: &Dataset) {
+    let model = fit(learner, data);
+    let before = sealed(&model);
+    let (x, y) = (data.frame().row(0), data.target()[0]);
+    let infinite: Vec<f32> = x.iter().map(|_| f32::INFINITY).collect();
+    let good = Sample::new(x, y);
+    let mut bad = vec![
+        ("a short row", Sample::new(&x[1..], y)),
+        ("a label that is NaN", Sample::new(x, f64::NAN)),
+        ("an infinite label", Sample::new(x, f64::INFINITY)),
+        ("a weight that is NaN", Sample { weight: f64::NAN, ..good }),
+        ("a negative weight", Sample { weight: -1.0, ..good }),
+        ("an infinite weight", Sample { weight: f64::INFINITY, ..good }),
+    ];
+    if 0 < data.task().n_classes() {
+        bad.push(("a class that is none", Sample::new(x, data.task().n_classes() as f64)));
+        bad.push(("half a class", Sample::new(x, 0.5)));
+    }
+    if !learner.admits_infinite() {
+        bad.push(("an infinite cell", Sample::new(&infinite, y)));
+    }
+    for (name, sample) in bad {
+        let mut fork = model.fork();
+        assert!(fork.learn_one(&sample).is_err(), "{name} is refused");
+        assert!(sealed(&*fork) == before, "{name} changes nothing");
+    }
+    let mut fork = model.fork();
+    fork.learn_one(&Sample { weight: 0.0, ..good }).expect("a weight of 0 is admitted");
+    assert!(sealed(&*fork) == before, "a row of weight 0 changes nothing");
+}
+
+fn check_odd_rows<L: Learner<Model: OnlineModel>>(learner: &L, data: &Dataset, can: Checks) {
+    // The last class comes after all others.
+    let mut order: Vec<usize> = (0..data.n_rows()).collect();
+    order.sort_by(|&a, &b| data.target()[a].total_cmp(&data.target()[b]));
+    let model = fit(learner, &data.take(&order));
+    let finite = |model: &dyn Model, name: &str| {
+        let y = predict(model, data.frame());
+        assert!(y.values().iter().all(|y| y.is_finite()), "{name}: predictions stay finite");
+    };
+    finite(&model, "a class that comes late");
+    let columns = data.frame().schema().columns();
+    let cells = |number: f32, code: f32| -> Vec<f32> {
+        columns.iter().map(|c| if c.levels().is_some() { code } else { number }).collect()
+    };
+    let mut odd = vec![
+        ("huge", cells(f32::MAX, Frame::UNKNOWN)),
+        ("hugely negative", cells(f32::MIN, 0.0)),
+        ("tiny", cells(f32::MIN_POSITIVE, 0.0)),
+    ];
+    if can.missing {
+        odd.push(("missing", cells(f32::NAN, f32::NAN)));
+    }
+    let mut fork = model.fork();
+    let mut out = vec![0.0; model.signature().n_outputs()];
+    for _ in 0..4 {
+        for (name, x) in &odd {
+            for y in [data.target()[order[0]], data.target()[order[79]]] {
+                fork.learn_one(&Sample::new(x, y)).unwrap_or_else(|e| panic!("{name}: {e}"));
+                fork.predict_row(x, &mut out).unwrap_or_else(|e| panic!("{name}: {e}"));
+                assert!(out.iter().all(|y| y.is_finite()), "{name} cells: predictions stay finite");
+                finite(&*fork, name);
+            }
+        }
+    }
+    for _ in 0..10 {
+        learn(&mut *fork, data);
+    }
+    finite(&*fork, "ordinary rows after odd ones");
 }
 
 /// A small table with signal: numeric columns `a` and `b`, then categorical `c`, one missing cell

@@ -1,7 +1,19 @@
 //! Models that keep learning from a stream, and what keeps them honest and alive.
 //!
 //! A model of this crate is a [`Model`](mm_core::Model) like any other and an
-//! [`OnlineModel`](mm_core::OnlineModel) besides: it learns a row at a time. Around it:
+//! [`OnlineModel`](mm_core::OnlineModel) besides: it learns a row at a time.
+//!
+//! | kind | params → model | learns |
+//! | --- | --- | --- |
+//! | `online_linear` | [`LinearParams`] → [`LinearModel`] | logistic, softmax, and linear regression |
+//! | `online_bank` | [`BankParams`] → [`BankModel`] | linear models of many learning rates, mixed: the default |
+//! | `passive_aggressive` | [`PassiveAggressiveParams`] → [`PassiveAggressiveModel`] | linear models by margin |
+//! | `hoeffding_tree` | [`HoeffdingTreeParams`] → [`HoeffdingTreeModel`] | a tree that splits once the rows tell |
+//!
+//! Each is one implementation of [`Incremental`] under the shell [`Online`], which checks and codes
+//! rows, stores the state to the bit, and learns a dataset in the order of its timestamps.
+//!
+//! Around the models:
 //!
 //! ```text
 //!            ┌ Blend, Calibrated, Frozen: one model of several, also with batch models
@@ -18,6 +30,18 @@
 
 #![forbid(unsafe_code)]
 
+// Models and drift detectors.
+mod drift;
+mod half_life;
+mod inputs;
+mod linear;
+mod online;
+mod random;
+#[cfg(test)]
+mod river;
+mod tree;
+
+// The service and what surrounds the models.
 mod blend;
 mod bytes;
 mod conformal;
@@ -30,6 +54,29 @@ mod retrain;
 mod service;
 
 use mm_core::Catalog;
+
+pub use crate::{
+    drift::{
+        Adwin, AdwinParams, AnyDetector, Change, Ddm, DdmParams, Detector, DetectorParams,
+        Direction, Eddm, EddmParams, HddmA, HddmAParams, HddmW, HddmWParams, Kswin, KswinParams,
+        PageHinkley, PageHinkleyParams,
+    },
+    half_life::HalfLife,
+    inputs::{CellCounts, CellPolicy, Coding, Infinite, InputParams, Missing, Row, Slot},
+    linear::{
+        bank::{Bank, BankModel, BankParams},
+        link::RegressionLoss,
+        model::{Linear, LinearModel, LinearParams},
+        optimizer::Optimizer,
+        passive::{PassiveAggressive, PassiveAggressiveModel, PassiveAggressiveParams},
+        scaler::{Scale, Scaler},
+    },
+    online::{Example, Incremental, Online, OnlineLearner, Shape},
+    tree::{
+        hoeffding::{GrowthParams, HoeffdingTree, HoeffdingTreeModel, HoeffdingTreeParams},
+        leaf::LeafPrediction,
+    },
+};
 
 pub use crate::{
     blend::{Blend, BlendParams, BlendRule, Calibrated, CalibrationParams},
@@ -49,5 +96,19 @@ pub use crate::{
 /// Adds what this crate can fit and open to `catalog`.
 #[must_use]
 pub fn register(catalog: Catalog) -> Catalog {
+    let catalog = register_models(catalog);
     catalog.with::<Blend>().with::<Calibrated>().with::<Frozen>().with::<service::State>()
+}
+
+/// The models.
+fn register_models(catalog: Catalog) -> Catalog {
+    catalog
+        .with::<LinearModel>()
+        .with_kind::<LinearParams>(Linear::NAME)
+        .with::<BankModel>()
+        .with_kind::<BankParams>(Bank::NAME)
+        .with::<PassiveAggressiveModel>()
+        .with_kind::<PassiveAggressiveParams>(PassiveAggressive::NAME)
+        .with::<HoeffdingTreeModel>()
+        .with_kind::<HoeffdingTreeParams>(HoeffdingTree::NAME)
 }

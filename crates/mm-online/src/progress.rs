@@ -305,7 +305,7 @@ fn decision(weights: &[f64]) -> f64 {
 }
 
 /// The class that a prediction decides for.
-fn decided(values: &[f64]) -> usize {
+pub(crate) fn decided(values: &[f64]) -> usize {
     match *values {
         [positive] => usize::from(0.5 < positive),
         ref all => decision(all) as usize,

@@ -11,7 +11,7 @@ use crate::bytes::{Decoder, Encoder};
 ///
 /// | field | default | domain | triggers |
 /// | --- | ---: | --- | --- |
-/// | `drift` | `true` | | when a detector, or [`Service::signal_drift`](crate::Service::signal_drift), says so |
+/// | `drift` | `true` | | when the service's detector or monitor, or [`Service::signal_drift`](crate::Service::signal_drift), says so |
 /// | `floor` | none | | when a rolling metric is worse than a bound |
 /// | `every_rows` | none | ≥ 1 | after so many labelled rows |
 /// | `max_age` | none | > 0 | when the model is so many ns old |

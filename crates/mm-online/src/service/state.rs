@@ -13,8 +13,9 @@ use super::{
 use crate::{
     bytes::{Decoder, Encoder},
     conformal::{Conformal, ConformalParams},
+    drift::{AdwinParams, AnyDetector, Change, Detector as _, DetectorParams, Direction},
     monitor::{Monitor, MonitorParams},
-    progress::{Judged, Progress, ProgressParams, log_loss},
+    progress::{Judged, Progress, ProgressParams, decided, log_loss},
     retrain::{
         Replay, ReplayParams, RetrainPolicy,
         duel::Duel,
@@ -34,6 +35,7 @@ use crate::{
 /// | `replay` | | | rows kept for retraining |
 /// | `retrain` | | | when retraining is due |
 /// | `trial` | | | what a challenger must show |
+/// | `detector` | ADWIN, rising errors only | | what watches the errors (0 and 1, or absolute) for a drift |
 /// | `monitor` | none | | whether features and predictions are compared with a reference |
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -55,13 +57,17 @@ pub struct ServiceParams {
     pub retrain: RetrainPolicy,
     /// What a challenger must show.
     pub trial: TrialParams,
+    /// What watches the errors for a drift.
+    pub detector: Option<DetectorParams>,
     /// Whether features and predictions are compared with a reference.
     pub monitor: Option<MonitorParams>,
 }
 
 impl Default for ServiceParams {
     fn default() -> Self {
+        let rising = AdwinParams { direction: Direction::Up, ..AdwinParams::default() };
         Self {
+            detector: Some(DetectorParams::Adwin(rising)),
             known_ids: 1 << 17,
             pending: 100_000,
             time_to_live: None,
@@ -95,6 +101,7 @@ impl ServiceParams {
         self.replay.check()?;
         self.retrain.check()?;
         self.trial.check()?;
+        self.detector.map_or(Ok(()), |detector| detector.build().map(drop))?;
         self.monitor.as_ref().map_or(Ok(()), MonitorParams::check)
     }
 }
@@ -235,6 +242,7 @@ pub(crate) struct State {
     pub(crate) conformal: Option<Conformal>,
     pub(crate) replay: Replay,
     pub(crate) watch: Watch,
+    detector: Option<AnyDetector>,
     pub(crate) monitor: Option<Monitor>,
     pub(crate) verdicts: Vec<Verdict>, // The last ones.
     pub(crate) pending: Pending,
@@ -266,6 +274,7 @@ impl State {
             conformal: params.conformal.clone().map(Conformal::new).transpose()?,
             replay: Replay::new(params.replay.clone())?,
             watch: Watch::default(),
+            detector: params.detector.map(DetectorParams::build).transpose()?,
             monitor,
             verdicts: Vec::new(),
             pending: Pending::default(),
@@ -458,6 +467,11 @@ impl State {
         let loss =
             if is_regression { (sample.y - values[0]).abs() } else { log_loss(values, sample.y) };
         self.replay.push(sample.x, sample.y, sample.weight, sample.time, loss);
+        let error =
+            if is_regression { loss } else { f64::from(decided(values) as f64 != sample.y) };
+        if self.detector.as_mut().is_some_and(|d| d.update(error) == Change::Drift) {
+            self.watch.drifted();
+        }
     }
 
     /// Lets the model on trial learn, and ends the trial if it is decided. `champion` is empty
@@ -523,6 +537,8 @@ impl State {
         }
         if matches!(ending, Ending::Promoted | Ending::RolledBack) {
             std::mem::swap(&mut self.champion, &mut trial.rival);
+            // Its errors are not those of the model before.
+            self.detector.iter_mut().for_each(AnyDetector::reset);
         }
         if ending == Ending::Promoted {
             self.trial = Some(Trial { is_former: true, duel: Duel::default(), ..trial });
@@ -533,7 +549,7 @@ impl State {
         self.clock
     }
 
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Result<Vec<u8>> {
         let mut to = Encoder::default();
         to.u64(self.version);
         to.option_i64(self.clock);
@@ -561,6 +577,11 @@ impl State {
         if let Some(monitor) = &self.monitor {
             monitor.encode(&mut to);
         }
+        if let Some(detector) = &self.detector {
+            let detector = postcard::to_stdvec(detector)
+                .map_err(|e| Error::data("state of a detector", "one that can be written", e))?;
+            to.block(&detector);
+        }
         self.replay.encode(&mut to);
         self.watch.encode(&mut to);
         self.pending.encode(&mut to);
@@ -571,7 +592,7 @@ impl State {
             to.flag(trial.is_former);
             trial.duel.encode(&mut to);
         }
-        to.into_bytes()
+        Ok(to.into_bytes())
     }
 
     /// Reads what `encode` wrote; the number and role of the model on trial come back apart.
@@ -602,6 +623,13 @@ impl State {
         }
         if let Some(monitor) = &mut self.monitor {
             *monitor = Monitor::decode(from, params.monitor.unwrap_or_default(), signature)?;
+        }
+        if let Some(detector) = &mut self.detector {
+            let read = postcard::from_bytes(from.block()?);
+            *detector = read
+                .ok()
+                .filter(AnyDetector::is_valid)
+                .ok_or_else(|| from.damaged("the state of a detector", "another"))?;
         }
         self.replay = Replay::decode(from, params.replay)?;
         self.watch = Watch::decode(from)?;
@@ -650,6 +678,7 @@ impl Clone for State {
             conformal: self.conformal.clone(),
             replay: self.replay.clone(),
             watch: self.watch.clone(),
+            detector: self.detector.clone(),
             monitor: self.monitor.clone(),
             verdicts: self.verdicts.clone(),
             pending: self.pending.clone(),
@@ -688,7 +717,7 @@ impl Persist for State {
 
     fn write_body(&self, body: &mut BodyWriter) -> Result<()> {
         body.json(&self.params)?;
-        body.bytes(&self.encode());
+        body.bytes(&self.encode()?);
         body.model(&*self.champion.model)?;
         self.trial.as_ref().map_or(Ok(()), |trial| body.model(&*trial.rival.model))
     }

@@ -426,13 +426,13 @@ mod tests {
         assert_eq!(drifted(|_, row, _| row[0] += 0.3), ["x"]);
         assert_eq!(
             drifted(|i, row, _| if i % 4 == 0 {
-                row[0] = f32::NAN
+                row[0] = f32::NAN;
             }),
             ["x"]
         );
         assert_eq!(
             drifted(|i, row, _| if i % 9 == 0 {
-                row[1] = Frame::UNKNOWN
+                row[1] = Frame::UNKNOWN;
             }),
             ["c"]
         );

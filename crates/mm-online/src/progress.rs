@@ -503,8 +503,8 @@ mod tests {
         let scores = all.overall();
         assert_eq!(scores.mae, Some(1.0));
         assert_eq!(scores.rmse, Some((5.0_f64 / 3.0).sqrt()));
-        assert_eq!(scores.no_change, Some((2.0 + 4.0) / 2.0)); // The first row had none.
-        assert_eq!(scores.majority, Some((2.0 + 3.0) / 2.0));
+        assert_eq!(scores.no_change, Some(3.0)); // Of 2 and 4; the first row had none.
+        assert_eq!(scores.majority, Some(2.5)); // Of 2 and 3.
     }
 
     #[test]

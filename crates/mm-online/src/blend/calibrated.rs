@@ -125,13 +125,17 @@ impl Model for Calibrated {
 
     fn infer(&self, x: &Frame, out: &mut Matrix) -> Result<()> {
         self.inner.infer(x, out)?;
-        out.values_mut().iter_mut().for_each(|p| *p = self.apply(*p));
+        for p in out.values_mut() {
+            *p = self.apply(*p);
+        }
         Ok(())
     }
 
     fn infer_row(&self, row: &[f32], out: &mut [f64]) -> Result<()> {
         self.inner.infer_row(row, out)?;
-        out.iter_mut().for_each(|p| *p = self.apply(*p));
+        for p in out {
+            *p = self.apply(*p);
+        }
         Ok(())
     }
 

@@ -210,12 +210,8 @@ impl Blend {
         let Some(at) = self.names.iter().position(|other| other == name) else {
             return Err(Error::NotFound { what: "member", name: name.to_owned() });
         };
-        let mut model = Some(model);
-        let member = |(i, old): (usize, &Box<dyn OnlineModel>)| match model.take_if(|_| i == at) {
-            Some(new) => new,
-            None => old.fork(),
-        };
-        let members: Vec<_> = self.members.iter().enumerate().map(member).collect();
+        let mut members: Vec<_> = self.members.iter().map(|member| member.fork()).collect();
+        members[at] = model;
         let new = Self::new(self.names.iter().cloned().zip(members), self.params.clone())?;
         Ok(Self { weights: self.weights.clone(), error: self.error, ..new })
     }

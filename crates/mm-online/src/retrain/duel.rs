@@ -17,6 +17,12 @@
 //! evenly over bets of 2⁻¹ to 2⁻⁷, so that no bet need be tuned; their mean is again such a capital,
 //! an *e-value*. A second gambler bets on the incumbent, so that a hopeless rival is seen early.
 //!
+//! A former champion waits longer, and for something else: that the world turns back. While it is
+//! worse its gambler loses everything, so a new one starts with a capital of 1 at every row, and
+//! what counts is the sum of all their capitals, which grows by no more than 1 a row on average
+//! while the former model is not better. So that within *n* rows the sum reaches *n*/*δ* with
+//! probability at most *δ* (Doob's inequality).
+//!
 //! The loss is the Brier score of a classification (halved, for more than two classes); for
 //! regression *a* − *b* is (|*e*| − |*f*|) / (|*e*| + |*f*|) with the errors *e* and *f*, which needs
 //! no scale.
@@ -31,7 +37,8 @@
 //! # Sources
 //!
 //! Shafer (2021), "Testing by betting"; Waudby-Smith & Ramdas (2024), "Estimating means of bounded
-//! random variables by betting"; Choe & Ramdas (2024), "Comparing sequential forecasters".
+//! random variables by betting"; Choe & Ramdas (2024), "Comparing sequential forecasters"; Shin,
+//! Ramdas & Rinaldo (2024), "E-detectors", for the sum over starts (Shiryaev and Roberts's).
 
 use mm_core::Result;
 
@@ -48,12 +55,14 @@ pub struct Duel {
     rows: u64,
     for_rival: [f64; BETS], // Logarithms of capitals.
     for_incumbent: [f64; BETS],
+    since_any: [f64; BETS], // Sums, over all starts, of capitals bet on the rival.
     gain: f64,
 }
 
 impl Default for Duel {
     fn default() -> Self {
-        Self { rows: 0, for_rival: [0.0; BETS], for_incumbent: [0.0; BETS], gain: 0.0 }
+        let none = [0.0; BETS];
+        Self { rows: 0, for_rival: none, for_incumbent: none, since_any: none, gain: 0.0 }
     }
 }
 
@@ -65,9 +74,11 @@ impl Duel {
         self.rows += 1;
         self.gain += advantage;
         let mut bet = 0.5;
-        for (rival, incumbent) in self.for_rival.iter_mut().zip(&mut self.for_incumbent) {
-            *rival += (bet * advantage).ln_1p();
-            *incumbent += (-bet * advantage).ln_1p();
+        for i in 0..BETS {
+            self.for_rival[i] += (bet * advantage).ln_1p();
+            self.for_incumbent[i] += (-bet * advantage).ln_1p();
+            let sum = (1.0 + self.since_any[i]) * (1.0 + bet * advantage);
+            self.since_any[i] = sum.min(1e300); // Beyond any bar, and no infinity.
             bet *= 0.5;
         }
     }
@@ -108,9 +119,16 @@ impl Duel {
         capital(&self.for_incumbent)
     }
 
+    /// The evidence that the rival has been better since some row: at least *n*/*δ* within *n* rows
+    /// with probability at most *δ*, if it never was.
+    pub fn evidence_since_any_row(&self) -> f64 {
+        self.since_any.iter().sum::<f64>() / BETS as f64
+    }
+
     pub(crate) fn encode(&self, to: &mut Encoder) {
         to.u64(self.rows);
         to.f64(self.gain);
+        to.f64s(&self.since_any);
         to.f64s(&self.for_rival);
         to.f64s(&self.for_incumbent);
     }
@@ -121,7 +139,8 @@ impl Duel {
             let capitals = from.f64s()?;
             capitals.try_into().map_err(|_| from.damaged("the capitals of seven bets", "others"))
         };
-        Ok(Self { rows, for_rival: capitals()?, for_incumbent: capitals()?, gain })
+        let (since_any, for_rival, for_incumbent) = (capitals()?, capitals()?, capitals()?);
+        Ok(Self { rows, for_rival, for_incumbent, since_any, gain })
     }
 }
 
@@ -156,6 +175,33 @@ mod tests {
             .count();
         // At most 5 %, by Ville's inequality: 100, and 30 more for three standard deviations.
         assert!(wins <= 130, "{wins}");
+    }
+
+    #[test]
+    fn a_world_that_turns_back_is_seen_soon_and_one_that_does_not_is_rarely_thought_to() {
+        let mut state = Duel::default();
+        let bar = 2000.0 / 0.05;
+        (0..1000).for_each(|_| state.record(-0.3));
+        assert!(state.evidence_since_any_row() < 10.0);
+        let rows = (0..1000).find(|_| {
+            state.record(0.3);
+            bar <= state.evidence_since_any_row()
+        });
+        // ln(40,000 · 7) / ln(1.15) = 90 rows for the boldest bet alone.
+        assert!(rows.expect("seen") <= 90, "{rows:?}");
+        assert!(state.evidence_for_rival() < 1.0, "the first gambler has lost everything");
+        let false_alarms = (0..300_u64)
+            .filter(|duel| {
+                let mut state = Duel::default();
+                (0..2000_u64).any(|i| {
+                    let is_heads = uniform(duel * 2000 + i) < 0.5;
+                    state.record(if is_heads { 0.4 } else { -0.4 });
+                    bar <= state.evidence_since_any_row()
+                })
+            })
+            .count();
+        // At most 5 % of 300: 15, and 11 more for three standard deviations.
+        assert!(false_alarms <= 26, "{false_alarms}");
     }
 
     #[test]

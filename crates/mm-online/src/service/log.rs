@@ -329,7 +329,9 @@ fn create(
 
 fn checksum(parts: &[&[u8]]) -> [u8; 8] {
     let mut hash = Sha256::new();
-    parts.iter().for_each(|part| hash.update(part));
+    for part in parts {
+        hash.update(part);
+    }
     let mut first = [0; 8];
     first.copy_from_slice(&hash.finalize()[..8]);
     first

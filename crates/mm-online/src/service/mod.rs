@@ -370,7 +370,8 @@ impl Service {
     }
 
     /// Puts `model` on trial: it predicts and learns every row beside the champion, unseen, until
-    /// a sequential test decides ([`Duel`](crate::Duel)). A trial that is under way is withdrawn.
+    /// a sequential test decides ([`Duel`](crate::Duel)). Once promoted, the former champion stays
+    /// in the shadow for some time and comes back if it turns out to be better. A trial that is under way is withdrawn.
     /// Retraining counts as done.
     ///
     /// # Errors
@@ -423,7 +424,7 @@ impl Service {
                 is_former_champion: trial.is_former,
                 rows: trial.duel.rows(),
                 advantage: trial.duel.mean_advantage(),
-                evidence: trial.duel.evidence_for_rival(),
+                evidence: trial.evidence(),
             }),
             verdicts: writer.state.verdicts.clone(),
             columns: monitor.as_ref().map(crate::Monitor::look).unwrap_or_default(),
@@ -508,7 +509,8 @@ pub struct TrialReport {
     pub rows: u64,
     /// The mean advantage of the model on trial, in [−1, 1].
     pub advantage: f64,
-    /// The e-value of "the model on trial is better".
+    /// The evidence that the model on trial is better, as its trial weighs it
+    /// ([`Duel`](crate::Duel)).
     pub evidence: f64,
 }
 
@@ -606,12 +608,11 @@ impl Writer {
     fn write(&mut self, group: &[Arc<Submission>], shared: &Shared) {
         let n = group.iter().map(|submission| submission.n).sum();
         let joined: Vec<u8>;
-        let records = match group {
-            [one] => &one.records,
-            _ => {
-                joined = group.iter().flat_map(|submission| &submission.records).copied().collect();
-                &joined
-            }
+        let records = if let [one] = group {
+            &one.records
+        } else {
+            joined = group.iter().flat_map(|submission| &submission.records).copied().collect();
+            &joined
         };
         let tell = |submission: &Submission, outcomes| {
             if let Ok(mut place) = submission.outcomes.lock() {
@@ -620,7 +621,9 @@ impl Writer {
         };
         let before = self.log.bytes();
         if let Err(e) = self.make_room(records.len()).and_then(|()| self.log.append(n, records)) {
-            group.iter().for_each(|submission| tell(submission, Err(again(&e))));
+            for submission in group {
+                tell(submission, Err(again(&e)));
+            }
             return;
         }
         self.since_snapshot += self.log.bytes().saturating_sub(before);

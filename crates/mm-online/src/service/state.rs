@@ -112,6 +112,7 @@ impl ServiceParams {
 /// | --- | ---: | --- | --- |
 /// | `error` | 0.05 | (0, 1) | the chance, at most, that a model that is no better is preferred |
 /// | `max_rows` | 20,000 | ≥ 1 | labelled rows after which an undecided trial ends for the incumbent |
+/// | `probation_rows` | 20,000 | ≥ 1 | labelled rows for which a former champion may come back |
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -120,11 +121,13 @@ pub struct TrialParams {
     pub error: f64,
     /// Labelled rows after which an undecided trial ends.
     pub max_rows: u64,
+    /// Labelled rows for which a former champion may come back.
+    pub probation_rows: u64,
 }
 
 impl Default for TrialParams {
     fn default() -> Self {
-        Self { error: 0.05, max_rows: 20_000 }
+        Self { error: 0.05, max_rows: 20_000, probation_rows: 20_000 }
     }
 }
 
@@ -133,7 +136,9 @@ impl TrialParams {
     pub fn check(&self) -> Result<(), ParamError> {
         let ok = 0.0 < self.error && self.error < 1.0;
         ParamError::ensure(ok, "trial.error", self.error, "a number in (0, 1)")?;
-        ParamError::ensure(1 <= self.max_rows, "trial.max_rows", self.max_rows, "≥ 1")
+        ParamError::ensure(1 <= self.max_rows, "trial.max_rows", self.max_rows, "≥ 1")?;
+        let rows = self.probation_rows;
+        ParamError::ensure(1 <= rows, "trial.probation_rows", rows, "≥ 1")
     }
 }
 
@@ -173,7 +178,7 @@ pub struct Verdict {
     pub rows: u64,
     /// The mean advantage of the model on trial, in [−1, 1].
     pub advantage: f64,
-    /// The e-value of "the model on trial is better".
+    /// The evidence that the model on trial is better, as its trial weighs it ([`Duel`]).
     pub evidence: f64,
 }
 
@@ -211,6 +216,17 @@ pub(crate) struct Trial {
     pub(crate) rival: Numbered,
     pub(crate) is_former: bool, // A former champion, which may come back.
     pub(crate) duel: Duel,
+}
+
+impl Trial {
+    /// That the rival is better: by an e-value, or since some row, if it is a former champion.
+    pub(crate) fn evidence(&self) -> f64 {
+        if self.is_former {
+            self.duel.evidence_since_any_row()
+        } else {
+            self.duel.evidence_for_rival()
+        }
+    }
 }
 
 /// What the service counted.
@@ -496,16 +512,20 @@ impl State {
         if let (false, Some(rival)) = (champion.is_empty(), rival) {
             trial.duel.record(Duel::advantage(champion, &rival.values, sample.y, is_regression));
         }
-        let bar = 1.0 / self.params.trial.error;
-        let has_won = bar <= trial.duel.evidence_for_rival();
-        let has_lost = bar <= trial.duel.evidence_for_incumbent()
-            || self.params.trial.max_rows <= trial.duel.rows();
-        let ending = match (has_won, has_lost, trial.is_former) {
-            (true, _, false) => Ending::Promoted,
-            (true, _, true) => Ending::RolledBack,
-            (false, true, false) => Ending::Rejected,
-            (false, true, true) => Ending::Confirmed,
-            (false, false, _) => return,
+        let TrialParams { error, max_rows, probation_rows } = self.params.trial;
+        let (bar, evidence) = (1.0 / error, trial.evidence());
+        let ending = if trial.is_former {
+            match trial.duel.rows() {
+                _ if bar * probation_rows as f64 <= evidence => Ending::RolledBack,
+                rows if probation_rows <= rows => Ending::Confirmed,
+                _ => return,
+            }
+        } else if bar <= evidence {
+            Ending::Promoted
+        } else if bar <= trial.duel.evidence_for_incumbent() || max_rows <= trial.duel.rows() {
+            Ending::Rejected
+        } else {
+            return;
         };
         self.end_trial(ending);
     }
@@ -530,7 +550,7 @@ impl State {
             ending,
             rows: trial.duel.rows(),
             advantage: trial.duel.mean_advantage(),
-            evidence: trial.duel.evidence_for_rival(),
+            evidence: trial.evidence(),
         });
         if MAX_VERDICTS < self.verdicts.len() {
             self.verdicts.remove(0);

@@ -595,7 +595,7 @@ fn every_reply_is_that_of_the_version_it_names() {
 fn a_challenger_is_promoted_when_it_is_better_and_rolled_back_when_it_is_worse() {
     let folder = Folder::new();
     let model = Probe { rate: 0.0, ..Probe::binary(2) }.boxed(); // Says ½ for ever.
-    let params = ServiceParams::default();
+    let params = ServiceParams::default().with(|p| p.trial.probation_rows = 2000);
     let service = Service::create(&folder.0, model, params, &catalog(), fast()).expect("creates");
     // Good where x₀ decides, and as sure of itself where it does not.
     let mut rival = Probe { rate: 0.0, ..Probe::binary(2) };
@@ -628,6 +628,11 @@ fn a_challenger_is_promoted_when_it_is_better_and_rolled_back_when_it_is_worse()
     service.challenge(&rival).expect("same signature");
     let (verdict, _) = feed(10_000, -1.0);
     assert_eq!(verdict.ending, Ending::Rejected);
+    service.challenge(&rival).expect("same signature");
+    assert_eq!(feed(15_000, 1.0).0.ending, Ending::Promoted);
+    let (verdict, rows) = feed(20_000, 1.0); // The world stays as it is.
+    assert_eq!((verdict.ending, verdict.rows), (Ending::Confirmed, 2000));
+    assert_eq!(rows, 1999);
     let other = Probe::binary(3);
     assert!(service.challenge(&other).is_err(), "another signature");
 }

@@ -11,8 +11,7 @@ use std::{
     time::Duration,
 };
 
-use mm_core::Params as _;
-use mm_core::{Catalog, Model as _, Sample, Schema, Task, registry::Durability};
+use mm_core::{Catalog, Params as _, Sample, Schema, Task, registry::Durability};
 use mm_online::{ConformalParams, Event, LinearParams, Options, Outcome, Service, ServiceParams};
 
 const TASK: &str = "MM_ONLINE_TEST_TASK";

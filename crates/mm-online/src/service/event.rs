@@ -12,7 +12,8 @@ pub type RowId = u128;
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A row whose label is known at once.
+    /// A row whose label is known at once. It is predicted first, and judged by that. Of a row that
+    /// was remembered under this name only the label counts.
     Learn {
         /// Names the row.
         id: RowId,
@@ -87,12 +88,12 @@ impl Said {
 }
 
 /// A prediction that can be remembered until its label comes: what the champion said, what the
-/// challenger said, and how wide the conformal set was.
+/// models on trial said, and how wide the conformal set was.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
     pub(crate) version: u64,
     pub(crate) champion: Said,
-    pub(crate) shadow: Option<Said>,
+    pub(crate) shadows: Vec<Said>,
     pub(crate) threshold: Option<f64>,
 }
 
@@ -127,15 +128,14 @@ impl Prediction {
 
     /// What model number `model` said, if it was asked.
     pub(crate) fn by(&self, model: u64) -> Option<&Said> {
-        let shadow = self.shadow.as_ref();
-        [Some(&self.champion), shadow].into_iter().flatten().find(|said| said.model == model)
+        [&self.champion].into_iter().chain(&self.shadows).find(|said| said.model == model)
     }
 
     pub(crate) fn encode(&self, to: &mut Encoder) {
         to.u64(self.version);
         self.champion.encode(to);
-        to.flag(self.shadow.is_some());
-        if let Some(said) = &self.shadow {
+        to.u32(self.shadows.len() as u32);
+        for said in &self.shadows {
             said.encode(to);
         }
         to.flag(self.threshold.is_some());
@@ -146,9 +146,9 @@ impl Prediction {
 
     pub(crate) fn decode(from: &mut Decoder<'_>) -> Result<Self> {
         let (version, champion) = (from.u64()?, Said::decode(from)?);
-        let shadow = if from.flag()? { Some(Said::decode(from)?) } else { None };
+        let shadows = (0..from.count(16)?).map(|_| Said::decode(from)).collect::<Result<_>>()?;
         let threshold = if from.flag()? { Some(from.f64()?) } else { None };
-        Ok(Self { version, champion, shadow, threshold })
+        Ok(Self { version, champion, shadows, threshold })
     }
 }
 
@@ -260,9 +260,9 @@ pub(crate) fn check(event: &Event<'_>, signature: &Signature) -> Result<()> {
         }
         Event::Remember { x, prediction, .. } => {
             check_row(x, signature)?;
-            let said = [Some(&prediction.champion), prediction.shadow.as_ref()];
+            let mut said = [&prediction.champion].into_iter().chain(&prediction.shadows);
             let n = signature.n_outputs();
-            said.into_iter().flatten().try_for_each(|said| match said.values.len() {
+            said.try_for_each(|said| match said.values.len() {
                 len if len == n => check_finite(&said.values),
                 len => Err(Error::data("length of the prediction", n, len)),
             })

@@ -91,7 +91,7 @@ pub use self::{
 use self::{
     event::{Record, Said, check, encode, encode_change},
     log::Log,
-    state::{Numbered, open_challenger},
+    state::{Numbered, Trial, open_challenger},
     store::Store,
 };
 use crate::{
@@ -183,7 +183,7 @@ struct Shared {
 struct Published {
     version: u64,
     champion: Numbered,
-    rival: Option<Numbered>,
+    rivals: Vec<Numbered>,
     threshold: Option<f64>,
 }
 
@@ -192,7 +192,7 @@ impl Published {
         Self {
             version: state.version,
             champion: state.champion.clone(),
-            rival: state.trial.as_ref().map(|trial| trial.rival.clone()),
+            rivals: state.trials.iter().map(|trial| trial.rival.clone()).collect(),
             threshold: state.conformal.as_ref().map(Conformal::threshold),
         }
     }
@@ -384,7 +384,7 @@ impl Service {
         self.change(&Record::Challenge(envelope.as_bytes()))
     }
 
-    /// Calls a trial off, if there is one, and begins the cooldown of the retrain policy: what to do
+    /// Withdraws the challenger, if there is one, and begins the cooldown of the retrain policy: what to do
     /// when retraining failed.
     pub fn dismiss(&self) -> Result<()> {
         self.change(&Record::Dismiss)
@@ -407,10 +407,19 @@ impl Service {
         self.shared.lock()?.snapshot()
     }
 
-    /// How things stand. Waits for a group that is being written.
+    /// How things stand. Waits for a group that is being written, and looks through the rolling
+    /// window and the monitor's.
     pub fn report(&self) -> Result<Report> {
         let writer = self.shared.lock()?;
-        let State { counts, progress, conformal, watch, trial, monitor, .. } = &writer.state;
+        let State { counts, progress, conformal, watch, monitor, .. } = &writer.state;
+        let trial = |is_former| {
+            let of = |trial: &&Trial| trial.is_former == is_former;
+            writer.state.trials.iter().find(of).map(|trial| TrialReport {
+                rows: trial.duel.rows(),
+                advantage: trial.duel.mean_advantage(),
+                evidence: trial.evidence(),
+            })
+        };
         Ok(Report {
             version: writer.state.version,
             counts: *counts,
@@ -420,15 +429,10 @@ impl Service {
             rolling: progress.rolling(),
             coverage: conformal.as_ref().and_then(|conformal| conformal.coverage().1),
             retrain_due: watch.due(),
-            trial: trial.as_ref().map(|trial| TrialReport {
-                is_former_champion: trial.is_former,
-                rows: trial.duel.rows(),
-                advantage: trial.duel.mean_advantage(),
-                evidence: trial.evidence(),
-            }),
+            challenger: trial(false),
+            former: trial(true),
             verdicts: writer.state.verdicts.clone(),
             columns: monitor.as_ref().map(crate::Monitor::look).unwrap_or_default(),
-            kept_for_retraining: writer.state.replay.len(),
             log_bytes: writer.log.bytes(),
             time: writer.state.clock(),
         })
@@ -438,6 +442,11 @@ impl Service {
     /// [`dismiss`](Self::dismiss).
     pub fn retrain_due(&self) -> Result<Option<Reason>> {
         Ok(self.shared.lock()?.state.watch.due())
+    }
+
+    /// How the last trials ended, oldest first; their numbers tell which are new.
+    pub fn verdicts(&self) -> Result<Vec<Verdict>> {
+        Ok(self.shared.lock()?.state.verdicts.clone())
     }
 
     /// A metric over the rolling window, exactly.
@@ -485,14 +494,14 @@ pub struct Report {
     pub coverage: Option<f64>,
     /// Why retraining is due.
     pub retrain_due: Option<Reason>,
-    /// The trial that is under way.
-    pub trial: Option<TrialReport>,
+    /// The challenger's trial, if one is under way.
+    pub challenger: Option<TrialReport>,
+    /// The former champion's, which may come back, for as long as it may.
+    pub former: Option<TrialReport>,
     /// How the last trials ended, oldest first.
     pub verdicts: Vec<Verdict>,
     /// Features and predictions against their reference, if there is a monitor.
     pub columns: Vec<ColumnDrift>,
-    /// Rows kept for retraining.
-    pub kept_for_retraining: usize,
     /// Bytes of the log.
     pub log_bytes: u64,
     /// The latest time of the stream, ns since 1970-01-01 UTC.
@@ -503,8 +512,6 @@ pub struct Report {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct TrialReport {
-    /// Whether the model on trial is the champion of before.
-    pub is_former_champion: bool,
     /// Labelled rows so far.
     pub rows: u64,
     /// The mean advantage of the model on trial, in [−1, 1].
@@ -546,15 +553,18 @@ impl Reader {
     pub fn ask(&self, row: &[f32]) -> Result<Prediction> {
         event::check_row(row, &self.shared.signature)?;
         let published = self.shared.published.load();
-        let (mut champion, mut rival) = (Said::default(), Said::default());
+        let mut champion = Said::default();
         published.champion.ask(row, &mut champion)?;
-        let shadow = match &published.rival {
-            // A model on trial that fails is not asked about; it fails its trial.
-            Some(model) => model.ask(row, &mut rival).is_ok().then_some(rival),
-            None => None,
-        };
+        let mut shadows = Vec::with_capacity(published.rivals.len());
+        for rival in &published.rivals {
+            let mut said = Said::default();
+            // A model on trial that cannot answer has no say in this row.
+            if rival.ask(row, &mut said).is_ok() {
+                shadows.push(said);
+            }
+        }
         let (version, threshold) = (published.version, published.threshold);
-        Ok(Prediction { version, champion, shadow, threshold })
+        Ok(Prediction { version, champion, shadows, threshold })
     }
 
     /// The version that answers now.

@@ -137,7 +137,7 @@ mod tests {
         let prediction = Prediction {
             version: 0,
             champion: super::super::event::Said::default(),
-            shadow: None,
+            shadows: Vec::new(),
             threshold: None,
         };
         let (last_label, usual_label) = (0.0, 0.0);

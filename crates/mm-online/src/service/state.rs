@@ -219,6 +219,33 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
+    /// Lets the rival learn a row; `said` is what it had said of it, if it had been asked.
+    fn learn(&mut self, sample: &Sample<'_>, said: Option<&Said>, delay: u64) {
+        let learnt = match said {
+            Some(said) => self.rival.model.learn_late(sample, Late { note: &said.note, delay }),
+            None => self.rival.model.learn_one(sample),
+        };
+        if let Err(e) = learnt {
+            tracing::debug!(error = %e.chain(), "a model on trial refused a row");
+        }
+    }
+
+    /// How the trial ends, if it is decided.
+    fn ending(&self, params: &TrialParams) -> Option<Ending> {
+        let (bar, evidence, rows) = (1.0 / params.error, self.evidence(), self.duel.rows());
+        if self.is_former {
+            if bar * params.probation_rows as f64 <= evidence {
+                return Some(Ending::RolledBack);
+            }
+            return (params.probation_rows <= rows).then_some(Ending::Confirmed);
+        }
+        if bar <= evidence {
+            return Some(Ending::Promoted);
+        }
+        let has_lost = bar <= self.duel.evidence_for_incumbent() || params.max_rows <= rows;
+        has_lost.then_some(Ending::Rejected)
+    }
+
     /// That the rival is better: by an e-value, or since some row, if it is a former champion.
     pub(crate) fn evidence(&self) -> f64 {
         if self.is_former {
@@ -252,7 +279,7 @@ pub(crate) struct State {
     pub(crate) params: ServiceParams,
     pub(crate) version: u64, // Records taken in.
     pub(crate) champion: Numbered,
-    pub(crate) trial: Option<Trial>,
+    pub(crate) trials: Vec<Trial>, // At most one challenger and one former champion.
     pub(crate) counts: Counts,
     pub(crate) progress: Progress,
     pub(crate) conformal: Option<Conformal>,
@@ -273,7 +300,7 @@ pub(crate) struct State {
 #[derive(Debug, Default)]
 struct Scratch {
     champion: Said,
-    rival: Said,
+    rivals: Vec<Said>,
 }
 
 impl State {
@@ -284,7 +311,7 @@ impl State {
         let monitor = params.monitor.clone().map(|p| Monitor::new(p, signature)).transpose()?;
         Ok(Self {
             version: 0,
-            trial: None,
+            trials: Vec::new(),
             counts: Counts::default(),
             progress: Progress::new(params.progress.clone(), &signature.task)?,
             conformal: params.conformal.clone().map(Conformal::new).transpose()?,
@@ -341,7 +368,7 @@ impl State {
                 Outcome::Learnt
             }
             Record::Dismiss => {
-                self.end_trial(Ending::Withdrawn);
+                self.end_trial(false, Ending::Withdrawn);
                 self.watch.reset(self.clock);
                 Outcome::Learnt
             }
@@ -402,10 +429,12 @@ impl State {
         let mut scratch = std::mem::take(&mut self.scratch);
         let outcome = (|| {
             self.champion.ask(sample.x, &mut scratch.champion)?;
-            let rival = match &self.trial {
-                Some(trial) => trial.rival.ask(sample.x, &mut scratch.rival).is_ok(),
-                None => false,
-            };
+            scratch.rivals.resize_with(self.trials.len(), Said::default);
+            for (trial, said) in self.trials.iter().zip(&mut scratch.rivals) {
+                if trial.rival.ask(sample.x, said).is_err() {
+                    said.model = 0; // Nobody's number: it has no say in this row.
+                }
+            }
             let threshold = self.conformal.as_ref().map(Conformal::threshold);
             let (last_label, usual_label) = self.progress.baselines();
             let late = Late { note: &scratch.champion.note, delay: 0 };
@@ -415,7 +444,9 @@ impl State {
             let values = &scratch.champion.values;
             self.progress.judge(Judged { values, y, weight, last_label, usual_label });
             self.settle(sample, values, threshold);
-            self.step_trial(sample, values, rival.then_some(&scratch.rival), 0);
+            let rivals = &scratch.rivals;
+            let by = |number| rivals.iter().find(|said| said.model == number);
+            self.step_trials(sample, Some(values), by, 0);
             Ok(())
         })();
         self.scratch = scratch;
@@ -445,9 +476,8 @@ impl State {
                 (prediction.values(), *last_label, *usual_label);
             self.progress.judge(Judged { values, y, weight, last_label, usual_label });
             self.settle(&sample, values, prediction.threshold);
-            let rival = self.trial.as_ref().and_then(|trial| prediction.by(trial.rival.number));
-            let champion = said.map_or(&[][..], |said| &said.values);
-            self.step_trial(&sample, champion, rival, delay);
+            let champion = said.map(|said| &said.values[..]);
+            self.step_trials(&sample, champion, |number| prediction.by(number), delay);
         } else {
             self.pending.push(waiting); // A label that can be learnt may yet come.
         }
@@ -490,59 +520,52 @@ impl State {
         }
     }
 
-    /// Lets the model on trial learn, and ends the trial if it is decided. `champion` is empty
-    /// where the champion of now had not been asked.
-    fn step_trial(
+    /// Lets the models on trial learn, and ends the trials that are decided. `champion` is what the
+    /// champion of now had said, if it had been asked; `by` is what another model had.
+    fn step_trials<'a>(
         &mut self,
         sample: &Sample<'_>,
-        champion: &[f64],
-        rival: Option<&Said>,
+        champion: Option<&[f64]>,
+        by: impl Fn(u64) -> Option<&'a Said>,
         delay: u64,
     ) {
-        let Some(trial) = &mut self.trial else { return };
-        let model = &mut trial.rival.model;
-        let is_regression = model.signature().task.n_classes() == 0;
-        let learnt = match rival {
-            Some(said) => model.learn_late(sample, Late { note: &said.note, delay }),
-            None => model.learn_one(sample),
-        };
-        if let Err(e) = learnt {
-            tracing::debug!(error = %e.chain(), "the model on trial refused a row");
-        }
-        if let (false, Some(rival)) = (champion.is_empty(), rival) {
-            trial.duel.record(Duel::advantage(champion, &rival.values, sample.y, is_regression));
-        }
-        let TrialParams { error, max_rows, probation_rows } = self.params.trial;
-        let (bar, evidence) = (1.0 / error, trial.evidence());
-        let ending = if trial.is_former {
-            match trial.duel.rows() {
-                _ if bar * probation_rows as f64 <= evidence => Ending::RolledBack,
-                rows if probation_rows <= rows => Ending::Confirmed,
-                _ => return,
+        let mut endings = [None; 2];
+        for trial in &mut self.trials {
+            let rival = by(trial.rival.number);
+            trial.learn(sample, rival, delay);
+            if let (Some(champion), Some(rival)) = (champion, rival) {
+                let is_regression = trial.rival.model.signature().task.n_classes() == 0;
+                let advantage = Duel::advantage(champion, &rival.values, sample.y, is_regression);
+                trial.duel.record(advantage);
+                endings[usize::from(trial.is_former)] = trial.ending(&self.params.trial);
             }
-        } else if bar <= evidence {
-            Ending::Promoted
-        } else if bar <= trial.duel.evidence_for_incumbent() || max_rows <= trial.duel.rows() {
-            Ending::Rejected
-        } else {
-            return;
-        };
-        self.end_trial(ending);
+        }
+        // The former champion first: if it comes back, the challenger must beat it instead.
+        if let Some(ending) = endings[1] {
+            self.end_trial(true, ending);
+        }
+        if let Some(ending) = endings[0]
+            && endings[1] != Some(Ending::RolledBack)
+        {
+            self.end_trial(false, ending);
+        }
     }
 
     fn challenge(&mut self, model: Box<dyn OnlineModel>) {
-        self.end_trial(Ending::Withdrawn);
+        self.end_trial(false, Ending::Withdrawn);
         self.n_models += 1;
         let rival = Numbered { number: self.n_models, model };
-        self.trial = Some(Trial { rival, is_former: false, duel: Duel::default() });
+        self.trials.push(Trial { rival, is_former: false, duel: Duel::default() });
         self.watch.reset(self.clock);
         if let Some(monitor) = &mut self.monitor {
             monitor.rebase();
         }
     }
 
-    fn end_trial(&mut self, ending: Ending) {
-        let Some(mut trial) = self.trial.take() else { return };
+    /// Ends the trial of the challenger or of the former champion, if there is one.
+    fn end_trial(&mut self, is_former: bool, ending: Ending) {
+        let at = self.trials.iter().position(|trial| trial.is_former == is_former);
+        let Some(mut trial) = at.map(|at| self.trials.remove(at)) else { return };
         self.n_verdicts += 1;
         self.verdicts.push(Verdict {
             number: self.n_verdicts,
@@ -555,13 +578,16 @@ impl State {
         if MAX_VERDICTS < self.verdicts.len() {
             self.verdicts.remove(0);
         }
-        if matches!(ending, Ending::Promoted | Ending::RolledBack) {
-            std::mem::swap(&mut self.champion, &mut trial.rival);
-            // Its errors are not those of the model before.
-            self.detector.iter_mut().for_each(AnyDetector::reset);
+        if !matches!(ending, Ending::Promoted | Ending::RolledBack) {
+            return;
         }
+        std::mem::swap(&mut self.champion, &mut trial.rival);
+        // Its errors are not those of the model before, and whoever is on trial has a new opponent.
+        self.detector.iter_mut().for_each(AnyDetector::reset);
+        self.trials.iter_mut().for_each(|trial| trial.duel = Duel::default());
         if ending == Ending::Promoted {
-            self.trial = Some(Trial { is_former: true, duel: Duel::default(), ..trial });
+            self.end_trial(true, Ending::Confirmed); // The champion of before the last.
+            self.trials.push(Trial { is_former: true, duel: Duel::default(), ..trial });
         }
     }
 
@@ -606,8 +632,8 @@ impl State {
         self.watch.encode(&mut to);
         self.pending.encode(&mut to);
         self.known.encode(&mut to);
-        to.flag(self.trial.is_some());
-        if let Some(trial) = &self.trial {
+        to.u32(self.trials.len() as u32);
+        for trial in &self.trials {
             to.u64(trial.rival.number);
             to.flag(trial.is_former);
             trial.duel.encode(&mut to);
@@ -615,8 +641,8 @@ impl State {
         Ok(to.into_bytes())
     }
 
-    /// Reads what `encode` wrote; the number and role of the model on trial come back apart.
-    fn decode(&mut self, from: &mut Decoder<'_>) -> Result<Option<(u64, bool, Duel)>> {
+    /// Reads what `encode` wrote; of each model on trial the number, the role, and the duel.
+    fn decode(&mut self, from: &mut Decoder<'_>) -> Result<Vec<(u64, bool, Duel)>> {
         self.version = from.u64()?;
         self.clock = from.option_i64()?;
         let Counts { rows, learnt, duplicates, not_pending, expired, refused } = &mut self.counts;
@@ -655,10 +681,9 @@ impl State {
         self.watch = Watch::decode(from)?;
         self.pending = Pending::decode(from)?;
         self.known = Known::decode(from)?;
-        if !from.flag()? {
-            return Ok(None);
-        }
-        Ok(Some((from.u64()?, from.flag()?, Duel::decode(from)?)))
+        let n = from.count(9)?;
+        let trial = |_| Ok((from.u64()?, from.flag()?, Duel::decode(from)?));
+        (0..n).map(trial).collect()
     }
 }
 
@@ -693,7 +718,7 @@ impl Clone for State {
         Self {
             params: self.params.clone(),
             champion: self.champion.clone(),
-            trial: self.trial.clone(),
+            trials: self.trials.clone(),
             progress: self.progress.clone(),
             conformal: self.conformal.clone(),
             replay: self.replay.clone(),
@@ -739,7 +764,7 @@ impl Persist for State {
         body.json(&self.params)?;
         body.bytes(&self.encode()?);
         body.model(&*self.champion.model)?;
-        self.trial.as_ref().map_or(Ok(()), |trial| body.model(&*trial.rival.model))
+        self.trials.iter().try_for_each(|trial| body.model(&*trial.rival.model))
     }
 
     fn read_body(body: &mut BodyReader<'_>, _: u16) -> Result<Self> {
@@ -749,11 +774,11 @@ impl Persist for State {
         let mut state = Self::new(champion, params)
             .map_err(|e| Error::corrupt("snapshot of a service", "a valid one", e.chain()))?;
         let mut from = Decoder::new(bytes, "snapshot of a service");
-        let trial = state.decode(&mut from)?;
+        let trials = state.decode(&mut from)?;
         from.finish()?;
-        if let Some((number, is_former, duel)) = trial {
+        for (number, is_former, duel) in trials {
             let rival = Numbered { number, model: open_online(&*body.model()?)? };
-            state.trial = Some(Trial { rival, is_former, duel });
+            state.trials.push(Trial { rival, is_former, duel });
         }
         Ok(state)
     }

@@ -619,12 +619,12 @@ fn a_challenger_is_promoted_when_it_is_better_and_rolled_back_when_it_is_worse()
     let (verdict, rows) = feed(0, 1.0);
     assert_eq!((verdict.ending, verdict.rows), (Ending::Promoted, rows + 1));
     assert!(verdict.evidence >= 20.0 && verdict.advantage > 0.1);
-    let trial = service.report().expect("lives").trial.expect("the former champion");
-    assert!(trial.is_former_champion);
+    let report = service.report().expect("lives");
+    assert!(report.challenger.is_none() && report.former.is_some_and(|former| former.rows == 0));
     let (verdict, _) = feed(5000, -1.0); // The world turns round.
     assert_eq!((verdict.number, verdict.ending), (2, Ending::RolledBack));
     assert_eq!(service.reader().ask(&[1.0, 1.0]).expect("a row").values(), [0.5]);
-    assert!(service.report().expect("lives").trial.is_none());
+    assert!(service.report().expect("lives").former.is_none());
     service.challenge(&rival).expect("same signature");
     let (verdict, _) = feed(10_000, -1.0);
     assert_eq!(verdict.ending, Ending::Rejected);
@@ -635,6 +635,41 @@ fn a_challenger_is_promoted_when_it_is_better_and_rolled_back_when_it_is_worse()
     assert_eq!(rows, 1999);
     let other = Probe::binary(3);
     assert!(service.challenge(&other).is_err(), "another signature");
+}
+
+#[test]
+fn a_challenger_and_a_former_champion_are_on_trial_side_by_side() {
+    let folder = Folder::new();
+    let of = |slope: f64| Probe { rate: 0.0, weights: vec![slope, 0.0, 0.0], ..Probe::binary(2) };
+    let params = ServiceParams::default();
+    let service =
+        Service::create(&folder.0, of(0.0).boxed(), params, &catalog(), fast()).expect("creates");
+    let feed = |from: u64, n: u64, sign: f32| {
+        for i in from..from + n {
+            let x = row(i);
+            let event = Event::Learn {
+                id: i.into(),
+                sample: Sample::new(&x, f64::from(sign * x[0] > 0.0)),
+            };
+            service.submit(&[event]).expect("written");
+        }
+        let verdicts = service.report().expect("lives").verdicts;
+        verdicts.iter().map(|verdict| verdict.ending).collect::<Vec<_>>()
+    };
+    service.challenge(&of(8.0)).expect("same signature");
+    assert_eq!(feed(0, 500, 1.0), [Ending::Promoted]);
+    // The model for the other world stands by while the former champion waits.
+    service.challenge(&of(-8.0)).expect("same signature");
+    feed(500, 5, 1.0);
+    let report = service.report().expect("lives");
+    assert!(report.challenger.is_some() && report.former.is_some());
+    let endings = feed(505, 3000, -1.0);
+    let last = *endings.last().expect("decided");
+    assert!(matches!(last, Ending::Promoted | Ending::RolledBack), "{endings:?}");
+    drop(service);
+    let service = open(&folder).0;
+    let now = service.reader().ask(&[1.0, 0.0]).expect("a row").values()[0];
+    assert!(now <= 0.5, "{now}: the one for this world, or the one that never commits itself");
 }
 
 #[test]

@@ -155,7 +155,7 @@ pub enum Ending {
     RolledBack,
     /// The promoted model stays.
     Confirmed,
-    /// Called off, or replaced by another challenger.
+    /// Called off, or replaced by another model on trial.
     Withdrawn,
 }
 
@@ -566,6 +566,9 @@ impl State {
     fn end_trial(&mut self, is_former: bool, ending: Ending) {
         let at = self.trials.iter().position(|trial| trial.is_former == is_former);
         let Some(mut trial) = at.map(|at| self.trials.remove(at)) else { return };
+        if ending == Ending::Promoted {
+            self.end_trial(true, Ending::Withdrawn); // There is a nearer way back now.
+        }
         self.n_verdicts += 1;
         self.verdicts.push(Verdict {
             number: self.n_verdicts,
@@ -586,7 +589,6 @@ impl State {
         self.detector.iter_mut().for_each(AnyDetector::reset);
         self.trials.iter_mut().for_each(|trial| trial.duel = Duel::default());
         if ending == Ending::Promoted {
-            self.end_trial(true, Ending::Confirmed); // The champion of before the last.
             self.trials.push(Trial { is_former: true, duel: Duel::default(), ..trial });
         }
     }

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! On any stream the log loss is at most that of the best *sequence* of members, plus a cost for
-//! each switch. Here *pᵢ(y)* is the probability of the class, at least 10⁻⁶; for regression the
+//! each switch. How often members should switch is not known beforehand either: the rule runs for
+//! several shares *s* at once, and mixes the mixtures by Bayes's rule in their turn. Here *pᵢ(y)* is the probability of the class, at least 10⁻⁶; for regression the
 //! normal density around member *i*'s value, whose variance is the blend's own fading squared error.
 //!
 //! # Late labels
@@ -44,7 +45,8 @@
 //!
 //! # Sources
 //!
-//! Herbster & Warmuth (1998), "Tracking the best expert"; Vovk (1998), "A game of prediction with
+//! Herbster & Warmuth (1998), "Tracking the best expert"; Monteleoni & Jaakkola (2003), "Online
+//! learning of non-stationary sequences", for the mixture over shares; Vovk (1998), "A game of prediction with
 //! expert advice".
 
 mod calibrated;
@@ -61,6 +63,7 @@ pub use self::calibrated::{Calibrated, CalibrationParams};
 use crate::{progress::probability, service::open_online};
 
 const FLOOR: f64 = 1e-6; // The least probability that a member is taken to give.
+const SHARE_OF_SHARES: f64 = 0.001; // How often the best share is taken to change.
 
 /// How a blend weighs its members.
 ///
@@ -85,9 +88,10 @@ impl BlendParams {
     /// The weights before the first row, one a member, adding up to 1.
     fn start(&self, names: &[String]) -> Result<Vec<f64>> {
         match &self.rule {
-            BlendRule::FixedShare { share, rate, half_life } => {
-                let ok = 0.0 <= *share && *share < 1.0;
-                ParamError::ensure(ok, "rule.share", share, "a number in [0, 1)")?;
+            BlendRule::FixedShare { shares, rate, half_life } => {
+                let ok = !shares.is_empty() && shares.iter().all(|s| 0.0 <= *s && *s < 1.0);
+                let got = format!("{shares:?}");
+                ParamError::ensure(ok, "rule.shares", got, "numbers in [0, 1), at least one")?;
                 let ok = 0.0 < *rate && rate.is_finite();
                 ParamError::ensure(ok, "rule.rate", rate, "a finite number > 0")?;
                 let ok = 0.0 < *half_life && half_life.is_finite();
@@ -125,9 +129,9 @@ pub enum BlendRule {
     },
     /// They are learnt.
     FixedShare {
-        /// The part of all weight that is spread evenly after each row, in [0, 1): about how often
-        /// the best member changes.
-        share: f64,
+        /// The parts of all weight that are spread evenly after each row, in [0, 1): about how often
+        /// the best member changes. Which of them serves is learnt.
+        shares: Vec<f64>,
         /// The exponent *η* of a label that comes at once, > 0; 1 is Bayes's rule.
         rate: f64,
         /// Rows after which a squared error counts half in the variance, for regression; > 0.
@@ -137,7 +141,7 @@ pub enum BlendRule {
 
 impl Default for BlendRule {
     fn default() -> Self {
-        Self::FixedShare { share: 0.005, rate: 1.0, half_life: 1000.0 }
+        Self::FixedShare { shares: vec![0.0005, 0.005, 0.05], rate: 1.0, half_life: 1000.0 }
     }
 }
 
@@ -149,6 +153,8 @@ pub struct Blend {
     names: Vec<String>, // Invariant: one a member, distinct, at least one.
     members: Vec<Box<dyn OnlineModel>>, // Invariant: all of one signature.
     weights: Vec<f64>,  // Invariant: one a member, none negative, adding up to 1.
+    tracks: Vec<f64>,   // Weights of the members under each share, one share after another.
+    votes: Vec<f64>,    // Weights of the shares, adding up to 1.
     error: [f64; 2],    // Fading sums, for regression: weight, squared error of the blend.
     n_learnt: u64,
     room: Vec<f64>,
@@ -185,8 +191,24 @@ impl Blend {
             signature.admits_infinite &= other.admits_infinite;
         }
         let weights = params.start(&names)?;
+        let n_shares = match &params.rule {
+            BlendRule::Fixed { .. } => 0,
+            BlendRule::FixedShare { shares, .. } => shares.len(),
+        };
+        let (tracks, votes) = (weights.repeat(n_shares), vec![1.0 / n_shares as f64; n_shares]);
         let (error, n_learnt, room) = ([0.0; 2], 0, Vec::new());
-        Ok(Self { signature, params, names, members, weights, error, n_learnt, room })
+        Ok(Self {
+            signature,
+            params,
+            names,
+            members,
+            weights,
+            tracks,
+            votes,
+            error,
+            n_learnt,
+            room,
+        })
     }
 
     /// The members' names and weights, which add up to 1.
@@ -213,7 +235,8 @@ impl Blend {
         let mut members: Vec<_> = self.members.iter().map(|member| member.fork()).collect();
         members[at] = model;
         let new = Self::new(self.names.iter().cloned().zip(members), self.params.clone())?;
-        Ok(Self { weights: self.weights.clone(), error: self.error, ..new })
+        let (tracks, votes) = (self.tracks.clone(), self.votes.clone());
+        Ok(Self { weights: self.weights.clone(), tracks, votes, error: self.error, ..new })
     }
 
     fn n_outputs(&self) -> usize {
@@ -273,38 +296,58 @@ impl Blend {
 
     /// Moves weight to the members that said what came true.
     fn weigh(&mut self, sample: &Sample<'_>, parts: &[f64], delay: u64) {
-        let BlendRule::FixedShare { share, rate, half_life } = self.params.rule else { return };
-        let (k, m) = (self.n_outputs(), self.members.len());
+        let BlendRule::FixedShare { shares, rate, half_life } = &self.params.rule else { return };
+        let (k, m) = (self.signature.n_outputs(), self.members.len());
         let is_regression = self.signature.task.n_classes() == 0;
         let [seen, squares] = self.error;
-        let eta = rate * sample.weight / (1.0 + delay as f64);
-        let mut mean = 0.0;
-        for (part, weight) in parts.chunks_exact(k).zip(&mut self.weights) {
+        // Without errors so far, nobody is better than anybody.
+        let precision = if 0.0 < squares { seen / squares } else { 0.0 };
+        let log = |part: &[f64]| {
             let log = if is_regression {
-                mean += *weight * part[0];
-                // Without errors so far, nobody is better than anybody.
-                let precision = if 0.0 < squares { seen / squares } else { 0.0 };
                 -0.5 * precision * (sample.y - part[0]).powi(2)
             } else {
                 probability(part, sample.y).clamp(FLOOR, 1.0 - FLOOR).ln()
             };
             // A prediction that is none is the worst one, and must not poison the others' weights.
-            let log = if log.is_finite() { log } else { FLOOR.ln() };
-            *weight = weight.max(f64::MIN_POSITIVE).ln() + eta * log;
-        }
+            if log.is_finite() { log } else { FLOOR.ln() }
+        };
+        let logs: Vec<f64> = parts.chunks_exact(k).map(log).collect();
         if is_regression {
-            let fade = (-std::f64::consts::LN_2 / half_life).exp();
-            let square = (sample.y - mean).powi(2);
+            let said = parts.iter().zip(&self.weights).map(|(part, weight)| part * weight);
+            let square = (sample.y - said.sum::<f64>()).powi(2);
             if square.is_finite() {
-                let w = sample.weight;
+                let (w, fade) = (sample.weight, (-std::f64::consts::LN_2 / half_life).exp());
                 self.error = [fade * seen + w, fade * squares + w * square];
             }
         }
-        let top = self.weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        self.weights.iter_mut().for_each(|w| *w = (*w - top).exp());
-        let total: f64 = self.weights.iter().sum();
-        self.weights.iter_mut().for_each(|w| *w = (1.0 - share) * (*w / total) + share / m as f64);
+        let eta = rate * sample.weight / (1.0 + delay as f64);
+        let top = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let likelihoods: Vec<f64> = logs.iter().map(|log| (eta * (log - top)).exp()).collect();
+        let tracks = self.tracks.chunks_exact_mut(m).zip(shares);
+        for ((track, share), vote) in tracks.zip(&mut self.votes) {
+            *vote *= bayes(track, &likelihoods, *share);
+        }
+        let even = vec![1.0; self.votes.len()];
+        bayes(&mut self.votes, &even, SHARE_OF_SHARES);
+        self.weights.fill(0.0);
+        for (track, &vote) in self.tracks.chunks_exact(m).zip(&self.votes) {
+            add(&mut self.weights, vote, track);
+        }
     }
+}
+
+/// Multiplies weights by likelihoods, normalizes them, and spreads a share of them evenly; what they
+/// added up to before they were normalized.
+fn bayes(weights: &mut [f64], likelihoods: &[f64], share: f64) -> f64 {
+    let n = weights.len() as f64;
+    for (weight, likelihood) in weights.iter_mut().zip(likelihoods) {
+        *weight = (*weight * likelihood).max(f64::MIN_POSITIVE);
+    }
+    let total: f64 = weights.iter().sum();
+    for weight in weights {
+        *weight = (1.0 - share) * (*weight / total) + share / n;
+    }
+    total
 }
 
 impl Clone for Blend {
@@ -315,6 +358,8 @@ impl Clone for Blend {
             names: self.names.clone(),
             members: self.members.iter().map(|member| member.fork()).collect(),
             weights: self.weights.clone(),
+            tracks: self.tracks.clone(),
+            votes: self.votes.clone(),
             room: Vec::new(),
             ..*self
         }
@@ -402,6 +447,8 @@ impl Persist for Blend {
     fn write_body(&self, body: &mut BodyWriter) -> Result<()> {
         body.json(&(&self.params, &self.names, self.n_learnt))?;
         body.numbers(&self.weights);
+        body.numbers(&self.tracks);
+        body.numbers(&self.votes);
         body.numbers(&self.error);
         self.members.iter().try_for_each(|member| body.model(&**member))
     }
@@ -409,19 +456,25 @@ impl Persist for Blend {
     fn read_body(body: &mut BodyReader<'_>, _: u16) -> Result<Self> {
         let (params, names, n_learnt): (BlendParams, Vec<String>, u64) = body.json()?;
         let damaged = |got: String| Error::corrupt("blend", "a valid one", got);
-        let (weights, error) = (body.numbers()?, body.numbers()?);
+        let (weights, tracks, votes) = (body.numbers()?, body.numbers()?, body.numbers()?);
+        let error = body.numbers()?;
         let error = error.try_into().map_err(|_| damaged("other sums".to_owned()))?;
         let member = |name| Ok((name, open_online(&*body.model()?)?));
         let members: Vec<_> = names.into_iter().map(member).collect::<Result<_>>()?;
         let new = Self::new(members, params).map_err(|e| damaged(e.chain()))?;
-        let sum: f64 = weights.iter().sum();
-        let fits = weights.len() == new.weights.len()
-            && weights.iter().all(|w| 0.0 <= *w)
-            && (sum - 1.0).abs() < 1e-9;
+        let m = new.weights.len();
+        let is_whole = |weights: &[f64]| {
+            weights.iter().all(|w| 0.0 <= *w) && (weights.iter().sum::<f64>() - 1.0).abs() < 1e-9
+        };
+        let lengths = [weights.len(), tracks.len(), votes.len()];
+        let fits = lengths == [m, new.tracks.len(), new.votes.len()]
+            && is_whole(&weights)
+            && tracks.chunks_exact(m).all(is_whole)
+            && (votes.is_empty() || is_whole(&votes));
         if !fits {
-            return Err(damaged(format!("weights {weights:?}")));
+            return Err(damaged(format!("weights {weights:?}, {tracks:?}, {votes:?}")));
         }
-        Ok(Self { weights, error, n_learnt, ..new })
+        Ok(Self { weights, tracks, votes, error, n_learnt, ..new })
     }
 }
 

@@ -14,6 +14,13 @@ fn pair(params: BlendParams) -> Blend {
     Blend::new(members, params).expect("alike")
 }
 
+/// The rule with a single share, so that its arithmetic is plain.
+fn share(share: f64) -> BlendParams {
+    BlendParams {
+        rule: BlendRule::FixedShare { shares: vec![share], rate: 1.0, half_life: 1000.0 },
+    }
+}
+
 fn weights(blend: &Blend) -> Vec<f64> {
     blend.weights().map(|(_, weight)| weight).collect()
 }
@@ -42,7 +49,7 @@ fn fixed_weights_are_scaled_and_stay() {
 
 #[test]
 fn learnt_weights_follow_bayes_and_share() {
-    let mut blend = pair(BlendParams::default());
+    let mut blend = pair(share(0.005));
     let p = 1.0 / (1.0 + (-2.0_f64).exp());
     blend.learn_one(&Sample::new(&[0.0], 1.0)).expect("learns");
     let expected = 0.995 * p + 0.005 / 2.0; // Priors of ½ cancel: p / (p + (1 − p)) = p.
@@ -58,9 +65,24 @@ fn learnt_weights_follow_bayes_and_share() {
 }
 
 #[test]
+fn the_share_that_suits_the_stream_is_learnt() {
+    let after = |switch: fn(u32) -> bool| {
+        let mut blend = pair(BlendParams::default());
+        for i in 0..3000 {
+            blend.learn_one(&Sample::new(&[0.0], f64::from(switch(i)))).expect("learns");
+        }
+        blend.votes.clone()
+    };
+    let calm = after(|_| true);
+    assert!(calm[0] > calm[1] && calm[1] > calm[2], "nobody else is ever better: {calm:?}");
+    let restless = after(|i| i / 10 % 2 == 0);
+    assert!(restless[2] > 0.9, "the best changes every ten rows: {restless:?}");
+}
+
+#[test]
 fn a_label_that_is_late_weighs_less_and_is_judged_by_what_was_said() {
     let judge = |delay: u64| {
-        let mut blend = pair(BlendParams::default());
+        let mut blend = pair(share(0.005));
         let (mut out, mut note) = ([0.0], Vec::new());
         blend.infer_noting(&[0.0], &mut out, &mut note).expect("a row");
         assert_eq!(out[0], said(&blend, 0.0));
@@ -135,9 +157,16 @@ fn blends_that_make_no_sense_are_refused() {
         BlendParams::fixed([("batch", 1.0), ("other", 1.0)]),
         BlendParams::fixed([("batch", 0.0), ("online", 0.0)]),
         BlendParams::fixed([("batch", f64::NAN), ("online", 1.0)]),
-        BlendParams { rule: BlendRule::FixedShare { share: 1.0, rate: 1.0, half_life: 1.0 } },
-        BlendParams { rule: BlendRule::FixedShare { share: 0.1, rate: 0.0, half_life: 1.0 } },
-        BlendParams { rule: BlendRule::FixedShare { share: 0.1, rate: 1.0, half_life: f64::NAN } },
+        BlendParams {
+            rule: BlendRule::FixedShare { shares: vec![1.0], rate: 1.0, half_life: 1.0 },
+        },
+        BlendParams {
+            rule: BlendRule::FixedShare { shares: vec![0.1], rate: 0.0, half_life: 1.0 },
+        },
+        BlendParams { rule: BlendRule::FixedShare { shares: vec![], rate: 1.0, half_life: 1.0 } },
+        BlendParams {
+            rule: BlendRule::FixedShare { shares: vec![0.1], rate: 1.0, half_life: f64::NAN },
+        },
     ] {
         let members = [("batch", member(0.0, 0.0, 0.0)), ("online", member(0.0, 0.0, 0.0))];
         assert!(Blend::new(members, bad.clone()).is_err(), "{bad:?}");

@@ -336,7 +336,9 @@ mod tests {
             let params = params(5, 7, 3);
             let mut ours = Replay::new(params.clone()).expect("valid");
             let push = |to: &mut Replay, losses: &[f64]| {
-                losses.iter().for_each(|&loss| to.push(&[loss as f32], loss, 1.0, Some(3), loss));
+                for &loss in losses {
+                    to.push(&[loss as f32], loss, 1.0, Some(3), loss);
+                }
             };
             push(&mut ours, &losses);
             let mut to = Encoder::default();

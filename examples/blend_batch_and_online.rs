@@ -2,10 +2,11 @@
 //! models keeps learning, and a blend learns row by row whom to believe.
 //!
 //!     cargo run --example blend_batch_and_online
-//!     cargo run --example blend_batch_and_online -- my.csv label 10000
+//!     cargo run --example blend_batch_and_online -- my.csv label 10000 50
 //!
 //! Without arguments: flights out of New York in 2013, in order of schedule. The first third is what
-//! LightGBM is fitted to; then each flight is predicted, and its label comes 50 flights later.
+//! LightGBM is fitted to; then each flight is predicted, and its label comes 50 flights later. Other data
+//! are named with their target, the number of first rows, and how many rows labels are late.
 
 #![expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]
 
@@ -20,10 +21,8 @@ use mm::{
     trees::LightGbmParams,
 };
 
-const DELAY: usize = 50;
-
 fn main() -> Result<(), Box<dyn Error>> {
-    let (data, first) = data()?;
+    let (data, first, delay) = data()?;
     let (schema, task) = (data.frame().schema(), data.task());
 
     let past: Vec<usize> = (0..first).collect();
@@ -50,12 +49,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             let (mut said, mut note) = (vec![0.0; task.outputs().len()], Vec::new());
             model.infer_noting(data.frame().row(i), &mut said, &mut note)?;
             waiting.push_back((i, said, note));
-            if waiting.len() > DELAY
+            if waiting.len() > delay
                 && let Some((then, said, note)) = waiting.pop_front()
             {
                 let sample = Sample::new(data.frame().row(then), data.target()[then]);
                 progress.record(&said, sample.y, sample.weight)?;
-                model.learn_late(&sample, Late { note: &note, delay: DELAY as u64 })?;
+                model.learn_late(&sample, Late { note: &note, delay: delay as u64 })?;
             }
         }
         let scores = progress.overall();
@@ -80,12 +79,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The stream, and how many of its first rows are known from the start.
-fn data() -> Result<(Dataset, usize), Box<dyn Error>> {
+/// The stream, how many of its first rows are known from the start, and how late labels are.
+fn data() -> Result<(Dataset, usize, usize), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    if let [csv, target, first] = &arguments[..] {
+    if let [csv, target, first, delay] = &arguments[..] {
         let roles = Roles::with_target(target).with(|r| r.task = TaskKind::Classification);
-        return Ok((Source::open(csv)?.dataset(&roles)?.0, first.parse()?));
+        return Ok((Source::open(csv)?.dataset(&roles)?.0, first.parse()?, delay.parse()?));
     }
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/data/flights/flights.csv");
     let roles = Roles::with_target("late15").with(|roles| {
@@ -94,5 +93,5 @@ fn data() -> Result<(Dataset, usize), Box<dyn Error>> {
     });
     let (data, _) = Source::open(file)?.dataset(&roles)?;
     let first = data.n_rows() / 3;
-    Ok((data, first))
+    Ok((data, first, 50))
 }

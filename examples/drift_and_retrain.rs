@@ -97,7 +97,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
 
-        for verdict in service.verdicts()?.iter().filter(|verdict| n_verdicts < verdict.number) {
+        let mut new = service.verdicts()?;
+        new.retain(|verdict| n_verdicts < verdict.number);
+        for verdict in new {
             let (rows, evidence) = (verdict.rows, verdict.evidence);
             println!("row {i}: {:?} after {rows} labels (evidence {evidence:.0})", verdict.ending);
             match verdict.ending {

@@ -19,6 +19,21 @@
 //!
 //! Each is one implementation of [`Incremental`] under the shell [`Online`], which checks and codes
 //! rows, stores the state to the bit, and learns a dataset in the order of its timestamps.
+//!
+//! Around the models:
+//!
+//! ```text
+//!            ┌ Blend, Calibrated, Frozen: one model of several, also with batch models
+//!  Service ──┤ Progress, Conformal, Monitor: how good, how sure, how changed
+//!            └ Replay, RetrainPolicy, Duel: when and with what to retrain, and whether it helped
+//! ```
+//!
+//! A [`Service`] answers while it learns, from a log that survives a kill at any point.
+//!
+//! # What is deliberately absent
+//!
+//! No thread of its own, no clock, no network: the caller brings the threads, the stream brings the
+//! time.
 
 #![forbid(unsafe_code)]
 
@@ -34,6 +49,18 @@ mod random;
 #[cfg(test)]
 mod river;
 mod tree;
+
+// The service and what surrounds the models.
+mod blend;
+mod bytes;
+mod conformal;
+mod frozen;
+mod monitor;
+#[cfg(test)]
+mod probe;
+mod progress;
+mod retrain;
+mod service;
 
 use mm_core::Catalog;
 
@@ -69,10 +96,26 @@ pub use crate::{
     },
 };
 
+pub use crate::{
+    blend::{Blend, BlendParams, BlendRule, Calibrated, CalibrationParams},
+    conformal::{Conformal, ConformalParams},
+    frozen::Frozen,
+    monitor::{ColumnDrift, Monitor, MonitorParams},
+    progress::{Progress, ProgressParams, Scores},
+    retrain::{
+        Continued, Duel, Floor, Reason, Replay, ReplayParams, RetrainPolicy, Schedule, retrain,
+    },
+    service::{
+        Counts, Ending, Event, Options, Outcome, Prediction, Reader, Recovery, Report, RowId,
+        Service, ServiceParams, TrialParams, TrialReport, Verdict,
+    },
+};
+
 /// Adds what this crate can fit and open to `catalog`.
 #[must_use]
 pub fn register(catalog: Catalog) -> Catalog {
-    register_models(catalog)
+    let catalog = register_models(catalog);
+    catalog.with::<Blend>().with::<Calibrated>().with::<Frozen>().with::<service::State>()
 }
 
 /// The models.

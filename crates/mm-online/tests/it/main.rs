@@ -1,0 +1,3 @@
+//! Online models in service, from outside.
+
+mod kills;

@@ -44,7 +44,7 @@ pub use ndarray;
 
 pub use crate::{
     catalog::{Catalog, from_config},
-    combine::{Combination, Combiner, Member},
+    combine::{Combination, Combiner, Member, cross_combine},
     context::{Cancel, FitContext, Observer, Signal, Silent, Step},
     cross_fit::{CrossFit, OutOfFold, cross_fit},
     data::{
@@ -62,6 +62,7 @@ pub use crate::{
         Budget, Candidate, DataPlan, EnsemblePlan, Entry, Event, Leaderboard, Orchestrator,
         Outcome, Plan, RegistryPlan, Score, Status, Watcher,
     },
+    schedule::contain,
     split::{
         CombinatorialPurged, Fold, GroupKFold, HeldOut, Holdout, KFold, PurgedKFold, Repeated,
         Span, SplitPlan, Splitter, StratifiedGroupKFold, StratifiedKFold, TimeSeriesSplit,

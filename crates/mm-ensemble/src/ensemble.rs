@@ -543,7 +543,7 @@ impl<'a> Fit<'a> {
         let seen = data.take(rows);
         let members: Vec<Member<'_>> = fitted.iter().map(CrossFitted::as_member).collect();
         let ctx_combine = without_validation(&ctx.fork(COMBINE));
-        let limited = Limited { inner: Ours(Arc::clone(combiner)), limits: self.params().limits };
+        let limited = Limited { inner: Arc::clone(combiner), limits: self.params().limits };
         let (places, combination, dropped) =
             limited.choose(&members, &seen, self.metric, &ctx_combine)?;
 
@@ -677,16 +677,6 @@ impl CrossFitted<'_> {
         let mut member = Member::new(self.name, self.out_of_fold.predictions());
         (member.predict_micros, member.bytes) = (self.predict_micros, self.bytes);
         member
-    }
-}
-
-/// A combiner that is shared.
-#[derive(Debug)]
-struct Ours(Arc<dyn Combiner>);
-
-impl AsRef<dyn Combiner> for Ours {
-    fn as_ref(&self) -> &(dyn Combiner + 'static) {
-        &*self.0
     }
 }
 

@@ -28,7 +28,7 @@
 //!
 //! AutoGluon 1.6.2, dynamic stacking (pull request 3616). Efron (1979), "Bootstrap methods".
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use mm_core::{
     Combiner, Dataset, Direction, Error, FitContext, Fold, GroupKFold, Holdout, Matrix, Member,
@@ -247,16 +247,23 @@ struct Judged {
     predicted: Matrix,
 }
 
-/// The standard deviation of a score over samples with replacement, drawn as row weights.
+/// The standard deviation of a score over samples with replacement, drawn as row weights: of whole
+/// groups where there are groups, whose rows do not tell apart by themselves.
 fn bootstrap(metric: Metric, data: &Dataset, predicted: &Matrix, seed: u64) -> f64 {
-    let n = data.n_rows();
     let truth = data.truth();
+    let mut parts: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
+    for row in 0..data.n_rows() {
+        let part = data.groups().map_or(row as i64, |groups| groups[row]);
+        parts.entry(part).or_default().push(row);
+    }
+    let parts: Vec<Vec<usize>> = parts.into_values().collect();
     let sample = |i: u64| {
         let mut random = ChaCha8Rng::seed_from_u64(seed.wrapping_add(i));
-        let mut weights = vec![0.0; n];
-        for _ in 0..n {
-            let row = random.random_range(0..n);
-            weights[row] += truth.weights.map_or(1.0, |w| w[row]);
+        let mut weights = vec![0.0; data.n_rows()];
+        for _ in 0..parts.len() {
+            for &row in &parts[random.random_range(0..parts.len())] {
+                weights[row] += truth.weights.map_or(1.0, |w| w[row]);
+            }
         }
         metric.score(truth.weighted(&weights), predicted).ok() // One class only, now and then.
     };

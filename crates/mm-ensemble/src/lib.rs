@@ -65,6 +65,8 @@ mod stack;
 mod tests;
 mod vote;
 
+use std::sync::Arc;
+
 use mm_core::{BoxLearner, Catalog, Combiner, Error, Result, from_config};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -145,7 +147,7 @@ fn limited<C: Combiner + 'static>(combiner: C, limits: Limits) -> Box<dyn Combin
     if limits.is_none() {
         return Box::new(combiner);
     }
-    Box::new(Limited { inner: limits::Boxed(Box::new(combiner)), limits })
+    Box::new(Limited { inner: Arc::new(combiner), limits })
 }
 
 fn split_limits(mut params: Value) -> Result<(Limits, Value)> {

@@ -12,7 +12,7 @@
 //! A limit on time or size needs members whose time or size is known. Times are measured, so a limit on time
 //! makes the outcome depend on the machine and its load.
 
-use std::fmt;
+use std::sync::Arc;
 
 use mm_core::{
     Combination, Combiner, Dataset, Error, FitContext, Frame, Matrix, Member, Metric, Model,
@@ -104,15 +104,10 @@ impl Limits {
 }
 
 /// A combiner that keeps to limits, and sets aside members whose predictions are not finite.
-pub(crate) struct Limited<C> {
-    pub(crate) inner: C,
+#[derive(Debug)]
+pub(crate) struct Limited {
+    pub(crate) inner: Arc<dyn Combiner>,
     pub(crate) limits: Limits,
-}
-
-impl<C: fmt::Debug> fmt::Debug for Limited<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Limited").field("inner", &self.inner).field("limits", &self.limits).finish()
-    }
 }
 
 /// A combination of some of the members.
@@ -125,7 +120,7 @@ struct Part {
 /// The places of the members that keep to the limits, what was learnt from them, and the others.
 type Choice = (Vec<usize>, Box<dyn Combination>, Vec<LeftOut>);
 
-impl<C: AsRef<dyn Combiner> + fmt::Debug + Send + Sync> Limited<C> {
+impl Limited {
     /// Chooses members and learns from them.
     pub(crate) fn choose(
         &self,
@@ -160,8 +155,7 @@ impl<C: AsRef<dyn Combiner> + fmt::Debug + Send + Sync> Limited<C> {
         if let Some(most) = self.limits.max_correlation {
             self.thin_out(most, members, &mut places, data, metric, &mut left_out);
         }
-        let learn =
-            |places: &[usize]| self.inner.as_ref().combine(&take(places), data, metric, ctx);
+        let learn = |places: &[usize]| self.inner.combine(&take(places), data, metric, ctx);
         let mut combination = learn(&places)?;
         loop {
             let used: Vec<usize> = (0..places.len()).filter(|&i| combination.uses(i)).collect();
@@ -223,14 +217,14 @@ impl<C: AsRef<dyn Combiner> + fmt::Debug + Send + Sync> Limited<C> {
     }
 }
 
-impl<C: AsRef<dyn Combiner> + fmt::Debug + Send + Sync> Combiner for Limited<C> {
+impl Combiner for Limited {
     fn check(&self, members: &[&str]) -> Result<()> {
         self.limits.check()?;
-        self.inner.as_ref().check(members)
+        self.inner.check(members)
     }
 
     fn learns(&self) -> bool {
-        self.inner.as_ref().learns() || !self.limits.is_none()
+        self.inner.learns() || !self.limits.is_none()
     }
 
     fn combine(
@@ -241,7 +235,7 @@ impl<C: AsRef<dyn Combiner> + fmt::Debug + Send + Sync> Combiner for Limited<C> 
         ctx: &FitContext<'_>,
     ) -> Result<Box<dyn Combination>> {
         if data.n_rows() == 0 {
-            return self.inner.as_ref().combine(members, data, metric, ctx);
+            return self.inner.combine(members, data, metric, ctx);
         }
         let (places, inner, _) = self.choose(members, data, metric, ctx)?;
         Ok(Box::new(Part { places, inner }))
@@ -258,20 +252,7 @@ impl Combination for Part {
         self.places.binary_search(&place).is_ok_and(|i| self.inner.uses(i))
     }
 
-    fn into_model(
-        self: Box<Self>,
-        members: Vec<std::sync::Arc<dyn Model>>,
-    ) -> Result<mm_core::BoxModel> {
+    fn into_model(self: Box<Self>, members: Vec<Arc<dyn Model>>) -> Result<mm_core::BoxModel> {
         self.inner.into_model(members)
-    }
-}
-
-/// A combiner that is owned.
-#[derive(Debug)]
-pub(crate) struct Boxed(pub(crate) Box<dyn Combiner>);
-
-impl AsRef<dyn Combiner> for Boxed {
-    fn as_ref(&self) -> &(dyn Combiner + 'static) {
-        &*self.0
     }
 }

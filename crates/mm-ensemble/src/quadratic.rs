@@ -33,9 +33,9 @@ pub(crate) fn non_negative(gram: &Matrix, b: &[f64]) -> Vec<f64> {
     w
 }
 
-/// Minimises *w*ᵀ*Gw* over weights that are not negative and add up to 1, by projected gradient with
+/// Minimises ½ *w*ᵀ*Gw* − *b*ᵀ*w* over weights that are not negative and add up to 1, by projected gradient with
 /// momentum that restarts when it does not help (O'Donoghue & Candès 2015).
-pub(crate) fn on_simplex(gram: &Matrix) -> Vec<f64> {
+pub(crate) fn on_simplex(gram: &Matrix, b: &[f64]) -> Vec<f64> {
     let m = gram.n_rows();
     // The largest row sum bounds the largest eigenvalue.
     let bound = gram.rows().map(|row| row.iter().map(|g| g.abs()).sum()).fold(0.0, f64::max);
@@ -45,8 +45,9 @@ pub(crate) fn on_simplex(gram: &Matrix) -> Vec<f64> {
     }
     let (mut look, mut momentum) = (w.clone(), 1.0_f64);
     for _ in 0..100_000 {
-        let slope: Vec<f64> =
-            gram.rows().map(|row| row.iter().zip(&look).map(|(g, w)| g * w).sum()).collect();
+        let pull = |row: &[f64]| row.iter().zip(&look).map(|(g, w)| g * w).sum::<f64>();
+        let slope = gram.rows().zip(b).map(|(row, b)| pull(row) - b);
+        let slope: Vec<f64> = slope.collect();
         let step: Vec<f64> = look.iter().zip(&slope).map(|(w, s)| w - s / bound).collect();
         let next = to_simplex(&step);
         let change = next.iter().zip(&w).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
@@ -141,10 +142,11 @@ mod tests {
     #[test]
     fn minima_known_by_hand() {
         // Independent variances 1 and 3: weights as their inverses.
-        near(&on_simplex(&matrix(&[1.0, 0.0, 0.0, 3.0], 2)), &[0.75, 0.25]);
+        near(&on_simplex(&matrix(&[1.0, 0.0, 0.0, 3.0], 2), &[0.0; 2]), &[0.75, 0.25]);
         // The second is the first with something added: it gets nothing.
-        near(&on_simplex(&matrix(&[1.0, 1.0, 1.0, 2.0], 2)), &[1.0, 0.0]);
-        near(&on_simplex(&matrix(&[0.0], 1)), &[1.0]);
+        near(&on_simplex(&matrix(&[1.0, 1.0, 1.0, 2.0], 2), &[0.0; 2]), &[1.0, 0.0]);
+        near(&on_simplex(&matrix(&[0.0], 1), &[0.0]), &[1.0]);
+        near(&on_simplex(&matrix(&[1.0, 0.0, 0.0, 1.0], 2), &[0.5, 0.0]), &[0.75, 0.25]);
         near(&non_negative(&matrix(&[2.0, 0.0, 0.0, 1.0], 2), &[4.0, -1.0]), &[2.0, 0.0]);
         // Unconstrained (1.5, -0.5).
         near(&non_negative(&matrix(&[2.0, 1.0, 1.0, 1.0], 2), &[2.5, 1.0]), &[1.25, 0.0]);

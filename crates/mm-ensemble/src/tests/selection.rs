@@ -346,7 +346,8 @@ fn rows_of_one_class_do_not_stop_a_combiner() {
     let (data, parts) = skilled(60, 3, 1);
     let ones: Vec<usize> = (0..60).filter(|&i| data.target()[i] == 1.0).collect();
     let parts: Vec<Matrix> = parts.iter().map(|part| part.take(&ones)).collect();
-    let members: Vec<Member<'_>> = parts.iter().map(|part| Member::new("m", part)).collect();
+    let members: Vec<Member<'_>> =
+        ["a", "b", "c"].iter().zip(&parts).map(|(name, part)| Member::new(name, part)).collect();
     let stack = crate::Stack::linear(LinearParams::default()).expect("valid");
     for combiner in [&GreedyParams::default() as &dyn Combiner, &WeightsParams::default(), &stack] {
         combiner.combine(&members, &data.take(&ones), Metric::ROC_AUC, &ctx()).expect("learns");

@@ -3,13 +3,13 @@
 //! Each engine is cross-fitted on the training rows and fitted to all of them; every ensemble is made of
 //! these fits. The test rows are looked at once, for the losses that are printed.
 
-use std::{fs, sync::Arc, time::Instant};
+use std::{fs, sync::Arc};
 
 use mm::{
     core::{
-        BoxLearner, Combiner, CrossFit, Dataset, FitContext, Frame, Matrix, Member, Metric, Model,
-        OutOfFold, Params as _, Source, SplitPlan, Splitter as _, TimeSeriesSplit, cross_fit,
-        parallel::with_threads,
+        BoxLearner, Combiner, CrossFit, Dataset, Error, FitContext, Frame, Matrix, Member, Metric,
+        Model, OutOfFold, Params as _, Source, SplitPlan, Splitter as _, TimeSeriesSplit,
+        cross_fit, parallel::with_threads,
     },
     ensemble::{
         AverageParams, EnsembleModel, GreedyParams, LinearParams, NnlsParams, Stack, WeightsParams,
@@ -39,7 +39,8 @@ pub(crate) fn gains(csv: &str, target: &str, test: &str, ignored: &[&str]) -> Re
     } else {
         SplitPlan::default_for(&train)
     };
-    let ctx = FitContext::seeded(0).with_threads(2);
+    // One thread: threads of an engine that wait for each other starve on a shared machine.
+    let ctx = FitContext::seeded(0);
     let folds = plan.split(&train, 0)?;
     let mut fitted = Vec::new();
     for (name, learner) in learners()? {
@@ -76,7 +77,7 @@ pub(crate) fn gains(csv: &str, target: &str, test: &str, ignored: &[&str]) -> Re
             Ok(fitted
                 .iter()
                 .map(|m| model(m).predict(test.frame()))
-                .collect::<std::result::Result<_, _>>()?)
+                .collect::<mm::core::Result<_>>()?)
         };
         let mut losses = Vec::new();
         for bags in [false, true] {
@@ -95,27 +96,35 @@ pub(crate) fn gains(csv: &str, target: &str, test: &str, ignored: &[&str]) -> Re
                "overhead": overhead(&fitted, &test)? }))
 }
 
-/// Seconds of an ensemble's prediction over those of its members, on one thread: the least of
+/// Processor time of an ensemble's prediction over that of its members, on one thread: the least of
 /// several turns.
 fn overhead(fitted: &[Fitted], test: &Dataset) -> Result<f64> {
     let members = fitted.iter().map(|m| (m.name, Arc::clone(&m.whole), 1.0));
     let ensemble = EnsembleModel::blend(members)?;
-    let times = with_threads(std::num::NonZeroUsize::MIN, || -> Result<(f64, f64)> {
-        let (mut alone, mut together) = (f64::INFINITY, f64::INFINITY);
-        for _ in 0..7 {
-            let started = Instant::now();
+    let times = with_threads(std::num::NonZeroUsize::MIN, || -> mm::core::Result<(u64, u64)> {
+        let (mut alone, mut together) = (u64::MAX, u64::MAX);
+        for _ in 0..15 {
+            let started = on_processor()?;
             for member in fitted {
                 member.whole.predict(test.frame())?;
             }
-            alone = alone.min(started.elapsed().as_secs_f64());
-            let started = Instant::now();
+            let turned = on_processor()?;
             ensemble.predict(test.frame())?;
-            together = together.min(started.elapsed().as_secs_f64());
+            alone = alone.min(turned - started);
+            together = together.min(on_processor()? - turned);
         }
         Ok((alone, together))
     });
-    let (alone, together) = times?.map_err(|e| e.to_string())?;
-    Ok(together / alone)
+    let (alone, together) = times??;
+    Ok(together as f64 / alone as f64)
+}
+
+/// Nanoseconds that this thread has run.
+fn on_processor() -> mm::core::Result<u64> {
+    let path = "/proc/thread-self/schedstat";
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let first = text.split(' ').next().and_then(|word| word.parse().ok());
+    first.ok_or_else(|| Error::data(path, "nanoseconds first", text))
 }
 
 fn learners() -> Result<[(&'static str, BoxLearner); 2]> {

@@ -88,26 +88,49 @@ pub trait Combination: fmt::Debug + Send + Sync {
     fn into_model(self: Box<Self>, members: Vec<Arc<dyn Model>>) -> Result<BoxModel>;
 }
 
+/// Members' out-of-fold predictions, and where they come from.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Evidence<'a> {
+    /// The members, all predicted on `rows`.
+    pub members: &'a [Member<'a>],
+    /// The rows of `data` that were predicted, ascending.
+    pub rows: &'a [usize],
+    /// The data that the members were cross-fitted on.
+    pub data: &'a Dataset,
+    /// The folds, of rows of `data`.
+    pub folds: &'a [Fold],
+}
+
+impl<'a> Evidence<'a> {
+    /// Members that were predicted on `rows` of `data` over `folds`.
+    pub fn new(
+        members: &'a [Member<'a>],
+        rows: &'a [usize],
+        data: &'a Dataset,
+        folds: &'a [Fold],
+    ) -> Self {
+        Self { members, rows, data, folds }
+    }
+}
+
 /// Combined predictions of each fold's test rows by combinations that did not learn from them: as
 /// honest as the members' own.
 ///
-/// `members` were predicted out of fold on `rows`, ascending; `part(m, f)` is what member *m*
-/// predicts of the test rows of fold *f*, and both sides of each fold are rows of `data`. The
-/// combination of a fold is learnt from those of `rows` that the fold trains on. So a splitter's
+/// `part(m, f)` is what member *m* predicts of the test rows of fold *f*. The combination of a fold is
+/// learnt from those predicted rows that the fold trains on. So a splitter's
 /// promise holds for the combination, too: forward in time, purged, or by group. Where a fold
 /// trains on none of `rows`, as the first in time does, its combination has learnt nothing. A single
 /// fold is parted once more by [`SplitPlan::default_for`] its test rows. A combiner that
 /// does not [learn](Combiner::learns) is combined once.
 pub fn cross_combine<'a>(
     combiner: &dyn Combiner,
-    members: &[Member<'_>],
-    rows: &[usize],
+    evidence: Evidence<'_>,
     part: impl Fn(usize, usize) -> Cow<'a, Matrix>,
-    data: &Dataset,
-    folds: &[Fold],
     metric: Metric,
     ctx: &FitContext<'_>,
 ) -> Result<Vec<Matrix>> {
+    let Evidence { members, rows, data, folds } = evidence;
     let learn = |from: &[usize], ctx: &FitContext<'_>| {
         let places: Vec<usize> =
             from.iter().filter_map(|row| rows.binary_search(row).ok()).collect();

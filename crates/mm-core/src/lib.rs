@@ -44,7 +44,7 @@ pub use ndarray;
 
 pub use crate::{
     catalog::{Catalog, from_config},
-    combine::{Combination, Combiner, Member, cross_combine},
+    combine::{Combination, Combiner, Evidence, Member, cross_combine},
     context::{Cancel, FitContext, Observer, Signal, Silent, Step},
     cross_fit::{CrossFit, OutOfFold, cross_fit},
     data::{

@@ -22,38 +22,35 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match words[..] {
-        ["greedy", file, rows, members, rounds, threads] => {
-            let bytes = fs::read(file)?;
-            let values: Vec<f64> =
-                bytes.as_chunks::<8>().0.iter().map(|&eight| f64::from_le_bytes(eight)).collect();
-            let rows: usize = rows.parse()?;
-            let parts = values[rows..].chunks_exact(rows).take(members.parse()?);
-            let parts = parts.map(|part| Matrix::new(part.to_vec(), 1));
-            let parts = parts.collect::<std::result::Result<Vec<_>, _>>()?;
-            let data = data(values[..rows].to_vec())?;
-            let (seconds, weights) = greedy(&data, &parts, rounds.parse()?, threads.parse()?)?;
-            println!("{{\"seconds\": {seconds}, \"weights\": {weights:?}}}");
-        }
-        _ => {
-            let (rows, members) = (100_000, 20);
-            let y: Vec<f64> = (0..rows).map(|i| f64::from(u8::from(noise(i, 0) < 0.3))).collect();
-            let part = |j: usize| {
-                let p = (0..rows).map(|i| 0.3 + 0.2 * y[i] + 0.5 * (noise(i, j + 1) - 0.5));
-                Matrix::new(p.collect(), 1)
-            };
-            let parts = (0..members).map(part).collect::<std::result::Result<Vec<_>, _>>()?;
-            let data = data(y)?;
-            for threads in [1, 2] {
-                let (seconds, _) = greedy(&data, &parts, 50, threads)?;
-                println!(
-                    "greedy, 20 members × 100k rows × 50 rounds, ROC-AUC, {threads} threads: {seconds:.3} s"
-                );
-            }
-            reweigh()?;
-        }
+    if let ["greedy", file, rows, members, rounds, threads] = words[..] {
+        let bytes = fs::read(file)?;
+        let values: Vec<f64> =
+            bytes.as_chunks::<8>().0.iter().map(|&eight| f64::from_le_bytes(eight)).collect();
+        let rows: usize = rows.parse()?;
+        let parts = values[rows..].chunks_exact(rows).take(members.parse()?);
+        let parts = parts.map(|part| Matrix::new(part.to_vec(), 1));
+        let parts = parts.collect::<std::result::Result<Vec<_>, _>>()?;
+        let data = data(values[..rows].to_vec())?;
+        let (seconds, weights) = greedy(&data, &parts, rounds.parse()?, threads.parse()?)?;
+        println!("{{\"seconds\": {seconds}, \"weights\": {weights:?}}}");
+        return Ok(());
     }
-    Ok(())
+
+    let (rows, members) = (100_000, 20);
+    let y: Vec<f64> = (0..rows).map(|i| f64::from(u8::from(noise(i, 0) < 0.3))).collect();
+    let part = |j: usize| {
+        let p = (0..rows).map(|i| 0.3 + 0.2 * y[i] + 0.5 * (noise(i, j + 1) - 0.5));
+        Matrix::new(p.collect(), 1)
+    };
+    let parts = (0..members).map(part).collect::<std::result::Result<Vec<_>, _>>()?;
+    let data = data(y)?;
+    for threads in [1, 2] {
+        let (seconds, _) = greedy(&data, &parts, 50, threads)?;
+        println!(
+            "greedy, 20 members × 100k rows × 50 rounds, ROC-AUC, {threads} threads: {seconds:.3} s"
+        );
+    }
+    reweigh()
 }
 
 fn greedy(
@@ -65,8 +62,7 @@ fn greedy(
     let names: Vec<String> = (0..parts.len()).map(|i| i.to_string()).collect();
     let members: Vec<Member<'_>> =
         names.iter().zip(parts).map(|(name, part)| Member::new(name, part)).collect();
-    let mut params = GreedyParams::default();
-    params.rounds = rounds;
+    let params = GreedyParams::default().with(|p| p.rounds = rounds);
     let ctx = FitContext::seeded(0).with_threads(threads);
     let started = Instant::now();
     let weights = params.weights(&members, data, Metric::ROC_AUC, &ctx)?;

@@ -41,8 +41,8 @@ pub(crate) fn area(negative: &[f64], positive: &[f64], room: &mut Room) -> f64 {
     }
     let (mut below, mut area, mut starts) = (0, 0.0, [0, 0]);
     let Room { counts, sorted, .. } = room;
-    for bucket in 0..n_buckets {
-        let ends = [counts[0][bucket] as usize, counts[1][bucket] as usize];
+    for (negative_end, positive_end) in counts[0].iter().zip(&counts[1]) {
+        let ends = [*negative_end as usize, *positive_end as usize];
         let (n, p) = (ends[0] - starts[0], ends[1] - starts[1]);
         if 0 < p {
             area += below as f64 * p as f64;

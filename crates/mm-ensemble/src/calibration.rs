@@ -79,7 +79,9 @@ impl Map {
                 if let [p] = row {
                     *p = sigmoid(logit(*p) * factor);
                 } else {
-                    row.iter_mut().for_each(|p| *p = p.max(EDGE).ln() * factor);
+                    for p in row.iter_mut() {
+                        *p = p.max(EDGE).ln() * factor;
+                    }
                     softmax(row);
                 }
                 return;
@@ -95,7 +97,9 @@ impl Map {
         if 1 < row.len() {
             let total: f64 = row.iter().sum();
             let share = 1.0 / row.len() as f64;
-            row.iter_mut().for_each(|p| *p = if 0.0 < total { *p / total } else { share });
+            for p in row {
+                *p = if 0.0 < total { *p / total } else { share };
+            }
         }
     }
 
@@ -330,7 +334,7 @@ fn golden(f: impl Fn(f64) -> f64, mut low: f64, mut high: f64) -> f64 {
             fb = f(b);
         }
     }
-    (low + high) / 2.0
+    f64::midpoint(low, high)
 }
 
 #[cfg(test)]
@@ -406,8 +410,9 @@ mod tests {
         let twice: Vec<usize> = (0..300).flat_map(|i| vec![i; 1 + i % 2]).collect();
         let weights = (0..300).map(|i| 1.0 + f64::from(i % 2)).collect();
         let weighted = data.clone().with_weights(weights).expect("valid");
-        type Fit = fn(&Matrix, &Dataset) -> Map;
-        for fit in [Map::temperature as Fit, Map::platt, Map::beta, Map::isotonic] {
+        for fit in
+            [Map::temperature as fn(&Matrix, &Dataset) -> Map, Map::platt, Map::beta, Map::isotonic]
+        {
             let map = fit(&p, &weighted);
             let repeated = fit(&p.take(&twice), &data.take(&twice));
             for at in [0.05, 0.3, 0.6, 0.95] {

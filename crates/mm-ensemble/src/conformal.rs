@@ -126,7 +126,8 @@ impl Learner for Conformal {
             Task::Regression => (y - row[column]).abs(),
             _ => 1.0 - true_class(row, y),
         });
-        let radius = quantile(scores.collect(), seen.weights(), self.coverage)?;
+        let scores: Vec<f64> = scores.collect();
+        let radius = quantile(&scores, seen.weights(), self.coverage)?;
         let mut models = fitted.models;
         let inner = match models.pop() {
             Some(only) if models.is_empty() => only,
@@ -147,7 +148,7 @@ fn value_column(signature: &Signature) -> Result<usize> {
 }
 
 /// The score of rank ⌈(n + 1) · coverage⌉, rows counting by weight; a new row weighs as the mean.
-fn quantile(scores: Vec<f64>, weights: Option<&[f64]>, coverage: f64) -> Result<f64> {
+fn quantile(scores: &[f64], weights: Option<&[f64]>, coverage: f64) -> Result<f64> {
     let n = scores.len();
     let weight = |i: usize| weights.map_or(1.0, |w| w[i]);
     let total: f64 = (0..n).map(weight).sum();

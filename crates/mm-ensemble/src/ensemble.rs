@@ -136,13 +136,6 @@ impl Default for EnsembleParams {
 }
 
 impl EnsembleParams {
-    /// Edits in place, for chaining.
-    #[must_use]
-    pub fn with(mut self, edit: impl FnOnce(&mut Self)) -> Self {
-        edit(&mut self);
-        self
-    }
-
     fn check(&self) -> Result<(), ParamError> {
         if let Some(split) = &self.split {
             let nested =
@@ -446,7 +439,7 @@ impl<'a> Fit<'a> {
                 continue;
             }
             let ctx = self.member_context(place, ctx);
-            match self.cross_fit_one(place, name, &**learner, data, folds, &ctx) {
+            match self.cross_fit_one(place, name, learner, data, folds, &ctx) {
                 Ok(member) => fitted.push(member),
                 Err(e) => failed.push(name, e)?,
             }

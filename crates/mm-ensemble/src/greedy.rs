@@ -224,7 +224,9 @@ impl GreedyParams {
             }
             let mut errors = errors(objective, &sum, bag, (order.len() + 1) as f64, ctx)?;
             if rounded {
-                errors.iter_mut().for_each(|e| *e = round_to_six(*e));
+                for e in &mut errors {
+                    *e = round_to_six(*e);
+                }
             }
             let lowest = errors.iter().copied().fold(f64::INFINITY, f64::min);
             let is_tied = |place: &usize| (errors[*place] - lowest).abs() <= TIED * lowest.abs();

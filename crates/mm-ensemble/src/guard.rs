@@ -31,8 +31,8 @@
 use std::{collections::BTreeMap, fmt};
 
 use mm_core::{
-    Combiner, Dataset, Direction, Error, FitContext, Fold, GroupKFold, Holdout, Matrix, Member,
-    Metric, OutOfFold, ParamError, Result, Splitter as _, Task,
+    Combiner, Dataset, Direction, Error, Evidence, FitContext, Fold, GroupKFold, Holdout, Matrix,
+    Member, Metric, OutOfFold, ParamError, Result, Splitter as _, Task,
 };
 use rand::{RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -197,7 +197,8 @@ impl Guard {
             members.iter().map(|(name, all)| Member::new(name, all.predictions())).collect();
         let seen = data.take(rows);
         let judge = |combiner: &dyn Combiner| -> Result<Judged> {
-            let validated = honest_predictions(combiner, &named, rows, data, folds, metric, ctx)?;
+            let evidence = Evidence::new(&named, rows, data, folds);
+            let validated = honest_predictions(combiner, evidence, metric, ctx)?;
             let combination = combiner.combine(&named, &seen, metric, ctx)?;
             let predicted = combination.apply(outside, held_out.frame())?;
             let truth = data.take(validated.rows());

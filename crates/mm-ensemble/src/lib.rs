@@ -67,7 +67,7 @@ mod vote;
 
 use std::sync::Arc;
 
-use mm_core::{BoxLearner, Catalog, Combiner, Error, Result, from_config};
+use mm_core::{Catalog, Combiner, Error, Result, from_config};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -116,22 +116,46 @@ pub fn register(catalog: Catalog) -> Catalog {
     });
     catalog
         .with_builder("ensemble", Value::default(), |catalog, params| {
-            boxed(from_config::<EnsembleConfig>(params)?.build(catalog)?)
+            Ok(Box::new(from_config::<EnsembleConfig>(params)?.build(catalog)?))
         })
         .with_builder("bag", Value::default(), |catalog, params| {
-            boxed(from_config::<BagParams>(params)?.build(catalog)?)
+            Ok(Box::new(from_config::<BagParams>(params)?.build(catalog)?))
         })
         .with_builder("calibrated", Value::default(), |catalog, params| {
-            boxed(from_config::<CalibratedParams>(params)?.build(catalog)?)
+            Ok(Box::new(from_config::<CalibratedParams>(params)?.build(catalog)?))
         })
         .with_builder("conformal", Value::default(), |catalog, params| {
-            boxed(from_config::<ConformalParams>(params)?.build(catalog)?)
+            Ok(Box::new(from_config::<ConformalParams>(params)?.build(catalog)?))
         })
 }
 
-fn boxed<L: mm_core::Learner + 'static>(learner: L) -> Result<BoxLearner> {
-    Ok(Box::new(learner))
+/// Params of combiners are edited in place as those of learners are.
+macro_rules! edited_in_place {
+    ($($params:ty),*) => {$(
+        impl $params {
+            /// Edits in place, for chaining.
+            #[must_use]
+            pub fn with(mut self, edit: impl FnOnce(&mut Self)) -> Self {
+                edit(&mut self);
+                self
+            }
+        }
+    )*};
 }
+
+edited_in_place!(
+    AverageParams,
+    MedianParams,
+    VoteParams,
+    RankParams,
+    GreedyParams,
+    WeightsParams,
+    NnlsParams,
+    StackParams,
+    EnsembleParams,
+    Limits,
+    Guard
+);
 
 fn with_combiner<C>(catalog: Catalog, kind: &'static str) -> Catalog
 where

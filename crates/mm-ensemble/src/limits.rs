@@ -153,7 +153,7 @@ impl Limited {
             places.iter().map(|&place| members[place]).collect()
         };
         if let Some(most) = self.limits.max_correlation {
-            self.thin_out(most, members, &mut places, data, metric, &mut left_out);
+            thin_out(most, members, &mut places, data, metric, &mut left_out);
         }
         let learn = |places: &[usize]| self.inner.combine(&take(places), data, metric, ctx);
         let mut combination = learn(&places)?;
@@ -183,37 +183,6 @@ impl Limited {
             places.remove(i);
             combination = learnt;
         }
-    }
-
-    /// Drops the worse of any two members whose errors correlate above `most`.
-    fn thin_out(
-        &self,
-        most: f64,
-        members: &[Member<'_>],
-        places: &mut Vec<usize>,
-        data: &Dataset,
-        metric: Metric,
-        left_out: &mut Vec<LeftOut>,
-    ) {
-        let alone = |place: usize| {
-            let score = metric.score(data.truth(), members[place].predictions);
-            score.map_or(f64::INFINITY, |score| error(metric, score))
-        };
-        let correlation = correlations(data, members);
-        let mut order: Vec<(f64, usize)> = places.iter().map(|&p| (alone(p), p)).collect();
-        order.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let mut kept: Vec<usize> = Vec::new();
-        for (_, place) in order {
-            let alike = |&&other: &&usize| correlation[place][other].is_some_and(|r| most < r);
-            if let Some(&other) = kept.iter().find(alike) {
-                let reason = format!("errs as `{}` does, which is better", members[other].name);
-                left_out.push(LeftOut::new(members[place].name, reason));
-            } else {
-                kept.push(place);
-            }
-        }
-        kept.sort_unstable();
-        *places = kept;
     }
 }
 
@@ -255,4 +224,34 @@ impl Combination for Part {
     fn into_model(self: Box<Self>, members: Vec<Arc<dyn Model>>) -> Result<mm_core::BoxModel> {
         self.inner.into_model(members)
     }
+}
+
+/// Drops the worse of any two members whose errors correlate above `most`.
+fn thin_out(
+    most: f64,
+    members: &[Member<'_>],
+    places: &mut Vec<usize>,
+    data: &Dataset,
+    metric: Metric,
+    left_out: &mut Vec<LeftOut>,
+) {
+    let alone = |place: usize| {
+        let score = metric.score(data.truth(), members[place].predictions);
+        score.map_or(f64::INFINITY, |score| error(metric, score))
+    };
+    let correlation = correlations(data, members);
+    let mut order: Vec<(f64, usize)> = places.iter().map(|&p| (alone(p), p)).collect();
+    order.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut kept: Vec<usize> = Vec::new();
+    for (_, place) in order {
+        let alike = |&&other: &&usize| correlation[place][other].is_some_and(|r| most < r);
+        if let Some(&other) = kept.iter().find(alike) {
+            let reason = format!("errs as `{}` does, which is better", members[other].name);
+            left_out.push(LeftOut::new(members[place].name, reason));
+        } else {
+            kept.push(place);
+        }
+    }
+    kept.sort_unstable();
+    *places = kept;
 }

@@ -357,13 +357,13 @@ impl<'a> Problem<'a> {
         let y_mean = mean(&|i| y[i]);
         let (mut gram, mut b) = (Matrix::zeros(d.max(1), d.max(1)), vec![0.0; d]);
         let mut row = vec![0.0; d];
-        for i in 0..y.len() {
+        for (i, y) in y.iter().enumerate() {
             let cells = self.z.row(i).iter().zip(&centre);
             row.iter_mut().zip(cells).for_each(|(to, (z, c))| *to = z - c);
             let weight = self.weight(i);
             for j in 0..d {
                 let scaled = weight * row[j];
-                b[j] += scaled * (y[i] - y_mean);
+                b[j] += scaled * (y - y_mean);
                 gram.row_mut(j).iter_mut().zip(&row).for_each(|(sum, z)| *sum += scaled * z);
             }
         }
@@ -412,7 +412,7 @@ impl<'a> Problem<'a> {
                     against += turn * (new[j] - old[j]);
                 }
             }
-            let faster = (1.0 + (1.0 + 4.0 * momentum * momentum).sqrt()) / 2.0;
+            let faster = f64::midpoint(1.0, (1.0 + 4.0 * momentum * momentum).sqrt());
             let push = if 0.0 < against { 0.0 } else { (momentum - 1.0) / faster };
             momentum = if 0.0 < against { 1.0 } else { faster };
             look = next.clone();
@@ -511,7 +511,11 @@ pub(crate) fn sigmoid(x: f64) -> f64 {
 /// Scores to probabilities, in place.
 pub(crate) fn softmax(scores: &mut [f64]) {
     let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    scores.iter_mut().for_each(|s| *s = (*s - highest).exp());
+    for s in &mut *scores {
+        *s = (*s - highest).exp();
+    }
     let total: f64 = scores.iter().sum();
-    scores.iter_mut().for_each(|s| *s /= total);
+    for s in scores {
+        *s /= total;
+    }
 }

@@ -159,7 +159,9 @@ impl EnsembleModel {
             return Err(Error::data("weight", "a number from 0 to 1", weight));
         }
         let mut weights = self.mean_weights()?;
-        weights.iter_mut().for_each(|w| *w *= 1.0 - weight);
+        for w in &mut weights {
+            *w *= 1.0 - weight;
+        }
         weights.push(weight);
         let mut members = self.named();
         members.push((name.into(), model));

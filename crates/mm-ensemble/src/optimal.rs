@@ -206,7 +206,9 @@ fn likeliest(columns: &[&[f64]], weight: impl Fn(usize) -> f64) -> Vec<f64> {
         for (column, w) in columns.iter().zip(w) {
             mixed.iter_mut().zip(*column).for_each(|(sum, p)| *sum += w * p);
         }
-        mixed.iter_mut().for_each(|p| *p = p.max(f64::EPSILON));
+        for p in &mut mixed {
+            *p = p.max(f64::EPSILON);
+        }
         mixed
     };
     let loss =

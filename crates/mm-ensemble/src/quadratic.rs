@@ -57,7 +57,7 @@ pub(crate) fn on_simplex(gram: &Matrix, b: &[f64]) -> Vec<f64> {
             .zip(&w)
             .map(|((look, next), w)| (look - next) * (next - w))
             .sum();
-        let faster = (1.0 + (1.0 + 4.0 * momentum * momentum).sqrt()) / 2.0;
+        let faster = f64::midpoint(1.0, (1.0 + 4.0 * momentum * momentum).sqrt());
         let push = if 0.0 < against { 0.0 } else { (momentum - 1.0) / faster };
         momentum = if 0.0 < against { 1.0 } else { faster };
         look = next.iter().zip(&w).map(|(next, w)| next + push * (next - w)).collect();

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, fmt};
 
 use mm_core::{
-    Combiner, Dataset, Direction, FitContext, Fold, Matrix, Member, Metric, OutOfFold, Result,
-    cross_combine,
+    Combiner, Dataset, Direction, Evidence, FitContext, Fold, Matrix, Member, Metric, OutOfFold,
+    Result, cross_combine,
 };
 use serde::{Deserialize, Serialize};
 
@@ -94,8 +94,9 @@ impl Report {
         let named: Vec<Member<'_>> =
             members.iter().map(|(name, all)| Member::new(name, all.predictions())).collect();
         let seen = data.take(rows);
-        let combined =
-            |members: &[Member<'_>]| honest(combiner, members, rows, data, folds, metric, ctx);
+        let combined = |members: &[Member<'_>]| {
+            honest(combiner, Evidence::new(members, rows, data, folds), metric, ctx)
+        };
         let score = combined(&named)?;
         let reports = named.iter().enumerate().map(|(m, member)| {
             let without = if leave_one_out && 1 < named.len() {
@@ -130,35 +131,30 @@ impl Report {
 }
 
 /// The score of combinations on rows that they did not learn from; none where it is undefined.
-pub(crate) fn honest(
+fn honest(
     combiner: &dyn Combiner,
-    members: &[Member<'_>],
-    rows: &[usize],
-    data: &Dataset,
-    folds: &[Fold],
+    evidence: Evidence<'_>,
     metric: Metric,
     ctx: &FitContext<'_>,
 ) -> Result<Option<f64>> {
-    let all = honest_predictions(combiner, members, rows, data, folds, metric, ctx)?;
-    Ok(metric.score(data.take(all.rows()).truth(), all.predictions()).ok())
+    let all = honest_predictions(combiner, evidence, metric, ctx)?;
+    Ok(metric.score(evidence.data.take(all.rows()).truth(), all.predictions()).ok())
 }
 
 /// Combined predictions of rows that the combination did not learn from.
 pub(crate) fn honest_predictions(
     combiner: &dyn Combiner,
-    members: &[Member<'_>],
-    rows: &[usize],
-    data: &Dataset,
-    folds: &[Fold],
+    evidence: Evidence<'_>,
     metric: Metric,
     ctx: &FitContext<'_>,
 ) -> Result<OutOfFold> {
+    let Evidence { members, rows, data, folds, .. } = evidence;
     let part = |m: usize, f: usize| -> Cow<'_, Matrix> {
         let place = |row: &usize| rows.binary_search(row).ok();
         let places: Vec<usize> = folds[f].test.iter().filter_map(place).collect();
         Cow::Owned(members[m].predictions.take(&places))
     };
-    let combined = cross_combine(combiner, members, rows, part, data, folds, metric, ctx)?;
+    let combined = cross_combine(combiner, evidence, part, metric, ctx)?;
     OutOfFold::gather(data.n_rows(), folds, &combined)
 }
 
@@ -175,7 +171,9 @@ pub(crate) fn correlations(data: &Dataset, members: &[Member<'_>]) -> Vec<Vec<Op
             rows.map(|(&y, row)| 1.0 - true_class(row, y)).collect::<Vec<f64>>()
         };
         let mean = errors.iter().enumerate().map(|(i, e)| weight(i) * e).sum::<f64>() / total;
-        errors.iter_mut().for_each(|e| *e -= mean);
+        for e in &mut errors {
+            *e -= mean;
+        }
         errors
     };
     let errors: Vec<Vec<f64>> = members.iter().map(centred).collect();

@@ -9,7 +9,7 @@ use super::{
     run::{COMBINE, Fitted, Models, Run},
 };
 use crate::{
-    combine::{Combination, Combiner, Member, cross_combine},
+    combine::{Combination, Combiner, Evidence, Member, cross_combine},
     cross_fit::OutOfFold,
     error::{Error, Result},
     model::Model,
@@ -104,9 +104,9 @@ impl Run<'_> {
         let rows = first.rows();
         let ctx = self.context(self.plan.seed, self.threads).fork(COMBINE);
         ctx.check_cancelled()?;
+        let evidence = Evidence::new(&named, rows, self.data, &self.folds);
         let part = |m: usize, f: usize| Cow::Borrowed(&members[m].folds[f].values);
-        let combined =
-            cross_combine(combiner, &named, rows, part, self.data, &self.folds, self.metric, &ctx)?;
+        let combined = cross_combine(combiner, evidence, part, self.metric, &ctx)?;
         let seen = self.data.take(rows);
         let combination = combiner.combine(&named, &seen, self.metric, &ctx)?;
         let outputs = first_member.folds;

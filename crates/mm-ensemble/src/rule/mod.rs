@@ -106,13 +106,11 @@ impl Rule {
 
     /// Combines one row; `parts` holds the members' outputs one after another.
     pub(crate) fn apply_row(&self, parts: &[f64], x: &[f32], out: &mut [f64]) -> Result<()> {
-        match self {
-            Self::Meta(meta) => meta.apply_row(parts, x, out),
-            _ => {
-                self.combine(parts, out);
-                Ok(())
-            }
+        if let Self::Meta(meta) = self {
+            return meta.apply_row(parts, x, out);
         }
+        self.combine(parts, out);
+        Ok(())
     }
 
     fn combine(&self, parts: &[f64], out: &mut [f64]) {
@@ -159,7 +157,9 @@ pub(crate) fn are_classes(outputs: &[Output]) -> bool {
 fn normalize(row: &mut [f64]) {
     let total: f64 = row.iter().sum();
     if 0.0 < total {
-        row.iter_mut().for_each(|p| *p /= total);
+        for p in row {
+            *p /= total;
+        }
     } else {
         let share = 1.0 / row.len() as f64;
         row.fill(share);

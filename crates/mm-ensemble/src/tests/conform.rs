@@ -48,8 +48,7 @@ fn means() {
 
 #[test]
 fn votes_and_ranks() {
-    let mut winner = VoteParams::default();
-    winner.output = VoteOutput::Winner;
+    let winner = VoteParams::default().with(|p| p.output = VoteOutput::Winner);
     let shares = Ensemble::new(members(), VoteParams::default()).expect("members");
     check_only(&shares, &catalog(), classes());
     check_only(&Ensemble::new(members(), winner).expect("members"), &catalog(), classes());
@@ -62,9 +61,7 @@ fn learnt_weights() {
     conforms(GreedyParams::default());
     conforms(NnlsParams::default());
     conforms(WeightsParams::default());
-    let mut per_class = WeightsParams::default();
-    per_class.per_class = true;
-    conforms(per_class);
+    conforms(WeightsParams::default().with(|p| p.per_class = true));
 }
 
 #[test]

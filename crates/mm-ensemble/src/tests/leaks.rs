@@ -1,9 +1,9 @@
 //! Nothing is learnt from noise, from the future, or from rows that were seen.
 
 use mm_core::{
-    BoxLearner, Catalog, CombinatorialPurged, Dataset, FitContext, Fold, Frame, GroupKFold, KFold,
-    Learner as _, Metric, Model as _, OutOfFold, PurgedKFold, SplitPlan, Splitter as _,
-    TimeSeriesSplit, cross_combine, cross_fit,
+    BoxLearner, Catalog, CombinatorialPurged, Dataset, Evidence, FitContext, Fold, Frame,
+    GroupKFold, KFold, Learner as _, Metric, Model as _, OutOfFold, PurgedKFold, SplitPlan,
+    Splitter as _, TimeSeriesSplit, cross_combine, cross_fit,
 };
 use std::borrow::Cow;
 
@@ -177,8 +177,9 @@ fn a_combination_in_time_learns_from_the_past_alone() {
         let at = folds[f].test.iter().filter_map(|row| rows.binary_search(row).ok());
         Cow::Owned(fitted.predictions().take(&at.collect::<Vec<_>>()))
     };
-    cross_combine(&spy, &[member], rows, part, &data, &folds, Metric::LogLoss, &ctx())
-        .expect("combines");
+    let members = [member];
+    let evidence = Evidence::new(&members, rows, &data, &folds);
+    cross_combine(&spy, evidence, part, Metric::LogLoss, &ctx()).expect("combines");
     let learnt = spy.0.into_inner().expect("one thread");
     assert_eq!(learnt.len(), 4);
     assert!(learnt[0].is_empty(), "before the first fold nothing was predicted");

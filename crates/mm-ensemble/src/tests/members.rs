@@ -14,6 +14,8 @@ use crate::{
     LinearModel, MedianParams, Stack, VoteOutput, VoteParams, register,
 };
 
+type Make = Box<dyn Fn(&[&str]) -> mm_core::Result<Ensemble>>;
+
 fn ctx() -> FitContext<'static> {
     FitContext::seeded(3)
 }
@@ -92,7 +94,7 @@ fn one_member_and_equal_members_are_no_trouble() {
     let data = sample(60, 2, Checks::default());
     let alone = linear(1.0).fit(&data, &ctx()).expect("fits").predict(data.frame()).expect("ok");
     let stack = Stack::linear(crate::LinearParams::default()).expect("valid");
-    let combiners: [Box<dyn Fn(&[&str]) -> mm_core::Result<Ensemble>>; 3] = [
+    let combiners: [Make; 3] = [
         Box::new(|names| {
             Ensemble::new(names.iter().map(|&n| (n, linear(1.0))), GreedyParams::default())
         }),
@@ -220,8 +222,7 @@ fn means_medians_and_votes_known_by_hand() {
     combine(&MedianParams::trimmed(0.0), &value, &of([1.0, 2.0, 3.0, 10.0]), &[4.0]);
 
     let two = Task::classes(["no", "yes"]).expect("two");
-    let mut winner = VoteParams::default();
-    winner.output = VoteOutput::Winner;
+    let mut winner = VoteParams::default().with(|p| p.output = VoteOutput::Winner);
     combine(&VoteParams::default(), &two, &of([0.9, 0.6, 0.5, 0.2]), &[0.5]);
     // Two votes each; the mean probability is 0.55.
     combine(&winner, &two, &of([0.9, 0.6, 0.5, 0.2]), &[1.0]);
@@ -242,8 +243,7 @@ fn means_medians_and_votes_known_by_hand() {
 fn a_vote_for_the_winner_asks_no_more_members_than_it_must() {
     let data = sample(300, 2, Checks::default());
     let good = fitted(1.0, &data);
-    let mut winner = VoteParams::default();
-    winner.output = VoteOutput::Winner;
+    let mut winner = VoteParams::default().with(|p| p.output = VoteOutput::Winner);
     winner.weights =
         [("a", 2.0), ("b", 2.0), ("c", 1.0)].map(|(name, weight)| (name.to_owned(), weight)).into();
     let parts = [binary(0, |_| 0.0), binary(0, |_| 0.0), binary(0, |_| 0.0)];

@@ -120,7 +120,7 @@ impl Model for ByHeartModel {
             let known = self.seen.get(&bits(row));
             for (j, y) in out.row_mut(i).iter_mut().enumerate() {
                 // An unknown row: a guess that differs from row to row.
-                let guess = (row[0].to_bits() % 97) as f64 / 97.0;
+                let guess = f64::from(row[0].to_bits() % 97) / 97.0;
                 let class = if k == 1 { 1.0 } else { j as f64 };
                 *y = known.map_or(guess, |&y| if y == class { 0.99 } else { 0.01 });
             }

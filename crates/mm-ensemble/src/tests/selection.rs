@@ -216,8 +216,7 @@ fn isotonic_regression_and_nnls_are_those_of_python() {
     }
     let parts: Vec<Matrix> =
         models.nnls_parts.iter().map(|p| Matrix::new(p.clone(), 1).expect("one")).collect();
-    let mut params = NnlsParams::default();
-    params.prune = 0.0;
+    let params = NnlsParams::default().with(|p| p.prune = 0.0);
     near(&weights(&params, &parts, &models.data(0), Metric::Rmse), &models.nnls, 1e-9);
 }
 
@@ -245,10 +244,9 @@ proptest! {
     ) {
         let (data, parts) = skilled(n, m, stream);
         prop_assume!(data.target().contains(&1.0) && data.target().contains(&0.0));
-        let mut optimal = WeightsParams::default();
-        optimal.prune = 0.0;
-        let mut warm = GreedyParams::default();
-        (warm.bags, warm.bag_fraction, warm.warm_start) = (3, 0.7, 1);
+        let optimal = WeightsParams::default().with(|p| p.prune = 0.0);
+        let warm = GreedyParams::default()
+            .with(|p| (p.bags, p.bag_fraction, p.warm_start) = (3, 0.7, 1));
         for metric in [Metric::LogLoss, Metric::Brier, Metric::ROC_AUC] {
             let error = |weights: &[f64]| {
                 let score = metric.score(data.truth(), &mean(&parts, weights)).expect("defined");
@@ -289,8 +287,7 @@ proptest! {
     fn optimal_weights_are_optimal(stream in 0_usize..1000) {
         let (data, parts) = skilled(60, 3, stream);
         prop_assume!(data.target().contains(&1.0) && data.target().contains(&0.0));
-        let mut params = WeightsParams::default();
-        params.prune = 0.0;
+        let params = WeightsParams::default().with(|p| p.prune = 0.0);
         for metric in [Metric::LogLoss, Metric::Brier] {
             let best = weights(&params, &parts, &data, metric);
             let error = |w: &[f64]| metric.score(data.truth(), &mean(&parts, w)).expect("defined");
@@ -357,9 +354,7 @@ fn rows_of_one_class_do_not_stop_a_combiner() {
 #[test]
 fn params_outside_their_domain_are_refused() {
     let greedy = |edit: fn(&mut GreedyParams)| {
-        let mut params = GreedyParams::default();
-        edit(&mut params);
-        params.check(&["a"]).expect_err("outside").to_string()
+        GreedyParams::default().with(edit).check(&["a"]).expect_err("outside").to_string()
     };
     assert!(greedy(|p| p.rounds = 0).starts_with("parameter `rounds` is 0"));
     assert!(greedy(|p| p.bags = 0).starts_with("parameter `bags` is 0"));
@@ -375,8 +370,7 @@ fn params_outside_their_domain_are_refused() {
 #[test]
 fn rows_beyond_the_most_are_drawn() {
     let (data, parts) = skilled(400, 3, 2);
-    let mut params = GreedyParams::default();
-    params.max_rows = 100;
+    let params = GreedyParams::default().with(|p| p.max_rows = 100);
     let got = weights(&params, &parts, &data, Metric::Brier);
     assert_eq!(got, weights(&params, &parts, &data, Metric::Brier), "the same rows each time");
     assert!((got.iter().sum::<f64>() - 1.0).abs() < 1e-12);
@@ -385,7 +379,7 @@ fn rows_beyond_the_most_are_drawn() {
 #[test]
 fn each_class_may_have_weights_of_its_own() {
     // Member 0 knows class 0 from the rest, member 1 knows class 1 from class 2.
-    let y: Vec<f64> = (0..90).map(|i| (i % 3) as f64).collect();
+    let y: Vec<f64> = (0..90).map(|i| f64::from(i % 3)).collect();
     let data = targets(3, &y);
     let rows = |of: fn(usize) -> [f64; 3]| {
         Matrix::new((0..90).flat_map(|i| of(i % 3)).collect(), 3).expect("valid")
@@ -400,8 +394,7 @@ fn each_class_may_have_weights_of_its_own() {
     ];
     let members = [Member::new("a", &parts[0]), Member::new("b", &parts[1])];
     let score = |per_class: bool| {
-        let mut params = WeightsParams::default();
-        params.per_class = per_class;
+        let params = WeightsParams::default().with(|p| p.per_class = per_class);
         let learnt = params.combine(&members, &data, Metric::LogLoss, &ctx()).expect("learns");
         let out = learnt.apply(&[&parts[0], &parts[1]], data.frame()).expect("shapes");
         Metric::LogLoss.score(data.truth(), &out).expect("probabilities")

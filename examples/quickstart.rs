@@ -1,5 +1,5 @@
-//! What does the whole journey look like? Read a CSV, train LightGBM and XGBoost, average them,
-//! compare all on the future, publish the best, open it again, and predict.
+//! What does the whole journey look like? Read a CSV, train LightGBM and XGBoost, combine them in
+//! several ways, compare all on the future, publish the best, open it again, and predict.
 //!
 //!     cargo run --example quickstart
 //!     cargo run --example quickstart -- my.csv --target churned --time signup_date
@@ -23,6 +23,7 @@ use mm::{
     },
     trees::{LightGbmParams, XgBoostParams},
 };
+use serde_json::json;
 
 fn main() -> ExitCode {
     match run() {
@@ -63,7 +64,7 @@ fn run() -> Result<(), Box<dyn Error>> {
             .with(|plan| {
                 plan.name = "quickstart".to_owned();
                 plan.seed = 42;
-                plan.ensembles = vec![EnsemblePlan::new("average")];
+                plan.ensembles = ensembles(data.task());
                 plan.registry = Some(RegistryPlan::new(&registry).with_alias("champion"));
                 match data.task() {
                     Task::Regression => plan.also = vec![Metric::Mae, Metric::R2],
@@ -101,6 +102,21 @@ fn run() -> Result<(), Box<dyn Error>> {
         println!("  {:?}: {:.4}", champion.signature().outputs[likeliest], row[likeliest]);
     }
     Ok(())
+}
+
+/// Combined in several ways, from the same fits.
+fn ensembles(task: &Task) -> Vec<EnsemblePlan> {
+    let fixed = json!({ "weights": { "lightgbm": 0.8, "xgboost": 0.2 } });
+    let mut ensembles = vec![
+        EnsemblePlan::new("average"),
+        EnsemblePlan::new("average").named("blended 0.8/0.2").with_params(fixed),
+        EnsemblePlan::new("greedy").named("weighted, greedy"),
+        EnsemblePlan::new("stack").named("stacked"),
+    ];
+    if !matches!(task, Task::Regression) {
+        ensembles.push(EnsemblePlan::new("vote").named("voting, hard"));
+    }
+    ensembles
 }
 
 struct Options {

@@ -2,7 +2,7 @@
 
 use mm::{
     core::{BoxLearner, FitContext, Learner as _, Model as _, Params as _, conformance},
-    ensemble::Average,
+    ensemble::Ensemble,
     trees::{LightGbmParams, XgBoostParams},
 };
 
@@ -21,13 +21,13 @@ fn xgboost() -> BoxLearner {
 
 #[test]
 fn an_average_of_both_engines_conforms() {
-    let average = Average::new([("a", lightgbm()), ("b", xgboost())]).expect("two members");
+    let average = Ensemble::mean([("a", lightgbm()), ("b", xgboost())]).expect("two members");
     conformance::check(&average, &mm::catalog());
 }
 
 #[test]
 fn an_average_fills_what_it_is_given_and_does_not_add_to_it() {
-    let average = Average::new([("a", lightgbm()), ("b", xgboost())]).expect("two members");
+    let average = Ensemble::mean([("a", lightgbm()), ("b", xgboost())]).expect("two members");
     let data = conformance::sample(60, 2, conformance::Checks::default());
     let model = average.fit(&data, &FitContext::seeded(1)).expect("fits");
     let x = data.frame();
@@ -38,8 +38,8 @@ fn an_average_fills_what_it_is_given_and_does_not_add_to_it() {
 
 #[test]
 fn averages_nest_and_say_which_part_failed() {
-    let inner = Average::new([("a", lightgbm())]).expect("one member");
-    let outer = Average::new([("inner", Box::new(inner) as BoxLearner), ("b", xgboost())]);
+    let inner = Ensemble::mean([("a", lightgbm())]).expect("one member");
+    let outer = Ensemble::mean([("inner", Box::new(inner) as BoxLearner), ("b", xgboost())]);
     let outer = outer.expect("two members");
     let data = conformance::sample(60, 2, conformance::Checks::default());
     let model = outer.fit(&data, &FitContext::seeded(1)).expect("fits");

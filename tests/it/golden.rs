@@ -11,7 +11,7 @@ use mm::{
         BoxLearner, Dataset, FitContext, Learner as _, Model as _, Params as _,
         conformance::{Checks, sample},
     },
-    ensemble::Average,
+    ensemble::Ensemble,
     trees::{LightGbmParams, XgBoostParams},
 };
 
@@ -48,7 +48,7 @@ fn learner(name: &str) -> BoxLearner {
         Some("xgboost") => xgboost(),
         _ => {
             let members: [(&str, BoxLearner); 2] = [("a", lightgbm()), ("b", xgboost())];
-            Box::new(Average::new(members).expect("two members"))
+            Box::new(Ensemble::mean(members).expect("two members"))
         }
     }
 }

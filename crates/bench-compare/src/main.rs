@@ -5,6 +5,7 @@
 //! bench-compare fit ENGINE FOLDER ROUNDS THREADS              train on them
 //! bench-compare csv ENGINE DATA.csv TARGET ROUNDS THREADS [IGNORED …]   from CSV on disk to fitted model
 //! bench-compare plan FOLDER ROUNDS THREADS                    2 engines × 5 folds
+//! bench-compare gains DATA.csv TARGET TEST [IGNORED …]        test losses of ensembles beside their members'
 //! ```
 //!
 //! Each prints one line of JSON: seconds of the phases, memory before and at the peak in KiB, and
@@ -12,6 +13,8 @@
 //! `python/compare.py` runs both in turn and prints the table of `docs/benchmarks.md`.
 
 #![expect(clippy::print_stdout, reason = "a program whose output is its result")]
+
+mod gains;
 
 use std::{env, error::Error, fs, num::NonZeroUsize, path::Path, time::Instant};
 
@@ -38,6 +41,7 @@ fn main() -> Result<()> {
             from_csv(engine, csv, target, rounds.parse()?, threads.parse()?, ignored)?
         }
         ["plan", folder, rounds, threads] => plan(folder, rounds.parse()?, threads.parse()?)?,
+        ["gains", csv, target, test, ref ignored @ ..] => gains::gains(csv, target, test, ignored)?,
         _ => return Err("see the header of this program for its arguments".into()),
     };
     println!("{line}");

@@ -18,8 +18,8 @@ use crate::{
 };
 
 type Build = dyn Fn(&Catalog, Value) -> Result<BoxLearner> + Send + Sync;
-type Combine = dyn Fn(Value) -> Result<Box<dyn Combiner>> + Send + Sync;
 type Draw = fn(SpaceSize, &mut dyn Suggest) -> Result<Value>;
+type Combine = dyn Fn(&Catalog, Value) -> Result<Box<dyn Combiner>> + Send + Sync;
 type Load = fn(&mut BodyReader<'_>, u16) -> Result<BoxModel>;
 
 /// The model kinds that a program can make by name, and the model files that it can open.
@@ -99,7 +99,8 @@ impl Catalog {
         self
     }
 
-    /// Adds a kind of combiner, which makes one model of several: `build` reads its params.
+    /// Adds a kind of combiner, which makes one model of several. `build` reads its params and is
+    /// given this catalog, since a combiner may have learners of its own.
     ///
     /// # Panics
     ///
@@ -108,7 +109,7 @@ impl Catalog {
     pub fn with_combiner(
         mut self,
         kind: &'static str,
-        build: impl Fn(Value) -> Result<Box<dyn Combiner>> + Send + Sync + 'static,
+        build: impl Fn(&Self, Value) -> Result<Box<dyn Combiner>> + Send + Sync + 'static,
     ) -> Self {
         let before = self.combiners.insert(kind, Arc::new(build));
         assert!(before.is_none(), "two combiners have the kind `{kind}`");
@@ -120,7 +121,7 @@ impl Catalog {
         let Some(build) = self.combiners.get(kind) else {
             return Err(unknown(kind, self.combiners.keys()));
         };
-        build(params)
+        build(self, params)
     }
 
     /// Adds the search space of a kind.

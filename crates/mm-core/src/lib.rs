@@ -50,7 +50,7 @@ pub mod rfc3339 {
 
 pub use crate::{
     catalog::{Catalog, from_config},
-    combine::{Combination, Combiner, Member},
+    combine::{Combination, Combiner, Evidence, Member, cross_combine},
     context::{Cancel, FitContext, Observer, Signal, Silent, Step},
     cross_fit::{CrossFit, OutOfFold, cross_fit},
     data::{
@@ -68,6 +68,7 @@ pub use crate::{
         Budget, Candidate, DataPlan, EnsemblePlan, Entry, Event, Leaderboard, Orchestrator,
         Outcome, Plan, RegistryPlan, Score, Status, Watcher,
     },
+    schedule::contain,
     search::{FloatRange, IntRange, Search, SpaceSize, Suggest},
     split::{
         CombinatorialPurged, Fold, GroupKFold, HeldOut, Holdout, KFold, PurgedKFold, Repeated,

@@ -106,8 +106,9 @@ impl Drop for Held<'_> {
     }
 }
 
-/// Runs a part of a composite so that a panic in it is an error of that part alone.
-pub(crate) fn contain<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Runs a part of a composite so that a panic in it is an error of that part alone:
+/// [`Error::Panicked`].
+pub fn contain<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     // What `work` borrows is only read after a panic, or dropped.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

@@ -1,7 +1,7 @@
 //! The stages that make one model of several: first from out-of-fold predictions, then, once the
 //! members are fitted to all rows, whole.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use super::{
     EnsemblePlan, Entry, Score, Status,
@@ -9,9 +9,8 @@ use super::{
     run::{COMBINE, Fitted, Models, Run},
 };
 use crate::{
-    combine::{Combination, Combiner, Member},
+    combine::{Combination, Combiner, Evidence, Member, cross_combine},
     cross_fit::OutOfFold,
-    data::Matrix,
     error::{Error, Result},
     model::Model,
     schedule,
@@ -21,6 +20,13 @@ use crate::{
 pub(super) struct Ensemble {
     entry: Entry,
     combination: Option<Box<dyn Combination>>,
+}
+
+/// A candidate that succeeded in every fold.
+struct CrossFitted<'a> {
+    name: &'a str,
+    folds: &'a [Predicted],
+    predict_micros: f64,
 }
 
 /// What a combiner has learnt, and its scores.
@@ -51,7 +57,11 @@ impl Run<'_> {
                 entry.members.push(candidate.name.clone());
                 entry.fit_seconds += candidate.fit_seconds;
                 entry.predict_micros += candidate.predict_micros;
-                members.push((candidate.name.as_str(), folds.as_slice()));
+                members.push(CrossFitted {
+                    name: &candidate.name,
+                    folds,
+                    predict_micros: candidate.predict_micros,
+                });
             }
         }
         let combined = match plan.members.iter().find(|name| !entry.members.contains(name)) {
@@ -63,6 +73,12 @@ impl Run<'_> {
         let combination = match combined {
             Ok((combination, score, also)) => {
                 (entry.score, entry.also) = (Some(score), also);
+                entry.predict_micros = 0.0;
+                let mut place = 0..;
+                entry.members.retain(|_| place.next().is_some_and(|place| combination.uses(place)));
+                for member in members.iter().filter(|m| entry.members.iter().any(|n| n == m.name)) {
+                    entry.predict_micros += member.predict_micros;
+                }
                 Some(combination)
             }
             Err(e) => {
@@ -73,28 +89,27 @@ impl Run<'_> {
         Ensemble { entry, combination }
     }
 
-    fn combine(
-        &self,
-        combiner: &dyn Combiner,
-        members: &[(&str, &[Predicted])],
-    ) -> Result<Combined> {
+    fn combine(&self, combiner: &dyn Combiner, members: &[CrossFitted<'_>]) -> Result<Combined> {
         let gathered: Vec<OutOfFold> =
-            members.iter().map(|(_, folds)| self.gather(folds)).collect::<Result<_>>()?;
-        let (Some(first), Some((_, outputs))) = (gathered.first(), members.first()) else {
+            members.iter().map(|member| self.gather(member.folds)).collect::<Result<_>>()?;
+        let (Some(first), Some(first_member)) = (gathered.first(), members.first()) else {
             return Err(Error::data("members", "at least 1 that succeeded", "none"));
         };
-        let named = members.iter().zip(&gathered);
-        let named: Vec<Member<'_>> =
-            named.map(|((name, _), all)| Member::new(name, all.predictions())).collect();
-        let seen = self.data.take(first.rows());
+        let named = members.iter().zip(&gathered).map(|(member, all)| {
+            let mut named = Member::new(member.name, all.predictions());
+            named.predict_micros = Some(member.predict_micros);
+            named
+        });
+        let named: Vec<Member<'_>> = named.collect();
+        let rows = first.rows();
         let ctx = self.context(self.plan.seed, self.threads).fork(COMBINE);
         ctx.check_cancelled()?;
-        let combination = combiner.combine(&named, seen.truth(), self.metric, &ctx)?;
-        let apply = |f: usize| {
-            let parts: Vec<&Matrix> = members.iter().map(|(_, folds)| &folds[f].values).collect();
-            combination.apply(&parts)
-        };
-        let combined: Vec<Matrix> = (0..self.folds.len()).map(apply).collect::<Result<_>>()?;
+        let evidence = Evidence::new(&named, rows, self.data, &self.folds);
+        let part = |m: usize, f: usize| Cow::Borrowed(&members[m].folds[f].values);
+        let combined = cross_combine(combiner, evidence, part, self.metric, &ctx)?;
+        let seen = self.data.take(rows);
+        let combination = combiner.combine(&named, &seen, self.metric, &ctx)?;
+        let outputs = first_member.folds;
         let (score, also) = self.scores(|metric, f, data| {
             metric.score_outputs(data.truth(), &combined[f], &outputs[f].outputs)
         })?;

@@ -223,6 +223,18 @@ impl EnsemblePlan {
         Self { name: None, kind: kind.into(), members: Vec::new(), params: empty() }
     }
 
+    /// The same under another name.
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), ..self }
+    }
+
+    /// The same with params of the combiner.
+    #[must_use]
+    pub fn with_params(self, params: Value) -> Self {
+        Self { params, ..self }
+    }
+
     /// The name on the leaderboard.
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.kind)

@@ -12,7 +12,7 @@ use std::{
 use mm_core::{
     BodyReader, BodyWriter, BoxModel, Catalog, Combination, Combiner, Dataset, Envelope, Error,
     FitContext, Frame, Learner, Matrix, Member, Metric, Model, Output, ParamError, Params, Persist,
-    Result, Signature, Step, Tag, Task, Truth, from_config,
+    Result, Signature, Step, Tag, Task, from_config,
 };
 use serde::{Deserialize, Serialize};
 
@@ -75,7 +75,7 @@ pub(crate) fn stump(fault: Fault) -> Stump {
 pub(crate) fn catalog() -> Catalog {
     Catalog::default().with::<StumpModel>().with_kind::<StumpParams>("stump").with_combiner(
         "first",
-        |params| {
+        |_, params| {
             let first: First = from_config(params)?;
             Ok(Box::new(first))
         },
@@ -104,7 +104,7 @@ impl Combiner for First {
     fn combine(
         &self,
         _: &[Member<'_>],
-        _: Truth<'_>,
+        _: &Dataset,
         _: Metric,
         _: &FitContext<'_>,
     ) -> Result<Box<dyn Combination>> {
@@ -113,7 +113,7 @@ impl Combiner for First {
 }
 
 impl Combination for First {
-    fn apply(&self, parts: &[&Matrix]) -> Result<Matrix> {
+    fn apply(&self, parts: &[&Matrix], _: &Frame) -> Result<Matrix> {
         Ok(parts[0].clone())
     }
 

@@ -15,8 +15,8 @@ use std::{collections::VecDeque, env, error::Error};
 
 use mm::{
     core::{
-        Dataset, FitContext, Late, Learner as _, Matrix, Metric, Model as _, OnlineModel,
-        Params as _, Roles, Sample, Source, TaskKind,
+        Dataset, FitContext, Late, Learner as _, Matrix, Metric, OnlineModel, Params as _, Roles,
+        Sample, Source, TaskKind,
     },
     online::{
         BankParams, Blend, BlendParams, Calibrated, CalibrationParams, Frozen, LinearParams,

@@ -272,7 +272,9 @@ mod tests {
         // Features made 0 or 1, so that both paths see the same numbers; nine keys do not meet
         // among 2¹⁸ buckets.
         let optimizer = Optimizer::AdaGrad { rate: 0.1 };
-        let hashed = HashedParams::default().with(|p| p.optimizer = optimizer);
+        let hashed = HashedParams::default().with(|p| {
+            (p.optimizer, p.intercept_rate) = (optimizer, 0.01);
+        });
         let dense = crate::LinearParams::default().with(|p| {
             (p.optimizer, p.scale) = (optimizer, crate::Scale::None);
         });

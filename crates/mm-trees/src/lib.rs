@@ -13,7 +13,10 @@
 mod constraint;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod domain;
+#[cfg(test)]
+mod foreign;
 pub mod forest;
+mod open;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod run;
 
@@ -22,13 +25,13 @@ pub mod xgboost;
 
 use mm_core::Catalog;
 
-pub use crate::forest::Forest;
 pub use crate::lightgbm::LightGbmModel;
 #[cfg(feature = "lightgbm")]
 pub use crate::lightgbm::{LightGbm, LightGbmParams};
 pub use crate::xgboost::XgBoostModel;
 #[cfg(feature = "xgboost")]
 pub use crate::xgboost::{XgBoost, XgBoostParams};
+pub use crate::{forest::Forest, open::open};
 
 /// Adds what this crate can make and open to `catalog`.
 #[must_use]

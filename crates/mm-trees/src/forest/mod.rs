@@ -25,7 +25,7 @@ mod reference;
 mod served;
 mod tree;
 
-#[cfg(feature = "lightgbm")]
+#[cfg(any(test, feature = "lightgbm"))]
 pub(crate) use self::link::normalize;
 pub use self::{
     link::Link,

@@ -347,9 +347,11 @@ fn link(objective: &Object, version: (i64, i64)) -> Result<(Link, Margin)> {
         | "rank:pairwise"
         | "rank:ndcg"
         | "rank:map" => (Link::Identity, Margin::Same),
-        // Since 3.4 they are sorted, so that they do not cross.
-        "reg:quantileerror" if (3, 4) <= version => (Link::Ascending, Margin::Same),
-        "reg:quantileerror" => (Link::Identity, Margin::Same),
+        "reg:quantileerror" => {
+            // Since 3.4 they are sorted, so that they do not cross.
+            let is_sorted = (3, 4) <= version;
+            (if is_sorted { Link::Ascending } else { Link::Identity }, Margin::Same)
+        }
         "reg:expectileerror" => (Link::Rising, Margin::Gaps),
         "reg:logistic" | "binary:logistic" => (Link::Sigmoid { scale: 1.0 }, Margin::Logit),
         "binary:hinge" => (Link::Step, Margin::Same),
@@ -361,6 +363,9 @@ fn link(objective: &Object, version: (i64, i64)) -> Result<(Link, Margin)> {
         other => return Err(damaged("an objective of XGBoost 3.4", format!("`{other}`"))),
     })
 }
+
+/// The least distance from an end of (0, 1), and between expectiles (`kRtEps`).
+const EPSILON: f32 = 1e-6;
 
 /// The base score as the trees' sums start with it, one for each output.
 fn base(params: &Object, n_outputs: usize, margin: Margin) -> Result<Vec<f32>> {
@@ -376,7 +381,6 @@ fn base(params: &Object, n_outputs: usize, margin: Margin) -> Result<Vec<f32>> {
     if !scores.iter().all(|score| score.is_finite()) {
         return Err(bad());
     }
-    const EPSILON: f32 = 1e-6;
     match margin {
         Margin::Same => {}
         Margin::Logit => {
@@ -637,7 +641,7 @@ fn category_sets(tree: &Object, n_nodes: usize) -> Result<Vec<Option<CategorySet
         if MAX_WORDS < n_words {
             return Err(damaged(format!("sets of at most {MAX_WORDS} words in all"), n_words));
         }
-        let set = CategorySet::from_iter(codes.iter().map(|&code| code as u32));
+        let set: CategorySet = codes.iter().map(|&code| code as u32).collect();
         let place = usize::try_from(node).ok().and_then(|node| sets.get_mut(node));
         match place {
             Some(place @ None) => *place = Some(set),

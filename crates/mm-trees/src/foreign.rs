@@ -99,7 +99,9 @@ fn raw(forest: &Forest, rows: &[Vec<f32>]) -> Vec<f64> {
 fn near(got: &[f64], expected: &[f64], within: f64, what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
     for (got, expected) in got.iter().zip(expected) {
-        let same = got == expected || got.is_nan() && expected.is_nan() || (got - expected).abs() <= within * expected.abs();
+        let same = got == expected
+            || got.is_nan() && expected.is_nan()
+            || (got - expected).abs() <= within * expected.abs();
         assert!(same, "{what}: {got}, not {expected}");
     }
 }
@@ -189,6 +191,31 @@ fn models_of_xgboosts_package_predict_the_same() {
                 assert_eq!(infer(&again, &rows), infer(&model, &rows), "{what}, written and read");
             }
         }
+    }
+}
+
+/// What fuzzing has found.
+#[test]
+fn a_text_without_statistics_is_written_and_read() {
+    let fixture = read(include_str!("../tests/foreign/lightgbm-4.7.0.json"));
+    let text = &fixture.cases[0].model;
+    let is_statistic = |line: &&str| {
+        ["leaf_weight", "leaf_count", "internal", "split_gain", "tree_sizes"]
+            .iter()
+            .any(|key| line.starts_with(key))
+    };
+    let bare: String = text.split_inclusive('\n').filter(|line| !is_statistic(line)).collect();
+    let odd = text.replacen("leaf_count=", "leaf_count=nan ", 1).replacen("tree_sizes", "x", 1);
+    let odd = {
+        let line = odd.lines().find(|line| line.starts_with("leaf_count=nan")).expect("there");
+        let words: Vec<&str> = line.split(' ').collect();
+        odd.replacen(line, &words[..words.len() - 1].join(" "), 1)
+    };
+    for text in [bare, odd] {
+        let model = LightGbmModel::from_text(&text).expect("reads");
+        let again = LightGbmModel::from_text(&model.to_text().expect("writes")).expect("reads");
+        let rows = fixture.cases[0].rows(&fixture, &model);
+        assert_eq!(infer(&again, &rows), infer(&model, &rows));
     }
 }
 

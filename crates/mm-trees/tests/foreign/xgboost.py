@@ -73,6 +73,7 @@ def add(name, y, rounds=2, ubj=False, types=None, frame=None, held_out=None, sin
     whole = (0, 0)
     if held_out is not None:
         whole = (0, model.num_boosted_rounds())
+    if 0 <= int(model.attr("best_iteration") or -1):  # Before 2.0 without early stopping too.
         case["best"] = int(model.attr("best_iteration")) + 1
     case["predicted"] = predict(iteration_range=whole)
     case["raw"] = predict(iteration_range=whole, output_margin=True)
@@ -114,8 +115,9 @@ add("stopped early", signal, rounds=20, held_out=-signal, tree_method="hist", ma
 add("no round", signal, rounds=0)
 add("linear", signal, booster="gblinear")
 add("linear classes", classes, booster="gblinear", objective="multi:softprob", num_class=3)
+green = "grün" if VERSION >= NEWEST else "green"  # Before 3.4 it stores "grü": as many bytes as letters.
 frame = pd.DataFrame({"size": clean[:, 0].astype(np.float32),
-                      "colour": pd.Categorical.from_codes(x[:, 3].astype(int) % 3, ["red", "blue", "grün"]),
+                      "colour": pd.Categorical.from_codes(x[:, 3].astype(int) % 3, ["red", "blue", green]),
                       "year": pd.Categorical.from_codes(x[:, 3].astype(int) % 4, [1990, 2000, 2010, 2020])})
 add("a data frame", signal, since=(3, 1), frame=frame, tree_method="hist")
 add("a data frame in UBJSON", signal, since=(3, 1), ubj=True, frame=frame, tree_method="hist")

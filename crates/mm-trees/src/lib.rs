@@ -1,20 +1,36 @@
 //! Gradient-boosted trees behind the traits of `mm-core`, one module an engine.
 //!
-//! | feature | kind | engine |
+//! | engine | model | trained with the feature |
 //! | --- | --- | --- |
-//! | `lightgbm` | `lightgbm` | LightGBM 4.7.0: [`LightGbmParams`] → [`LightGbm`] → [`LightGbmModel`] |
-//! | `xgboost` | `xgboost` | XGBoost 3.4.0: [`XgBoostParams`] → [`XgBoost`] → [`XgBoostModel`] |
+//! | LightGBM | [`LightGbmModel`]: opens and writes the text of 3.x and 4.x | `lightgbm`: `LightGbmParams` → `LightGbm` (4.7.0) |
+//! | XGBoost | [`XgBoostModel`]: opens and writes JSON and UBJSON of 1.x to 3.x | `xgboost`: `XgBoostParams` → `XgBoost` (3.4.0) |
 //!
-//! Both engines are compiled from C++ source when their feature is on. Each keeps its own file
-//! format as the body of the stored model, so that a model can be taken out and opened by the
-//! engine itself.
+//! Models are pure Rust: whoever trained them, they are opened, predict, and are written without their
+//! engine, and predict to the bit what it predicts. They stand on a [`Forest`], the engine-neutral
+//! form of what trained trees are. [`open`](fn@open) takes a file of any of them.
+//!
+//! Training compiles the engine from C++ source, when its feature is on. The engine's own file format
+//! is the body of the stored model, so that a model can be taken out and opened by the engine itself.
+//!
+//! ```no_run
+//! use mm_core::Model as _;
+//!
+//! let bytes = std::fs::read("model.txt").expect("a file that Python has written");
+//! let model = mm_trees::open(&bytes)?;
+//! let mut probability = [0.0];
+//! model.predict_row(&[0.3, 2.0], &mut probability)?;
+//! # Ok::<(), mm_core::Error>(())
+//! ```
 
 pub mod catboost;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod constraint;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod domain;
+#[cfg(test)]
+mod foreign;
 pub mod forest;
+mod open;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod run;
 
@@ -28,7 +44,8 @@ pub use crate::lightgbm::{LightGbm, LightGbmParams};
 #[cfg(feature = "xgboost")]
 pub use crate::xgboost::{XgBoost, XgBoostParams};
 pub use crate::{
-    catboost::CatBoostModel, forest::Forest, lightgbm::LightGbmModel, xgboost::XgBoostModel,
+    catboost::CatBoostModel, forest::Forest, lightgbm::LightGbmModel, open::open,
+    xgboost::XgBoostModel,
 };
 
 /// Adds what this crate can make and open to `catalog`.

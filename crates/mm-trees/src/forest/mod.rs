@@ -30,7 +30,7 @@ mod slice;
 mod tree;
 
 pub(crate) use self::ctr::Encoder;
-#[cfg(feature = "lightgbm")]
+#[cfg(any(test, feature = "lightgbm"))]
 pub(crate) use self::link::normalize;
 pub use self::{
     ctr::{Counts, Ctr, CtrKind, CtrTable, Ctrs, Projection},

@@ -82,13 +82,15 @@ fn write_tree(i: usize, tree: &Tree, rest: &TreeRest) -> String {
     text.push_str(&line("right_child", nodes.iter().map(|node| number_of(node.right))));
     text.push_str(&line("leaf_value", tree.leaves.iter().copied().map(exact)));
     let leaves = &tree.leaf_stats;
-    // A constant has no weight, and LightGBM writes none.
-    let weighed = leaves.iter().filter(|leaf| 1 < leaves.len() || leaf.cover != 0.0);
-    text.push_str(&line("leaf_weight", weighed.map(|leaf| exact(leaf.cover))));
-    text.push_str(&line("leaf_count", leaves.iter().map(|leaf| leaf.count)));
+    if nodes.is_empty() || !leaves.is_empty() {
+        // A constant has no weight, and LightGBM writes none.
+        let weighed = leaves.iter().filter(|leaf| !nodes.is_empty() || leaf.cover != 0.0);
+        text.push_str(&line("leaf_weight", weighed.map(|leaf| exact(leaf.cover))));
+        text.push_str(&line("leaf_count", leaves.iter().map(|leaf| exact(leaf.count))));
+    }
     text.push_str(&line("internal_value", stats(|node| node.stats.value).map(short)));
     text.push_str(&line("internal_weight", stats(|node| node.stats.cover).map(short)));
-    text.push_str(&line("internal_count", stats(|node| node.stats.count)));
+    text.push_str(&line("internal_count", stats(|node| node.stats.count).map(exact)));
     if !sets.is_empty() {
         let ends = sets.iter().scan(0, |end, words| {
             *end += words.len();

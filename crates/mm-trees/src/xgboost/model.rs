@@ -56,8 +56,8 @@ impl XgBoostModel {
     ///
     /// Columns have the stored names (`f0`, `f1`, … where there are none) and types. The levels of
     /// categorical columns are those stored, which boosters have that were fitted to data frames
-    /// by XGBoost ≥ 3.1; a booster without them needs
-    /// [`from_bytes_as`](XgBoostModel::from_bytes_as). The objective says the task; classes are
+    /// by XGBoost ≥ 3.1 (before 3.4 it cuts names that are not ASCII short); a booster without them
+    /// needs [`from_bytes_as`](XgBoostModel::from_bytes_as). The objective says the task; classes are
     /// called `0`, `1`, …. `multi:softmax` predicts probabilities, like `multi:softprob`.
     ///
     /// All trees take part, as in Python's `Booster.predict`; scikit-learn's classes end with the

@@ -42,9 +42,9 @@ const MAX_OUTPUTS: usize = 1 << 16;
 /// A code beyond this is none that `f32` holds exactly (`OutOfRangeCat` in `categorical.h`).
 const MAX_CODE: i64 = 1 << 24;
 
-/// Words of 32 codes that the sets of a tree may have: a set is as long as its highest code says,
-/// whatever the file's length.
-const MAX_WORDS: usize = 1 << 20;
+/// Words of 32 codes that the sets of a booster may have in all: a set is as long as its highest code
+/// says, whatever the file's length.
+const MAX_WORDS: usize = 1 << 24;
 
 /// A stored booster.
 #[derive(Debug, Clone)]
@@ -150,10 +150,11 @@ impl File {
             return Err(damaged(expected, weights.len()));
         }
         let (mut trees, mut trees_rest) = (Vec::new(), Vec::new());
+        let mut n_words = 0;
         for (i, (tree, group)) in stored.iter().zip(groups).enumerate() {
-            let read = || -> Result<_> {
+            let mut read = || -> Result<_> {
                 let group = usize::try_from(group).unwrap_or(usize::MAX);
-                read_tree(tree.object("trees")?, n_features, n_outputs, group)
+                read_tree(tree.object("trees")?, n_features, n_outputs, group, &mut n_words)
             };
             let (mut tree, rest) = read().map_err(|e| e.within(format!("tree {i}")))?;
             tree.weight = weights.get(i).map_or(1.0, |&weight| weight.into());
@@ -348,9 +349,11 @@ fn link(objective: &Object, version: (i64, i64)) -> Result<(Link, Margin)> {
         | "rank:pairwise"
         | "rank:ndcg"
         | "rank:map" => (Link::Identity, Margin::Same),
-        // Since 3.4 they are sorted, so that they do not cross.
-        "reg:quantileerror" if (3, 4) <= version => (Link::Ascending, Margin::Same),
-        "reg:quantileerror" => (Link::Identity, Margin::Same),
+        "reg:quantileerror" => {
+            // Since 3.4 they are sorted, so that they do not cross.
+            let is_sorted = (3, 4) <= version;
+            (if is_sorted { Link::Ascending } else { Link::Identity }, Margin::Same)
+        }
         "reg:expectileerror" => (Link::Rising, Margin::Gaps),
         "reg:logistic" | "binary:logistic" => (Link::Sigmoid { scale: 1.0 }, Margin::Logit),
         "binary:hinge" => (Link::Step, Margin::Same),
@@ -362,6 +365,9 @@ fn link(objective: &Object, version: (i64, i64)) -> Result<(Link, Margin)> {
         other => return Err(damaged("an objective of XGBoost 3.4", format!("`{other}`"))),
     })
 }
+
+/// The least distance from an end of (0, 1), and between expectiles (`kRtEps`).
+const EPSILON: f32 = 1e-6;
 
 /// The base score as the trees' sums start with it, one for each output.
 fn base(params: &Object, n_outputs: usize, margin: Margin) -> Result<Vec<f32>> {
@@ -377,7 +383,6 @@ fn base(params: &Object, n_outputs: usize, margin: Margin) -> Result<Vec<f32>> {
     if !scores.iter().all(|score| score.is_finite()) {
         return Err(bad());
     }
-    const EPSILON: f32 = 1e-6;
     match margin {
         Margin::Same => {}
         Margin::Logit => {
@@ -434,7 +439,7 @@ struct Nodes {
 }
 
 impl Nodes {
-    fn read(tree: &Object, n_nodes: usize, width: usize) -> Result<Self> {
+    fn read(tree: &Object, n_nodes: usize, width: usize, n_words: &mut usize) -> Result<Self> {
         let i64s = |key: &str| -> Result<Vec<i64>> {
             let list = get(tree, key)?.i64s(key)?;
             expect_len(key, list.len(), n_nodes).map(|()| list)
@@ -457,7 +462,7 @@ impl Nodes {
             gains: optional("loss_changes")?,
             covers: optional("sum_hessian")?,
             weights: f32s("base_weights", n_weights)?,
-            sets: category_sets(tree, n_nodes)?,
+            sets: category_sets(tree, n_nodes, n_words)?,
             left,
         })
     }
@@ -517,6 +522,7 @@ fn read_tree(
     n_features: usize,
     n_outputs: usize,
     group: usize,
+    n_words: &mut usize,
 ) -> Result<(Tree, TreeRest)> {
     let params = object_at_in(tree, "tree_param")?;
     let n_nodes: usize = number(params, "num_nodes")?;
@@ -528,7 +534,7 @@ fn read_tree(
     if is_shared && width != n_outputs {
         return Err(damaged(format!("leaves of {n_outputs} values"), width));
     }
-    let nodes = Nodes::read(tree, n_nodes, width)?;
+    let nodes = Nodes::read(tree, n_nodes, width, n_words)?;
     let inner = nodes.inner()?;
     let mut places = vec![usize::MAX; n_nodes];
     inner.iter().enumerate().for_each(|(at, &node)| places[node] = at);
@@ -609,8 +615,13 @@ fn vectors(tree: &Object, nodes: &Nodes, ends: &[usize], width: usize) -> Result
     Ok(leaves)
 }
 
-/// The set of categories of each node, `None` of one that splits by number.
-fn category_sets(tree: &Object, n_nodes: usize) -> Result<Vec<Option<CategorySet>>> {
+/// The set of categories of each node, `None` of one that splits by number. `n_words` counts what
+/// the sets of all trees take.
+fn category_sets(
+    tree: &Object,
+    n_nodes: usize,
+    n_words: &mut usize,
+) -> Result<Vec<Option<CategorySet>>> {
     let mut sets = vec![None; n_nodes];
     let Some(kinds) = tree.get("split_type") else { return Ok(sets) }; // Before 1.3.
     let kinds = kinds.i64s("split_type")?;
@@ -621,7 +632,7 @@ fn category_sets(tree: &Object, n_nodes: usize) -> Result<Vec<Option<CategorySet
     expect_len("categories_segments", starts.len(), nodes.len())?;
     expect_len("categories_sizes", sizes.len(), nodes.len())?;
     let codes = list("categories")?;
-    let (mut end, mut n_words) = (0, 0_usize);
+    let mut end = 0;
     for ((node, start), size) in nodes.into_iter().zip(starts).zip(sizes) {
         // One after another, so that no code counts twice.
         let range = usize::try_from(start).ok().zip(usize::try_from(size).ok());
@@ -634,11 +645,11 @@ fn category_sets(tree: &Object, n_nodes: usize) -> Result<Vec<Option<CategorySet
         if let Some(bad) = codes.iter().find(|code| !(0..MAX_CODE).contains(*code)) {
             return Err(damaged(format!("a category from 0 to {}", MAX_CODE - 1), bad));
         }
-        n_words += codes.iter().max().map_or(0, |&code| code as usize / 32 + 1);
-        if MAX_WORDS < n_words {
-            return Err(damaged(format!("sets of at most {MAX_WORDS} words in all"), n_words));
+        *n_words += codes.iter().max().map_or(0, |&code| code as usize / 32 + 1);
+        if MAX_WORDS < *n_words {
+            return Err(damaged(format!("sets of at most {MAX_WORDS} words in all"), *n_words));
         }
-        let set = CategorySet::from_iter(codes.iter().map(|&code| code as u32));
+        let set: CategorySet = codes.iter().map(|&code| code as u32).collect();
         let place = usize::try_from(node).ok().and_then(|node| sets.get_mut(node));
         match place {
             Some(place @ None) => *place = Some(set),
@@ -680,4 +691,103 @@ fn expect_len(key: &str, got: usize, expected: usize) -> Result<()> {
         return Ok(());
     }
     Err(damaged(format!("{expected} values in `{key}`"), got))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The model of a fixture.
+    fn model(name: &str) -> Value {
+        let json = include_str!("../../tests/foreign/xgboost-3.4.0.json");
+        let fixture: serde_json::Value = serde_json::from_str(json).expect("JSON");
+        let cases = fixture["cases"].as_array().expect("a list");
+        let case = cases.iter().find(|case| case["name"] == name).expect("there");
+        Value::read(case["model"].as_str().expect("a text").as_bytes()).expect("sound")
+    }
+
+    /// The value below `keys`; of a list, its first one.
+    fn at<'a>(value: &'a mut Value, keys: &[&str]) -> &'a mut Value {
+        keys.iter().fold(value, |value, key| match value {
+            Value::Object(object) => object.get_mut(*key).expect("there"),
+            Value::Array(list) => match &mut list[0] {
+                Value::Object(object) => object.get_mut(*key).expect("there"),
+                _ => panic!("{key}"),
+            },
+            _ => panic!("{key}"),
+        })
+    }
+
+    #[track_caller]
+    fn refused(name: &str, keys: &[&str], value: Value, says: &str) {
+        let mut model = model(name);
+        *at(&mut model, keys) = value;
+        for bytes in [model.to_json().into_bytes(), model.to_ubjson()] {
+            let err = File::read(&bytes).expect_err(says).chain();
+            assert!(err.contains(says), "{keys:?}: {err}");
+        }
+    }
+
+    fn ints(values: &[i32]) -> Value {
+        Value::Numbers(Numbers::I32(values.to_vec()))
+    }
+
+    #[test]
+    fn a_tree_that_would_mislead_is_refused() {
+        let learner = "learner";
+        let tree = [learner, "gradient_booster", "model", "trees"];
+        let key = |key| [&tree[..], &[key]].concat();
+        let refused = |place, values: &[i32], says| {
+            refused("reg:squarederror", &key(place), ints(values), says);
+        };
+        // Nodes 0 to 6, of which 3 to 6 are leaves.
+        refused("left_children", &[1, 0, 5, -1, -1, -1, -1], "a child of node 1");
+        refused("left_children", &[1, 1, 5, -1, -1, -1, -1], "a child of node 1");
+        refused("left_children", &[1, 3, 3, -1, -1, -1, -1], "a child of node 2");
+        refused("left_children", &[1, 3, 99, -1, -1, -1, -1], "a child of node 2");
+        refused("left_children", &[1, 3, -7, -1, -1, -1, -1], "a child of node 2");
+        refused("left_children", &[1, 3], "expected 7 values in `left_children`, got 2");
+        refused("split_indices", &[0, 4, 0, 0, 0, 0, 0], "expected a feature below 4, got 4");
+        refused("split_indices", &[0, -1, 0, 0, 0, 0, 0], "expected a feature below 4, got -1");
+        refused("split_type", &[1, 0, 0, 0, 0, 0, 0], "categories of node 0");
+    }
+
+    #[test]
+    fn sets_of_categories_that_would_mislead_are_refused() {
+        let tree = ["learner", "gradient_booster", "model", "trees"];
+        let key = |key| [&tree[..], &[key]].concat();
+        let name = "one category a split";
+        refused(name, &key("categories"), ints(&[]), "sets of categories one after another");
+        refused(name, &key("categories_nodes"), ints(&[99]), "expected");
+        let mut model = model(name);
+        let n = at(&mut model, &key("categories")).i64s("").expect("codes").len();
+        assert!(0 < n, "the fixture splits by category");
+        for bad in [-1, 1 << 24] {
+            refused(name, &key("categories"), ints(&vec![bad; n]), "expected a category from 0");
+        }
+    }
+
+    #[test]
+    fn a_header_that_would_mislead_is_refused() {
+        let params = ["learner", "learner_model_param"];
+        let key = |key| [&params[..], &[key]].concat();
+        let refused = |keys: &[&str], text: &str, says| {
+            refused("reg:squarederror", keys, Value::text(text), says);
+        };
+        refused(&key("num_feature"), "-1", "a number in `num_feature`");
+        refused(&key("num_feature"), "99999999999", "features without names");
+        refused(&key("num_class"), "99999999999", "at most 65536 classes");
+        refused(&key("base_score"), "[1E0,2E0]", "expected 1 values in `base_score`, got 2");
+        refused(&key("base_score"), "NaN", "numbers in `base_score`");
+        refused(&["learner", "objective", "name"], "reg:magic", "`reg:magic`");
+        refused(&["learner", "gradient_booster", "name"], "gbmagic", "`gbmagic`");
+    }
+
+    #[test]
+    fn a_booster_of_a_later_version_is_refused_by_its_version() {
+        let mut model = model("reg:squarederror");
+        *at(&mut model, &["version"]) = ints(&[4, 0, 0]);
+        let err = File::read(&model.to_ubjson()).expect_err("newer");
+        assert!(matches!(err, Error::TooNew { got: 4, newest: 3, .. }), "{err}");
+    }
 }

@@ -8,7 +8,10 @@
 //!
 //! Sources: `json.cc` and `json_io.h` of 3.4.0; <https://ubjson.org>.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+};
 
 use mm_core::{Error, Result};
 
@@ -496,7 +499,7 @@ impl Ubjson<'_> {
 
     fn numbers<T, const N: usize>(&mut self, read: impl Fn([u8; N]) -> T) -> Result<Vec<T>> {
         let length = self.length()?;
-        let bytes = self.take(length.checked_mul(N).unwrap_or(usize::MAX))?;
+        let bytes = self.take(length.saturating_mul(N))?;
         Ok(bytes.as_chunks::<N>().0.iter().map(|&chunk| read(chunk)).collect())
     }
 
@@ -560,7 +563,7 @@ impl Value {
             Self::Number(value) => text.push_str(&decimal(*value)),
             Self::Text(value) => write_string(value, text),
             Self::Array(values) => {
-                write_list(text, '[', ']', values, |value, text| value.write_json(text));
+                write_list(text, '[', ']', values, Self::write_json);
             }
             Self::Object(object) => write_list(text, '{', '}', object, |(key, value), text| {
                 write_string(key, text);
@@ -587,7 +590,9 @@ impl Value {
             Self::Array(values) => {
                 bytes.extend(b"[#");
                 write_length(values.len(), bytes);
-                values.iter().for_each(|value| value.write_ubjson(bytes));
+                for value in values {
+                    value.write_ubjson(bytes);
+                }
             }
             Self::Object(object) => {
                 bytes.push(b'{');
@@ -666,7 +671,9 @@ fn write_string(string: &str, text: &mut String) {
             '\n' => text.push_str("\\n"),
             '\r' => text.push_str("\\r"),
             '\t' => text.push_str("\\t"),
-            c if c < ' ' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if c < ' ' => {
+                let _ = write!(text, "\\u{:04x}", u32::from(c)); // To a string: cannot fail.
+            }
             c => text.push(c),
         }
     }

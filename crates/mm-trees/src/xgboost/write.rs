@@ -64,6 +64,35 @@ pub(super) fn slice(forest: &Forest, rest: &Rest, rounds: Range<usize>) -> (Fore
     (forest, rest)
 }
 
+/// The numbers of a tree's nodes: the children of the node that was split as the *i*-th are numbered
+/// 2*i* + 1 and 2*i* + 2.
+struct Numbering {
+    inner: Vec<usize>,
+    leaves: Vec<usize>,
+}
+
+impl Numbering {
+    fn of(nodes: &[Node]) -> Self {
+        let (mut inner, mut leaves) = (vec![0; nodes.len()], vec![0; nodes.len() + 1]);
+        for (i, node) in nodes.iter().enumerate() {
+            for (child, number) in [(node.left, 2 * i + 1), (node.right, 2 * i + 2)] {
+                match child {
+                    Child::Node(at) => inner[at] = number,
+                    Child::Leaf(leaf) => leaves[leaf] = number,
+                }
+            }
+        }
+        Self { inner, leaves }
+    }
+
+    /// Places in the forest in the order of the numbers.
+    fn order(numbers: &[usize]) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..numbers.len()).collect();
+        order.sort_unstable_by_key(|&place| numbers[place]);
+        order
+    }
+}
+
 /// The lists of a tree, in the order of its nodes' numbers.
 struct Lists {
     parents: Vec<i32>,
@@ -75,10 +104,15 @@ struct Lists {
     gains: Vec<f32>,
     covers: Vec<f32>,
     kinds: Vec<u8>,
+    /// Sets of categories, one after another.
+    codes: Vec<i32>,
+    set_nodes: Vec<i32>,
+    set_starts: Vec<i64>,
+    set_sizes: Vec<i64>,
 }
 
 impl Lists {
-    /// All nodes as leaves.
+    /// `n` leaves.
     fn new(n: usize, is_shared: bool) -> Self {
         Self {
             parents: vec![NO_PARENT[usize::from(is_shared)]; n],
@@ -90,17 +124,61 @@ impl Lists {
             gains: vec![0.0; n],
             covers: vec![0.0; n],
             kinds: vec![0; n],
+            codes: Vec::new(),
+            set_nodes: Vec::new(),
+            set_starts: Vec::new(),
+            set_sizes: Vec::new(),
         }
     }
-}
 
-/// Sets of categories, one after another.
-#[derive(Default)]
-struct Sets {
-    codes: Vec<i32>,
-    nodes: Vec<i32>,
-    starts: Vec<i64>,
-    sizes: Vec<i64>,
+    /// The node `number`, whose children are `left` and the one after; `condition` is its threshold
+    /// if it splits by category.
+    fn put(&mut self, number: usize, node: &Node, left: usize, condition: f32) {
+        (self.left[number], self.right[number]) = (left as i32, left as i32 + 1);
+        self.parents[left..left + 2].fill(number as i32);
+        self.features[number] = node.split.feature as i32;
+        self.gains[number] = node.stats.gain as f32;
+        self.covers[number] = node.stats.cover as f32;
+        match &node.split.test {
+            Test::Below { threshold, missing_left } => {
+                self.conditions[number] = *threshold;
+                self.default_left[number] = u8::from(*missing_left);
+            }
+            Test::Among { set, missing_left, .. } => {
+                self.conditions[number] = condition;
+                self.default_left[number] = u8::from(*missing_left);
+                self.kinds[number] = 1;
+                let start = self.codes.len();
+                let codes = 0..set.words().len() as u32 * 32;
+                self.codes.extend(codes.filter(|&code| set.contains(code)).map(|code| code as i32));
+                self.set_nodes.push(number as i32);
+                self.set_starts.push(start as i64);
+                self.set_sizes.push((self.codes.len() - start) as i64);
+            }
+            _ => {} // XGBoost has no others.
+        }
+    }
+
+    fn into_object(self) -> Object {
+        let bytes = |values| Value::Numbers(Numbers::U8(values));
+        let i64s = |values| Value::Numbers(Numbers::I64(values));
+        let lists = [
+            ("categories", i32s(self.codes)),
+            ("categories_nodes", i32s(self.set_nodes)),
+            ("categories_segments", i64s(self.set_starts)),
+            ("categories_sizes", i64s(self.set_sizes)),
+            ("default_left", bytes(self.default_left)),
+            ("left_children", i32s(self.left)),
+            ("loss_changes", f32s(self.gains)),
+            ("parents", i32s(self.parents)),
+            ("right_children", i32s(self.right)),
+            ("split_conditions", f32s(self.conditions)),
+            ("split_indices", i32s(self.features)),
+            ("split_type", bytes(self.kinds)),
+            ("sum_hessian", f32s(self.covers)),
+        ];
+        lists.map(|(key, list)| (key.to_owned(), list)).into()
+    }
 }
 
 fn write_tree(
@@ -116,106 +194,42 @@ fn write_tree(
     };
     let is_shared = tree.outputs == Outputs::All;
     let width = if is_shared { n_outputs } else { 1 };
+    let numbering = Numbering::of(nodes);
     let n = 2 * nodes.len() + 1;
     let mut lists = Lists::new(n, is_shared);
-    let mut sets = Sets::default();
-    // The children of the node that was split as the i-th are numbered 2i + 1 and 2i + 2.
-    let (mut inner, mut leaves) = (vec![0; nodes.len()], vec![0; nodes.len() + 1]);
-    for (i, node) in nodes.iter().enumerate() {
-        for (child, number) in [(node.left, 2 * i + 1), (node.right, 2 * i + 2)] {
-            match child {
-                Child::Node(at) => inner[at] = number,
-                Child::Leaf(leaf) => leaves[leaf] = number,
-            }
-        }
+
+    let mut conditions = vec![f32::NAN; nodes.len()];
+    let by_category = |i: &usize| matches!(nodes[*i].split.test, Test::Among { .. });
+    for (i, &condition) in (0..nodes.len()).filter(by_category).zip(&rest.conditions) {
+        conditions[i] = condition;
     }
-    let mut by_number: Vec<(usize, usize)> =
-        inner.iter().enumerate().map(|(i, &number)| (number, i)).collect();
-    by_number.sort_unstable();
-    let ranks = nodes.iter().scan(0, |rank, node| {
-        let by_category = matches!(node.split.test, Test::Among { .. });
-        *rank += usize::from(by_category);
-        Some(rank.wrapping_sub(1))
-    });
-    let ranks: Vec<usize> = ranks.collect();
-    for (number, i) in by_number {
-        let node = &nodes[i];
-        let children = [2 * i + 1, 2 * i + 2];
-        (lists.left[number], lists.right[number]) = (children[0] as i32, children[1] as i32);
-        children.iter().for_each(|&child| lists.parents[child] = number as i32);
-        lists.features[number] = node.split.feature as i32;
-        lists.gains[number] = node.stats.gain as f32;
-        lists.covers[number] = node.stats.cover as f32;
-        match &node.split.test {
-            Test::Below { threshold, missing_left } => {
-                lists.conditions[number] = *threshold;
-                lists.default_left[number] = u8::from(*missing_left);
-            }
-            Test::Among { set, missing_left, .. } => {
-                lists.conditions[number] =
-                    rest.conditions.get(ranks[i]).copied().unwrap_or(f32::NAN);
-                lists.default_left[number] = u8::from(*missing_left);
-                lists.kinds[number] = 1;
-                let start = sets.codes.len();
-                let n_codes = set.words().len() as u32 * 32;
-                let members = (0..n_codes).filter(|&code| set.contains(code));
-                sets.codes.extend(members.map(|code| code as i32));
-                sets.nodes.push(number as i32);
-                sets.starts.push(start as i64);
-                sets.sizes.push((sets.codes.len() - start) as i64);
-            }
-            _ => {} // XGBoost has no others.
-        }
+    for i in Numbering::order(&numbering.inner) {
+        lists.put(numbering.inner[i], &nodes[i], 2 * i + 1, conditions[i]);
     }
-    for (leaf, &number) in leaves.iter().enumerate() {
-        lists.covers[number] = tree.leaf_stats.get(leaf).map_or(0.0, |stats| stats.cover as f32);
-        if !is_shared {
-            lists.conditions[number] = tree.leaves[leaf] as f32;
+    for (stats, &number) in tree.leaf_stats.iter().zip(&numbering.leaves) {
+        lists.covers[number] = stats.cover as f32;
+    }
+    let mut leaf_weights = None;
+    if is_shared {
+        let mut values = Vec::with_capacity(tree.leaves.len());
+        for (place, leaf) in Numbering::order(&numbering.leaves).into_iter().enumerate() {
+            lists.right[numbering.leaves[leaf]] = place as i32;
+            values.extend(tree.leaves[leaf * width..][..width].iter().map(|&x| x as f32));
+        }
+        leaf_weights = Some(values);
+    } else {
+        for (&number, &value) in numbering.leaves.iter().zip(&tree.leaves) {
+            lists.conditions[number] = value as f32;
         }
     }
 
-    let mut object = Object::new();
+    let mut object = lists.into_object();
     let mut put = |key: &str, value| object.insert(key.to_owned(), value);
-    if is_shared {
-        // The leaves by their numbers.
-        let mut order: Vec<usize> = (0..leaves.len()).collect();
-        order.sort_unstable_by_key(|&leaf| leaves[leaf]);
-        let mut values = Vec::with_capacity(tree.leaves.len());
-        for (place, &leaf) in order.iter().enumerate() {
-            lists.right[leaves[leaf]] = place as i32;
-            values.extend(tree.leaves[leaf * width..][..width].iter().map(|&x| x as f32));
-        }
-        put("leaf_weights", f32s(values));
-        let mut weights = vec![0.0; n * width];
-        let rows = rest.node_weights.chunks_exact(width);
-        for (&number, row) in inner.iter().chain(&leaves).zip(rows) {
-            weights[number * width..][..width].copy_from_slice(row);
-        }
-        put("base_weights", f32s(weights));
-    } else {
-        let mut weights = vec![0.0; n];
-        for (i, node) in nodes.iter().enumerate() {
-            weights[inner[i]] = node.stats.value as f32;
-        }
-        for (&number, &weight) in leaves.iter().zip(&rest.leaf_weights) {
-            weights[number] = weight;
-        }
-        put("base_weights", f32s(weights));
-    }
-    put("categories", i32s(sets.codes));
-    put("categories_nodes", i32s(sets.nodes));
-    put("categories_segments", Value::Numbers(Numbers::I64(sets.starts)));
-    put("categories_sizes", Value::Numbers(Numbers::I64(sets.sizes)));
-    put("default_left", Value::Numbers(Numbers::U8(lists.default_left)));
+    put("base_weights", f32s(base_weights(nodes, rest, &numbering, width)));
     put("id", Value::Integer(id as i64));
-    put("left_children", i32s(lists.left));
-    put("loss_changes", f32s(lists.gains));
-    put("parents", i32s(lists.parents));
-    put("right_children", i32s(lists.right));
-    put("split_conditions", f32s(lists.conditions));
-    put("split_indices", i32s(lists.features));
-    put("split_type", Value::Numbers(Numbers::U8(lists.kinds)));
-    put("sum_hessian", f32s(lists.covers));
+    if let Some(leaf_weights) = leaf_weights {
+        put("leaf_weights", f32s(leaf_weights));
+    }
     let params = [
         ("num_deleted", 0),
         ("num_feature", n_features),
@@ -225,6 +239,23 @@ fn write_tree(
     let params = params.map(|(key, value)| (key.to_owned(), Value::text(value.to_string())));
     put("tree_param", Value::Object(params.into()));
     Value::Object(object)
+}
+
+/// What each node would be as a leaf, `width` values a node.
+fn base_weights(nodes: &[Node], rest: &TreeRest, numbering: &Numbering, width: usize) -> Vec<f32> {
+    let numbers = || numbering.inner.iter().chain(&numbering.leaves);
+    let mut weights = vec![0.0; (2 * nodes.len() + 1) * width];
+    if rest.node_weights.is_empty() {
+        let inner = nodes.iter().map(|node| node.stats.value as f32);
+        for (&number, weight) in numbers().zip(inner.chain(rest.leaf_weights.iter().copied())) {
+            weights[number] = weight;
+        }
+    } else {
+        for (&number, row) in numbers().zip(rest.node_weights.chunks_exact(width)) {
+            weights[number * width..][..width].copy_from_slice(row);
+        }
+    }
+    weights
 }
 
 fn f32s(values: Vec<f32>) -> Value {

@@ -14,31 +14,32 @@ pub mod catboost;
 mod constraint;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod domain;
-#[expect(dead_code, reason = "the model types come to stand on it")]
 pub mod forest;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod run;
 
-#[cfg(feature = "lightgbm")]
 pub mod lightgbm;
-#[cfg(feature = "xgboost")]
 pub mod xgboost;
 
 use mm_core::Catalog;
 
+pub use crate::catboost::CatBoostModel;
+pub use crate::forest::Forest;
+pub use crate::lightgbm::LightGbmModel;
 #[cfg(feature = "lightgbm")]
-pub use crate::lightgbm::{LightGbm, LightGbmModel, LightGbmParams};
+pub use crate::lightgbm::{LightGbm, LightGbmParams};
+pub use crate::xgboost::XgBoostModel;
 #[cfg(feature = "xgboost")]
-pub use crate::xgboost::{XgBoost, XgBoostModel, XgBoostParams};
-pub use crate::{catboost::CatBoostModel, forest::Forest};
+pub use crate::xgboost::{XgBoost, XgBoostParams};
 
 /// Adds what this crate can make and open to `catalog`.
 #[must_use]
 pub fn register(catalog: Catalog) -> Catalog {
     let catalog = catalog.with::<CatBoostModel>();
+    let catalog = catalog.with::<LightGbmModel>().with::<XgBoostModel>();
     #[cfg(feature = "lightgbm")]
-    let catalog = catalog.with::<LightGbmModel>().with_kind::<LightGbmParams>("lightgbm");
+    let catalog = catalog.with_kind::<LightGbmParams>("lightgbm");
     #[cfg(feature = "xgboost")]
-    let catalog = catalog.with::<XgBoostModel>().with_kind::<XgBoostParams>("xgboost");
+    let catalog = catalog.with_kind::<XgBoostParams>("xgboost");
     catalog
 }

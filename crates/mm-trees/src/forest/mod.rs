@@ -19,14 +19,18 @@
 //! For each output: a start, plus the leaf of each tree in order, in the precision that
 //! [`Sum`] names; then the [`Link`] turns raw scores into what the model's signature promises.
 
+mod check;
 mod ctr;
 pub(crate) mod kernel;
 mod link;
+#[cfg_attr(not(test), expect(dead_code, reason = "what the others are tested against"))]
 mod reference;
 pub(crate) mod served;
 mod tree;
 
 pub(crate) use self::ctr::Encoder;
+#[cfg(feature = "lightgbm")]
+pub(crate) use self::link::normalize;
 pub use self::{
     ctr::{Counts, Ctr, CtrKind, CtrTable, Ctrs, Projection},
     kernel::Kernel,
@@ -36,6 +40,7 @@ pub use self::{
         Split, Test, Tree, Trunk,
     },
 };
+pub(crate) use self::{served::Served, tree::ZERO};
 
 /// A fitted tree model of any engine.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,8 +4,8 @@
 //! the readers, and the explanations are tested against.
 
 use super::{
-    Forest, Sum,
-    tree::{Child, Outputs, Split, Tree, Trunk},
+    Ctrs, Forest, Sum, ctr,
+    tree::{Child, Outputs, Split, Test, Tree, Trunk, ZERO},
 };
 
 impl Forest {
@@ -67,11 +67,6 @@ impl Forest {
 }
 
 impl Tree {
-    /// The leaf in which `row` ends, of a forest without hashes and CTRs.
-    pub(crate) fn leaf_of(&self, row: &[f32]) -> usize {
-        self.leaf_where(|split| split.test.goes_left(row[split.feature]).unwrap_or_default())
-    }
-
     /// The leaf in which a row ends that goes left where `goes_left` says so.
     pub(crate) fn leaf_where(&self, goes_left: impl Fn(&Split) -> bool) -> usize {
         match &self.trunk {
@@ -98,10 +93,26 @@ impl Tree {
         let value = match self.linear.get(leaf) {
             Some(linear) if linear.terms.iter().all(|&(j, _)| !row[j].is_nan()) => {
                 let terms = linear.terms.iter();
-                terms.fold(linear.constant, |sum, &(j, c)| sum + c * f64::from(row[j]))
+                // What lies within `ZERO` of 0 is 0 to LightGBM.
+                let value = |j: usize| Some(f64::from(row[j])).filter(|x| ZERO < x.abs());
+                terms.fold(linear.constant, |sum, &(j, c)| sum + c * value(j).unwrap_or(0.0))
             }
             _ => self.leaves[leaf],
         };
         value * self.weight
+    }
+}
+
+impl Split {
+    /// Whether a row goes left, whatever is asked; `hashes` are those of its levels, `None` for
+    /// unknown ones.
+    pub(crate) fn goes_left(&self, row: &[f32], hashes: &[Option<u32>], ctrs: &Ctrs) -> bool {
+        match self.test {
+            Test::Ctr { border } => {
+                let value = ctrs.value_of(&ctrs.list[self.feature], row, hashes);
+                value <= border || value.is_nan()
+            }
+            _ => ctr::goes_left(self, row, hashes),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use mm_core::{Error, Frame, Matrix, Result, Signature, parallel};
 
-use super::{Encoder, Feature, Forest, Kernel};
+use super::{Encoder, Forest, Kernel, Test};
 
 /// Rows whose CTRs are computed, or whose scores are linked, at a time.
 const BLOCK: usize = 1024;
@@ -21,22 +21,29 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// `forest` under `signature`, which must have its width, its categorical columns, and its
-    /// number of outputs.
+    /// `forest` under `signature`, which must have its width and its number of outputs, and
+    /// categorical columns where splits ask for levels, and nowhere that they ask for numbers.
     pub(crate) fn new(signature: Signature, forest: Forest) -> Result<Self> {
-        let (columns, features) = (signature.schema.columns(), forest.features());
-        if columns.len() != features.len() {
-            return Err(Error::Columns { expected: features.len(), got: columns.len() });
-        }
-        for (index, (column, feature)) in columns.iter().zip(features).enumerate() {
-            if column.levels().is_some() != feature.is_categorical {
-                let (expected, got) = (kind_of(feature), column.to_string());
-                return Err(Error::Column { index, expected, got });
-            }
+        let columns = signature.schema.columns();
+        if columns.len() != forest.features().len() {
+            return Err(Error::Columns { expected: forest.features().len(), got: columns.len() });
         }
         if signature.n_outputs() != forest.n_outputs() {
             let (expected, got) = (signature.n_outputs(), forest.n_outputs());
             return Err(Error::data("outputs of the model", expected, got));
+        }
+        for split in forest.splits() {
+            let asks_levels = match split.test {
+                Test::AtMost { .. } | Test::Below { .. } => false,
+                Test::Among { .. } | Test::Hash(_) => true,
+                Test::Ctr { .. } => continue,
+            };
+            let (index, column) = (split.feature, &columns[split.feature]);
+            if column.levels().is_some() != asks_levels {
+                let expected = if asks_levels { "categorical" } else { "numeric" };
+                let expected = format!("{expected}, as its splits are");
+                return Err(Error::Column { index, expected, got: column.to_string() });
+            }
         }
         let (encoder, kernel) = if forest.asks_levels() {
             let (bound, encoder) = forest.bind(&signature.schema);
@@ -73,8 +80,12 @@ impl Served {
         })
     }
 
-    /// The raw scores of one row.
-    fn raw_row(&self, row: &[f32], out: &mut [f64]) {
+    /// The raw scores of one row, before the link.
+    pub(crate) fn raw_row(&self, row: &[f32], out: &mut [f64]) -> Result<()> {
+        let width = self.forest.features().len();
+        if row.len() != width {
+            return Err(Error::Columns { expected: width, got: row.len() });
+        }
         match &self.encoder {
             None => self.kernel.raw_row(row, out),
             Some(encoder) if encoder.n_cols() <= STACK => {
@@ -89,6 +100,7 @@ impl Served {
                 self.kernel.raw_row(&encoded, out);
             }
         }
+        Ok(())
     }
 
     /// What [`Model::infer`](mm_core::Model::infer) owes: rows in parallel on the ambient pool.
@@ -103,13 +115,8 @@ impl Served {
 
     /// What [`Model::infer_row`](mm_core::Model::infer_row) owes.
     pub(crate) fn infer_row(&self, row: &[f32], out: &mut [f64]) -> Result<()> {
-        self.raw_row(row, out);
+        self.raw_row(row, out)?;
         self.forest.link_row(out);
         Ok(())
     }
-}
-
-fn kind_of(feature: &Feature) -> String {
-    let kind = if feature.is_categorical { "categorical" } else { "numeric" };
-    format!("{kind}, as `{}` in the model file", feature.name)
 }

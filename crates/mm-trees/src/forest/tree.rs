@@ -202,7 +202,7 @@ impl FromIterator<u32> for CategorySet {
 }
 
 /// |x| up to this is zero to LightGBM's `zero_as_missing` (`kZeroThreshold`, an `f32` constant).
-pub(super) const ZERO: f64 = 1e-35_f32 as f64;
+pub(crate) const ZERO: f64 = 1e-35_f32 as f64;
 
 impl Test {
     /// Whether value `x` (NaN = missing; a level's code, −1 if unknown) goes left, for the tests
@@ -226,16 +226,5 @@ impl Test {
             }
             Self::Hash(_) | Self::Ctr { .. } => return None,
         })
-    }
-}
-
-impl Tree {
-    /// Its splits, in the order of its nodes or levels.
-    pub(crate) fn splits(&self) -> impl Iterator<Item = &Split> {
-        let (nodes, levels): (&[Node], &[Split]) = match &self.trunk {
-            Trunk::Nodes(nodes) => (nodes, &[]),
-            Trunk::Oblivious(tree) => (&[], &tree.levels),
-        };
-        nodes.iter().map(|node| &node.split).chain(levels)
     }
 }

@@ -5,6 +5,8 @@
 //! | `lightgbm` | `lightgbm` | LightGBM 4.7.0: [`LightGbmParams`] → [`LightGbm`] → [`LightGbmModel`] |
 //! | `xgboost` | `xgboost` | XGBoost 3.4.0: [`XgBoostParams`] → [`XgBoost`] → [`XgBoostModel`] |
 //!
+//! CatBoost's models, in its own two formats, are opened, served, and written without it: [`catboost`].
+//!
 //! Both engines are compiled from C++ source when their feature is on. Each keeps its own file
 //! format as the body of the stored model, so that a model can be taken out and opened by the
 //! engine itself.

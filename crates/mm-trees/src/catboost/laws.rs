@@ -173,15 +173,15 @@ fn model(seed: u64) -> ModelFile {
 }
 
 /// As files list the tables: sorted by their names there.
-fn sorted(file: ModelFile) -> ModelFile {
+fn sorted(file: &ModelFile) -> ModelFile {
     cbm::read(&cbm::write(&file.forest, &file.about).expect("writes")).expect("reads")
 }
 
 proptest! {
     #[test]
     fn any_model_reads_as_it_was_written(seed: u64) {
-        let file = sorted(model(seed));
-        prop_assert!(sorted(file.clone()) == file);
+        let file = sorted(&model(seed));
+        prop_assert!(sorted(&file) == file);
         let text = json::write(&file.forest, &file.about).expect("writes");
         let mut again = json::read(text.as_bytes()).expect("reads");
         prop_assert!(json::write(&again.forest, &again.about).expect("writes") == text);
@@ -196,11 +196,15 @@ proptest! {
         cells in prop::collection::vec(0..9_usize, 6),
     ) {
         let original = model(seed);
-        let file = sorted(original.clone());
+        let file = sorted(&original);
         let levels = Levels::new(NAMES).expect("distinct");
-        let column = |j| match is_categorical(j) {
-            true => Column::categorical(format!("c{j}"), levels.clone()),
-            false => Column::numeric(format!("c{j}")),
+        let column = |j| {
+            let name = format!("c{j}");
+            if is_categorical(j) {
+                Column::categorical(name, levels.clone())
+            } else {
+                Column::numeric(name)
+            }
         };
         let schema = Schema::new((0..6).map(column)).expect("distinct");
         let cell = |(j, &k): (usize, &usize)| match (is_categorical(j), k) {

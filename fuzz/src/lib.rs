@@ -1,6 +1,8 @@
 //! What is asked of a model that was read from any bytes: that it predicts, whatever the row, and can
 //! be stored and read again as the same model.
 
+pub mod catboost;
+
 use mm_core::{ImportanceKind, Model};
 
 /// Columns and outputs beyond which a run would only measure the machine.

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | LightGBM | [`LightGbmModel`]: opens and writes the text of 3.x and 4.x | `lightgbm`: `LightGbmParams` → `LightGbm` (4.7.0) |
 //! | XGBoost | [`XgBoostModel`]: opens and writes JSON and UBJSON of 1.x to 3.x | `xgboost`: `XgBoostParams` → `XgBoost` (3.4.0) |
+//! | CatBoost | [`CatBoostModel`]: opens and writes `.cbm` and JSON of 1.x | |
 //!
 //! Models are pure Rust: whoever trained them, they are opened, predict, and are written without their
 //! engine, and predict to the bit what it predicts. They stand on a [`Forest`], the engine-neutral

@@ -53,6 +53,7 @@ impl Signature {
                 Output::Value => "prediction".to_owned(),
                 Output::Probability(class) => format!("probability_{class}"),
                 Output::Quantile(level) => format!("quantile_{level}"),
+                Output::Variance => "variance".to_owned(),
             };
             let values: ArrayRef = Arc::new(Float64Array::from_iter_values(predictions.column(j)));
             (name, values)

@@ -107,6 +107,8 @@ pub enum Output {
     Probability(String),
     /// The quantile of the given level in (0, 1), in units of the target.
     Quantile(f64),
+    /// The variance of the target, in its squared units.
+    Variance,
 }
 
 /// A frame with a target; optionally row weights, groups, and label times.

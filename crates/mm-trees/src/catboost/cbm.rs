@@ -35,34 +35,34 @@ pub(crate) const MAGIC: &[u8; 4] = b"CBM1";
 const FORMAT: &str = "FlabuffersModel_v1"; // Sic.
 const CTR_PART: &str = "static_provider_v1";
 
-/// Where fields stand in their tables.
-mod field {
-    pub(super) mod core {
-        pub(in super::super) const FORMAT: usize = 0;
-        pub(in super::super) const TREES: usize = 1;
-        pub(in super::super) const INFO: usize = 2;
-        pub(in super::super) const PARTS: usize = 3;
-    }
-    pub(super) mod trees {
-        pub(in super::super) const DIMENSION: usize = 0;
-        pub(in super::super) const SPLITS: usize = 1;
-        pub(in super::super) const SIZES: usize = 2;
-        // 3: where the splits of each tree start, which follows from the sizes.
-        pub(in super::super) const CATEGORICALS: usize = 4;
-        pub(in super::super) const FLOATS: usize = 5;
-        pub(in super::super) const ONE_HOTS: usize = 6;
-        pub(in super::super) const CTRS: usize = 7;
-        pub(in super::super) const VALUES: usize = 8;
-        pub(in super::super) const WEIGHTS: usize = 9;
-        pub(in super::super) const STEPS: usize = 10;
-        pub(in super::super) const LEAF_OF_NODE: usize = 11;
-        pub(in super::super) const TEXTS: usize = 12;
-        pub(in super::super) const ESTIMATED: usize = 13;
-        pub(in super::super) const SCALE: usize = 14;
-        pub(in super::super) const BIAS: usize = 15;
-        pub(in super::super) const BIASES: usize = 16;
-        pub(in super::super) const EMBEDDINGS: usize = 18;
-    }
+/// Where the fields of the core stand.
+mod core_field {
+    pub(super) const FORMAT: usize = 0;
+    pub(super) const TREES: usize = 1;
+    pub(super) const INFO: usize = 2;
+    pub(super) const PARTS: usize = 3;
+}
+
+/// Where the fields of the trees stand. Not read: 3, where each tree's splits start, which follows from
+/// the sizes, and 17, what CatBoost's evaluator makes of the splits.
+mod tree_field {
+    pub(super) const DIMENSION: usize = 0;
+    pub(super) const SPLITS: usize = 1;
+    pub(super) const SIZES: usize = 2;
+    pub(super) const CATEGORICALS: usize = 4;
+    pub(super) const FLOATS: usize = 5;
+    pub(super) const ONE_HOTS: usize = 6;
+    pub(super) const CTRS: usize = 7;
+    pub(super) const VALUES: usize = 8;
+    pub(super) const WEIGHTS: usize = 9;
+    pub(super) const STEPS: usize = 10;
+    pub(super) const LEAF_OF_NODE: usize = 11;
+    pub(super) const TEXTS: usize = 12;
+    pub(super) const ESTIMATED: usize = 13;
+    pub(super) const SCALE: usize = 14;
+    pub(super) const BIAS: usize = 15;
+    pub(super) const BIASES: usize = 16;
+    pub(super) const EMBEDDINGS: usize = 18;
 }
 
 /// Reads a file.
@@ -74,12 +74,12 @@ pub(crate) fn read(bytes: &[u8]) -> Result<ModelFile> {
     let (core, mut rest) = take_sized(rest)?;
     let core = Buffer::new(core);
     let core = core.root()?;
-    let format = core.text(field::core::FORMAT)?;
+    let format = core.text(core_field::FORMAT)?;
     if format != FORMAT {
         return Err(damaged(format_args!("the format `{FORMAT}`"), format_args!("`{format}`")));
     }
     let mut tables = Vec::new();
-    for part in core.texts(field::core::PARTS)? {
+    for part in core.texts(core_field::PARTS)? {
         if part != CTR_PART {
             let got = format!("the part `{part}` (text or embedding features)");
             return Err(damaged("numeric and categorical features alone", got));
@@ -95,8 +95,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<ModelFile> {
     if !rest.is_empty() {
         return Err(damaged("the end of the file", format_args!("{} more bytes", rest.len())));
     }
-    let trees = core.table(field::core::TREES)?.ok_or_else(|| damaged("trees", "none"))?;
-    let info = core.tables(field::core::INFO)?;
+    let trees = core.table(core_field::TREES)?.ok_or_else(|| damaged("trees", "none"))?;
+    let info = core.tables(core_field::INFO)?;
     let entry = |entry: &Table<'_, '_>| Ok((entry.text(0)?.to_owned(), entry.text(1)?.to_owned()));
     let info = info.iter().map(entry).collect::<Result<BTreeMap<_, _>>>()?;
     read_model(&trees, &tables, info)
@@ -107,7 +107,7 @@ fn read_model(
     tables: &[&[u8]],
     info: BTreeMap<String, String>,
 ) -> Result<ModelFile> {
-    use field::trees as at;
+    use tree_field as at;
     for (place, kind) in
         [(at::TEXTS, "text"), (at::EMBEDDINGS, "embedding"), (at::ESTIMATED, "estimated")]
     {
@@ -146,7 +146,7 @@ fn read_model(
 
 fn read_features(core: &Table<'_, '_>) -> Result<Features> {
     let mut features = Features::default();
-    for float in core.tables(field::trees::FLOATS)? {
+    for float in core.tables(tree_field::FLOATS)? {
         let number = usize::from(float.u8(5, 0)?);
         let treatment = NanTreatment::ALL.get(number);
         let &(treatment, _) = treatment.ok_or_else(|| damaged("a treatment of NaN", number))?;
@@ -158,7 +158,7 @@ fn read_features(core: &Table<'_, '_>) -> Result<Features> {
             name: float.text(4)?.to_owned(),
         });
     }
-    for categorical in core.tables(field::trees::CATEGORICALS)? {
+    for categorical in core.tables(tree_field::CATEGORICALS)? {
         features.categoricals.push(Categorical {
             index: categorical.i32(0, -1)?,
             flat: categorical.i32(1, -1)?,
@@ -166,7 +166,7 @@ fn read_features(core: &Table<'_, '_>) -> Result<Features> {
             is_used: categorical.u8(3, 1)? != 0,
         });
     }
-    for one_hot in core.tables(field::trees::ONE_HOTS)? {
+    for one_hot in core.tables(tree_field::ONE_HOTS)? {
         let names = one_hot.texts(2)?.into_iter().map(str::to_owned).collect();
         features.one_hots.push(OneHot {
             index: one_hot.i32(0, -1)?,
@@ -174,7 +174,7 @@ fn read_features(core: &Table<'_, '_>) -> Result<Features> {
             names,
         });
     }
-    for ctr in core.tables(field::trees::CTRS)? {
+    for ctr in core.tables(tree_field::CTRS)? {
         let own = ctr.table(0)?.ok_or_else(|| damaged("a CTR", "none"))?;
         let base = own.table(0)?.ok_or_else(|| damaged("a CTR's name", "none"))?;
         features.ctrs.push(CtrFeature {
@@ -277,7 +277,7 @@ impl<'a, T> Shares<'a, T> {
 }
 
 fn read_oblivious(core: &Table<'_, '_>, reader: &TreeReader<'_>) -> Result<Vec<Tree>> {
-    use field::trees as at;
+    use tree_field as at;
     let (splits, values, weights) =
         (core.i32s(at::SPLITS)?, core.f64s(at::VALUES)?, core.f64s(at::WEIGHTS)?);
     let mut splits = Shares { what: "splits", rest: &splits };
@@ -306,7 +306,7 @@ fn read_oblivious(core: &Table<'_, '_>, reader: &TreeReader<'_>) -> Result<Vec<T
 /// A node says how far its children lie behind it; 0 stands for a leaf, whose values the node names
 /// itself.
 fn read_nodes(core: &Table<'_, '_>, reader: &TreeReader<'_>) -> Result<Vec<Tree>> {
-    use field::trees as at;
+    use tree_field as at;
     let (questions, values, weights) =
         (core.i32s(at::SPLITS)?, core.f64s(at::VALUES)?, core.f64s(at::WEIGHTS)?);
     let steps: Vec<[usize; 2]> = (core.vector::<4>(at::STEPS)?.iter())

@@ -179,10 +179,7 @@ impl Features {
         let mut questions = Vec::new();
         let mut names = BTreeMap::new();
         for float in &self.floats {
-            if !float.borders.is_sorted() {
-                let got = format!("`{}` with others", float.name);
-                return Err(damaged("borders in ascending order", got));
-            }
+            check_borders(&float.borders, &float.name)?;
             for &border in &float.borders {
                 questions.push(columns.question(float.index, border)?);
             }
@@ -214,6 +211,7 @@ impl Features {
                 .map_err(|_| damaged("a target border ≥ 0", ctr.target_border))?;
             let &CtrFeature { prior, prior_denominator, shift, scale, .. } = ctr;
             list.push(Ctr { table, target_border, prior, prior_denominator, shift, scale });
+            check_borders(&ctr.borders, "a CTR")?;
             let split = |&border: &f32| Split { feature: i, test: Test::Ctr { border } };
             questions.extend(ctr.borders.iter().map(split));
         }
@@ -301,6 +299,14 @@ impl Features {
         }
         (features, positions)
     }
+}
+
+/// CatBoost finds a value's place among its borders, which is only then what each border says.
+fn check_borders(borders: &[f32], feature: &str) -> Result<()> {
+    if borders.is_sorted() && !borders.iter().any(|border| border.is_nan()) {
+        return Ok(());
+    }
+    Err(damaged("borders in ascending order", format_args!("`{feature}` with others")))
 }
 
 /// Where the questions of a model stand in its lists.

@@ -16,6 +16,7 @@ use mm_core::{Error, Result};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{self, Visitor},
+    ser,
 };
 use serde_json::Value;
 
@@ -202,8 +203,16 @@ enum Cell {
 
 impl Serialize for Single {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(self.0.into())
+        serialize_finite(self.0.into(), serializer)
     }
+}
+
+/// `serde_json` itself would write `null`.
+fn serialize_finite<S: Serializer>(x: f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if x.is_finite() {
+        return serializer.serialize_f64(x);
+    }
+    Err(ser::Error::custom(format_args!("{x} is not finite")))
 }
 
 impl<'de> Deserialize<'de> for Single {
@@ -220,7 +229,7 @@ impl Serialize for Cell {
             Self::Number(x) if x.fract() == 0.0 && x.abs() < 9e15 => {
                 serializer.serialize_i64(x as i64)
             }
-            Self::Number(x) => serializer.serialize_f64(x),
+            Self::Number(x) => serialize_finite(x, serializer),
         }
     }
 }
@@ -272,6 +281,9 @@ fn nullable<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
+
+/// The deepest nesting of parameters that are written as JSON and not as text.
+const MAX_NESTING: usize = 64;
 
 /// Reads a file.
 pub(crate) fn read(bytes: &[u8]) -> Result<ModelFile> {
@@ -485,9 +497,10 @@ fn read_table(projection: Projection, base: &CtrBase, counts: CountsJson) -> Res
 pub(crate) fn write(forest: &Forest, about: &About) -> Result<String> {
     let (features, positions) = Features::of(forest, about);
     let (scale, bias) = scale_and_bias(forest)?;
-    let all = forest.trees.iter().flat_map(|tree| &tree.leaves).chain(bias).chain([&scale]);
-    if let Some(bad) = all.into_iter().find(|x| !x.is_finite()) {
-        return Err(Error::data("leaf", "a finite number, as JSON has them", bad));
+    let leaves = forest.trees.iter().flat_map(|tree| &tree.leaves);
+    let weights = forest.trees.iter().flat_map(|tree| &tree.leaf_stats).map(|stats| &stats.cover);
+    if let Some(bad) = leaves.chain(weights).chain(bias).chain([&scale]).find(|x| !x.is_finite()) {
+        return Err(Error::data("leaves", "finite numbers, as JSON has them", bad));
     }
     let writer = Writer { features: &features, position: &|split| positions.of(split) };
     let (mut oblivious_trees, mut trees) = (None, None);
@@ -519,10 +532,20 @@ pub(crate) fn write(forest: &Forest, about: &About) -> Result<String> {
     serde_json::to_string(&document).map_err(|e| Error::data("model", "one with a JSON form", e))
 }
 
-/// Parameters are JSON inside JSON.
+/// Parameters are JSON inside JSON, unless they are nested so deep that no reader would follow.
 fn info_value(key: &str, text: &str) -> Value {
     let parsed = if key.ends_with("params") { serde_json::from_str(text).ok() } else { None };
+    let parsed = parsed.filter(|value| depth(value) <= MAX_NESTING);
     parsed.unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+/// How deep values are nested; what `serde_json` has read is at most 128 deep.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
+        Value::Object(values) => 1 + values.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 fn name_of(base: &CtrBase) -> Result<String> {

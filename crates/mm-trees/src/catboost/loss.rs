@@ -66,6 +66,10 @@ pub(super) fn meaning(info: &BTreeMap<String, String>, n_outputs: usize) -> Resu
             Ok(Meaning { task: Task::Regression, outputs, link: Link::Identity })
         }
         "Poisson" | "Tweedie" => single(Task::Regression, vec![Output::Value], Link::Exp),
+        "RMSEWithUncertainty" if n_outputs == 2 => {
+            let outputs = vec![Output::Value, Output::Variance];
+            Ok(Meaning { task: Task::Regression, outputs, link: Link::MeanAndVariance })
+        }
         "MultiLogloss" | "MultiCrossEntropy" | "RMSEWithUncertainty" => {
             let expected = "one that predicts values, quantiles, or exclusive classes";
             Err(Error::data("loss of the model", expected, format_args!("`{name}`")))

@@ -16,6 +16,8 @@ mod flat;
 pub(crate) mod hash;
 mod importance;
 mod json;
+#[cfg(test)]
+mod laws;
 mod loss;
 mod model;
 #[cfg(test)]

@@ -311,3 +311,40 @@ fn what_is_written_is_what_the_official_package_was_seen_to_open() {
         assert_eq!(ch_cityhash102::cityhash64(&bytes), hash, "{name}: run catboost_check.py");
     }
 }
+
+#[test]
+fn numbers_that_json_does_not_have_are_refused_when_it_is_written() {
+    for bad in [f64::NAN, f64::INFINITY] {
+        let read = || cbm::read(&fixture("ctr_types.cbm")).expect("reads");
+        let (mut leaf, mut weight, mut prior) = (read(), read(), read());
+        leaf.forest.trees[0].leaves[1] = bad;
+        weight.forest.trees[0].leaf_stats[1].cover = bad;
+        prior.forest.ctrs.list[0].prior = bad as f32;
+        for file in [leaf, weight, prior] {
+            assert!(json::write(&file.forest, &file.about).is_err(), "{bad}");
+            cbm::write(&file.forest, &file.about).expect("has them all");
+        }
+    }
+}
+
+#[test]
+fn parameters_nested_too_deep_stay_a_text() {
+    let mut file = cbm::read(&fixture("quantile.cbm")).expect("reads");
+    for deep in [10, 100, 1000] {
+        let text = format!("{}{}", "[".repeat(deep), "]".repeat(deep));
+        file.about.info.insert("deep_params".to_owned(), text.clone());
+        let written = json::write(&file.forest, &file.about).expect("writes");
+        let again = json::read(written.as_bytes()).expect("reads");
+        assert_eq!(again.about.info["deep_params"], text);
+    }
+}
+
+#[test]
+fn borders_out_of_order_are_refused() {
+    let json = convert(&fixture("nan_max.cbm"), Format::Json).expect("converts");
+    let mut model: Value = serde_json::from_slice(&json).expect("JSON");
+    let borders = model["features_info"]["float_features"][0]["borders"].as_array_mut();
+    borders.expect("a list").reverse();
+    let error = json::read(model.to_string().as_bytes()).expect_err("descending");
+    assert!(error.to_string().contains("ascending order"), "{error}");
+}

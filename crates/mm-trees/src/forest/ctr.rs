@@ -275,11 +275,7 @@ impl Ctrs {
 
     /// The value of a CTR by definition; `hashes` are the levels' of each feature, `None` for an
     /// unknown level.
-    pub(crate) fn value(&self, ctr: usize, row: &[f32], hashes: &[Option<u32>]) -> f32 {
-        self.value_of(&self.list[ctr], row, hashes)
-    }
-
-    fn value_of(&self, ctr: &Ctr, row: &[f32], hashes: &[Option<u32>]) -> f32 {
+    pub(super) fn value_of(&self, ctr: &Ctr, row: &[f32], hashes: &[Option<u32>]) -> f32 {
         let table = &self.tables[ctr.table];
         let bucket = table.projection.hash(row, hashes).and_then(|hash| table.index.find(hash));
         table.value(ctr, bucket)
@@ -299,24 +295,10 @@ impl Projection {
 }
 
 /// The answer to a question that is not about a CTR.
-fn goes_left(question: &Split, row: &[f32], hashes: &[Option<u32>]) -> bool {
+pub(super) fn goes_left(question: &Split, row: &[f32], hashes: &[Option<u32>]) -> bool {
     match question.test {
         Test::Hash(hash) => hashes[question.feature] != Some(hash),
         _ => question.test.goes_left(row[question.feature]).unwrap_or_default(),
-    }
-}
-
-impl Split {
-    /// Whether a row goes left, whatever is asked; `hashes` are those of its levels, `None` for
-    /// unknown ones.
-    pub(crate) fn goes_left(&self, row: &[f32], hashes: &[Option<u32>], ctrs: &Ctrs) -> bool {
-        match self.test {
-            Test::Ctr { border } => {
-                let value = ctrs.value(self.feature, row, hashes);
-                value <= border || value.is_nan()
-            }
-            _ => goes_left(self, row, hashes),
-        }
     }
 }
 

@@ -34,6 +34,9 @@ pub enum Link {
     /// The first raw score, and then always more by `log(1 + exp(raw))`: expectiles that do not
     /// cross (XGBoost's `reg:expectileerror`).
     Rising,
+    /// The first raw score, a mean, and `exp(2 raw)` of the others, variances (CatBoost's
+    /// `RMSEWithUncertainty`, whose second score is the logarithm of the standard deviation).
+    MeanAndVariance,
 }
 
 /// The least step between two expectiles (XGBoost's `kRtEps`).
@@ -62,6 +65,9 @@ impl Link {
             Self::Step => each(row, |x| f64::from(u8::from(0.0 < x))),
             Self::Ascending => ascend(row),
             Self::Rising => rise(row),
+            Self::MeanAndVariance => {
+                row.iter_mut().skip(1).for_each(|x| *x = (2.0 * *x).exp());
+            }
         }
     }
 }

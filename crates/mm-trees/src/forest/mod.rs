@@ -25,7 +25,7 @@ pub(crate) mod kernel;
 mod link;
 #[cfg_attr(not(test), expect(dead_code, reason = "for the oracle of the tests"))]
 mod reference;
-mod served;
+pub(crate) mod served;
 mod slice;
 mod tree;
 

@@ -4,8 +4,8 @@
 //! the readers, and the explanations are tested against.
 
 use super::{
-    Forest, Sum,
-    tree::{Child, Outputs, Split, Tree, Trunk},
+    Ctrs, Forest, Sum, ctr,
+    tree::{Child, Outputs, Split, Test, Tree, Trunk, ZERO},
 };
 
 impl Forest {
@@ -93,5 +93,19 @@ impl Tree {
         let linear = self.linear.get(leaf).and_then(|linear| linear.value(row));
         let value = linear.unwrap_or(self.leaves[leaf]);
         value * self.weight
+    }
+}
+
+impl Split {
+    /// Whether a row goes left, whatever is asked; `hashes` are those of its levels, `None` for
+    /// unknown ones.
+    pub(crate) fn goes_left(&self, row: &[f32], hashes: &[Option<u32>], ctrs: &Ctrs) -> bool {
+        match self.test {
+            Test::Ctr { border } => {
+                let value = ctrs.value_of(&ctrs.list[self.feature], row, hashes);
+                value <= border || value.is_nan()
+            }
+            _ => ctr::goes_left(self, row, hashes),
+        }
     }
 }

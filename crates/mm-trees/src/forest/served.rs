@@ -2,7 +2,7 @@
 
 use mm_core::{Error, Frame, Matrix, Result, Signature, parallel};
 
-use super::{Encoder, Forest, Kernel, Test, Tree};
+use super::{Encoder, Forest, Kernel, Test};
 
 /// Rows whose CTRs are computed, or whose scores are linked, at a time.
 const BLOCK: usize = 1024;
@@ -32,7 +32,7 @@ impl Served {
             let (expected, got) = (signature.n_outputs(), forest.n_outputs());
             return Err(Error::data("outputs of the model", expected, got));
         }
-        for split in forest.trees().iter().flat_map(Tree::splits) {
+        for split in forest.splits() {
             let asks_levels = match split.test {
                 Test::AtMost { .. } | Test::Below { .. } => false,
                 Test::Among { .. } | Test::Hash(_) => true,

@@ -172,6 +172,7 @@ impl File {
             trees_per_round: even.unwrap_or(1),
             sum: Sum::Single { base },
             link,
+            ctrs: crate::forest::Ctrs::default(),
         };
         forest
             .check()

@@ -1,0 +1,7 @@
+//! Any bytes as CatBoost's JSON.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| mm_fuzz::catboost::check(bytes));

@@ -8,6 +8,7 @@ use crate::{
     data::{Frame, Matrix, Output, Schema, Task},
     envelope::Envelope,
     error::{Error, Result},
+    explain::Explains,
 };
 
 /// What a model takes and gives.
@@ -81,6 +82,11 @@ pub trait Model: Any + fmt::Debug + Send + Sync {
         None
     }
 
+    /// The model's ability to say what each feature contributed to a prediction, if it has it.
+    fn as_explains(&self) -> Option<&dyn Explains> {
+        None
+    }
+
     /// Checks `x` against the signature and predicts, one row an example.
     fn predict(&self, x: &Frame) -> Result<Matrix> {
         let x = self.signature().admit(x)?;
@@ -147,6 +153,10 @@ impl Model for BoxModel {
 
     fn as_importance(&self) -> Option<&dyn Importance> {
         (**self).as_importance()
+    }
+
+    fn as_explains(&self) -> Option<&dyn Explains> {
+        (**self).as_explains()
     }
 }
 

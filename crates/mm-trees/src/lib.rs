@@ -13,6 +13,7 @@
 mod constraint;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod domain;
+#[expect(dead_code, reason = "the model types come to stand on it")]
 pub mod forest;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod run;

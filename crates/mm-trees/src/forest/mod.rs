@@ -21,6 +21,7 @@
 
 mod link;
 mod reference;
+pub(crate) mod served;
 mod tree;
 
 pub use self::{

@@ -12,7 +12,6 @@ impl Forest {
     /// The raw scores of one row, by definition: O(trees · depth).
     ///
     /// `row` holds one value for each feature (NaN = missing; codes of levels, −1 = unknown).
-    #[expect(dead_code, reason = "becomes the oracle of the kernel")]
     pub(crate) fn raw_by_definition(&self, row: &[f32], out: &mut [f64]) {
         match &self.sum {
             Sum::Double { is_average } => {
@@ -39,6 +38,11 @@ impl Forest {
                 }
             }
         }
+    }
+
+    /// Replaces the raw scores of a row by its predictions.
+    pub(crate) fn link_row(&self, row: &mut [f64]) {
+        self.link.apply(matches!(self.sum, Sum::Single { .. }), row);
     }
 
     fn add_up(&self, row: &[f32], mut add: impl FnMut(usize, f64)) {

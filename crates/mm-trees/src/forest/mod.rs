@@ -22,10 +22,12 @@
 mod link;
 mod reference;
 pub(crate) mod served;
+mod shap;
 mod tree;
 
 pub use self::{
     link::Link,
+    shap::Explainer,
     tree::{
         CategorySet, Child, LeafStats, LinearLeaf, Missing, Node, NodeStats, Oblivious, Outputs,
         Split, Test, Tree, Trunk,

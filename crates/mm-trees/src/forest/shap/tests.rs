@@ -1,0 +1,301 @@
+//! Against the definition of the Shapley value, on forests small enough for it.
+
+use proptest::prelude::*;
+
+use super::super::{
+    CategorySet, Child, Feature, Forest, LeafStats, Link, Missing, Node, NodeStats, Oblivious,
+    Outputs, Split, Sum, Test, Tree, Trunk,
+};
+use super::*;
+
+/// How many features the forests of these tests have.
+const P: usize = 5;
+
+/// The mean of two branches; where no training row came, either counts half.
+fn blend([a, b]: [f64; 2], [left, right]: [f64; 2]) -> f64 {
+    if a + b == 0.0 { f64::midpoint(left, right) } else { (a * left + b * right) / (a + b) }
+}
+
+/// The game of one tree: the mean of output `k` if the features in `known` are known, in `f64`, by
+/// the training rows that took each branch.
+fn game(forest: &Forest, tree: &Tree, row: &[f32], known: u32, k: usize) -> f64 {
+    let value = |leaf: usize| {
+        let value = match tree.outputs {
+            Outputs::One(own) if own == k => tree.leaves[leaf],
+            Outputs::One(_) => 0.0,
+            Outputs::All => tree.leaves[leaf * forest.n_outputs + k],
+        };
+        value * tree.weight
+    };
+    let stat = |count: f64, cover: f64| match forest.sum {
+        Sum::Double { .. } => count,
+        _ => cover,
+    };
+    let leaf_weight = |leaf: usize| {
+        let stats = tree.leaf_stats[leaf];
+        stat(stats.count, stats.cover)
+    };
+    let goes_left =
+        |split: &Split| split.test.goes_left(row[split.feature]).expect("a value's test");
+    let is_known = |split: &Split| known >> split.feature & 1 == 1;
+    match &tree.trunk {
+        Trunk::Nodes(nodes) => {
+            fn weight(nodes: &[Node], child: Child, of: &dyn Fn(usize) -> f64) -> f64 {
+                match child {
+                    Child::Leaf(leaf) => of(leaf),
+                    Child::Node(i) => {
+                        weight(nodes, nodes[i].left, of) + weight(nodes, nodes[i].right, of)
+                    }
+                }
+            }
+            fn mean(
+                nodes: &[Node],
+                at: Child,
+                value: &dyn Fn(usize) -> f64,
+                of: &dyn Fn(usize) -> f64,
+                step: &dyn Fn(&Split) -> Option<bool>,
+            ) -> f64 {
+                let i = match at {
+                    Child::Leaf(leaf) => return value(leaf),
+                    Child::Node(i) => i,
+                };
+                let go = |child| mean(nodes, child, value, of, step);
+                match step(&nodes[i].split) {
+                    Some(true) => go(nodes[i].left),
+                    Some(false) => go(nodes[i].right),
+                    None => {
+                        let [a, b] = [nodes[i].left, nodes[i].right].map(|c| weight(nodes, c, of));
+                        blend([a, b], [go(nodes[i].left), go(nodes[i].right)])
+                    }
+                }
+            }
+            let root = if nodes.is_empty() { Child::Leaf(0) } else { Child::Node(0) };
+            let step = |split: &Split| is_known(split).then(|| goes_left(split));
+            mean(nodes, root, &value, &leaf_weight, &step)
+        }
+        Trunk::Oblivious(oblivious) => {
+            // Level by level: the leaves that are still possible, each with its chance.
+            let levels = &oblivious.levels;
+            fn mean(
+                levels: &[Split],
+                level: usize,
+                path: usize,
+                of: &dyn Fn(usize, usize) -> f64,
+                step: &dyn Fn(&Split) -> Option<bool>,
+                value: &dyn Fn(usize) -> f64,
+            ) -> f64 {
+                if level == levels.len() {
+                    return value(path);
+                }
+                let right = path | 1 << level;
+                let go = |path| mean(levels, level + 1, path, of, step, value);
+                match step(&levels[level]) {
+                    Some(true) => go(path),
+                    Some(false) => go(right),
+                    None => {
+                        let (a, b) = (of(level + 1, path), of(level + 1, right));
+                        blend([a, b], [go(path), go(right)])
+                    }
+                }
+            }
+            let below = |level: usize, path: usize| -> f64 {
+                let low = (1 << level) - 1;
+                let leaves = (0..1 << levels.len()).filter(|leaf| leaf & low == path);
+                leaves.map(leaf_weight).sum()
+            };
+            let step = |split: &Split| is_known(split).then(|| goes_left(split));
+            mean(levels, 0, 0, &below, &step, &value)
+        }
+    }
+}
+
+/// The game of the whole forest.
+fn value_of(forest: &Forest, row: &[f32], known: u32, k: usize) -> f64 {
+    let sum: f64 = forest.trees.iter().map(|tree| game(forest, tree, row, known, k)).sum();
+    forest.start()[k] + forest.factor() * sum
+}
+
+/// Shapley values by definition, over all sets of features: (features, base).
+fn shapley(value: impl Fn(u32) -> f64) -> Vec<f64> {
+    let values: Vec<f64> = (0..1 << P).map(value).collect();
+    let factorial = |n: u32| f64::from((1..=n).product::<u32>());
+    let n = P as u32;
+    let mut out: Vec<f64> = (0..P)
+        .map(|j| {
+            let without = (0..1_u32 << P).filter(|set| set >> j & 1 == 0);
+            let gain = |set: u32| {
+                let size = set.count_ones();
+                let weight = factorial(size) * factorial(n - size - 1) / factorial(n);
+                weight * (values[(set | 1 << j) as usize] - values[set as usize])
+            };
+            without.map(gain).sum()
+        })
+        .collect();
+    out.push(values[0]);
+    out
+}
+
+/// A random tree over `P` features, the last of which holds codes.
+pub(super) fn tree(width: usize, outputs: Outputs) -> impl Strategy<Value = Tree> {
+    let nodes = prop::collection::vec((any::<u32>(), split(), 0_u32..4, any::<bool>()), 0..12);
+    (nodes, prop::collection::vec((-9.0_f64..9.0, 0_u32..6), 13 * width), 0.5_f64..2.0).prop_map(
+        move |(drawn, leaves, weight)| {
+            // Node i takes the place of a leaf drawn among those there are.
+            let mut nodes: Vec<Node> = Vec::new();
+            let mut places: Vec<Option<(usize, bool)>> = vec![None];
+            for (i, (place, split, ..)) in drawn.into_iter().enumerate() {
+                let at = place as usize % places.len();
+                if let Some((parent, is_left)) = places.swap_remove(at) {
+                    let side =
+                        if is_left { &mut nodes[parent].left } else { &mut nodes[parent].right };
+                    *side = Child::Node(i);
+                }
+                let stats = NodeStats::default();
+                nodes.push(Node { split, left: Child::Leaf(0), right: Child::Leaf(0), stats });
+                places.extend([Some((i, true)), Some((i, false))]);
+            }
+            for (leaf, place) in places.iter().enumerate() {
+                if let Some((parent, is_left)) = *place {
+                    let side =
+                        if is_left { &mut nodes[parent].left } else { &mut nodes[parent].right };
+                    *side = Child::Leaf(leaf);
+                }
+            }
+            let n_leaves = places.len();
+            let mut leaf_stats: Vec<LeafStats> = (leaves.iter().take(n_leaves))
+                .map(|&(_, n)| LeafStats { cover: f64::from(n) / 2.0, count: f64::from(n) })
+                .collect();
+            leaf_stats[0] = LeafStats { cover: 1.5, count: 2.0 }; // Some training row there was.
+            for i in (0..nodes.len()).rev() {
+                let of = |child| match child {
+                    Child::Leaf(leaf) => (leaf_stats[leaf].count, leaf_stats[leaf].cover),
+                    Child::Node(node) => (nodes[node].stats.count, nodes[node].stats.cover),
+                };
+                let (a, b) = (of(nodes[i].left), of(nodes[i].right));
+                nodes[i].stats =
+                    NodeStats { count: a.0 + b.0, cover: a.1 + b.1, ..NodeStats::default() };
+            }
+            let leaves = leaves.iter().take(n_leaves * width).map(|&(value, _)| value).collect();
+            Tree {
+                trunk: Trunk::Nodes(nodes),
+                leaves,
+                leaf_stats,
+                linear: Vec::new(),
+                outputs,
+                weight,
+            }
+        },
+    )
+}
+
+/// A random symmetric tree.
+fn symmetric(width: usize, outputs: Outputs) -> impl Strategy<Value = Tree> {
+    let n = 1 << 4;
+    (
+        prop::collection::vec(numeric(), 0..=4),
+        prop::collection::vec(-9.0_f64..9.0, n * width),
+        prop::collection::vec(0_u32..4, n),
+    )
+        .prop_map(move |(levels, mut leaves, weights)| {
+            let n_leaves = 1 << levels.len();
+            leaves.truncate(n_leaves * width);
+            let mut leaf_stats: Vec<LeafStats> = (weights.iter().take(n_leaves))
+                .map(|&n| LeafStats { cover: f64::from(n), count: 0.0 })
+                .collect();
+            leaf_stats[0].cover = 2.0;
+            let trunk = Trunk::Oblivious(Oblivious { levels });
+            Tree { trunk, leaves, leaf_stats, linear: Vec::new(), outputs, weight: 1.0 }
+        })
+}
+
+fn numeric() -> impl Strategy<Value = Split> {
+    (0..P - 1, -3_i32..3, any::<bool>(), 0..4).prop_map(|(feature, threshold, left, kind)| {
+        let threshold = f64::from(threshold) + 0.25;
+        let test = match kind {
+            0 => Test::Below { threshold: threshold as f32, missing_left: left },
+            1 => Test::AtMost { threshold, missing: Missing::AsZero },
+            2 => Test::AtMost { threshold, missing: Missing::Zero { left } },
+            _ => Test::AtMost { threshold, missing: Missing::Nan { left } },
+        };
+        Split { feature, test }
+    })
+}
+
+fn split() -> impl Strategy<Value = Split> {
+    let among = (prop::collection::vec(0_u32..6, 0..4), any::<bool>(), any::<bool>()).prop_map(
+        |(codes, members_left, missing_left)| {
+            let set: CategorySet = codes.into_iter().collect();
+            Split { feature: P - 1, test: Test::Among { set, members_left, missing_left } }
+        },
+    );
+    prop_oneof![4 => numeric(), 1 => among]
+}
+
+/// A cell of a row: a number near the thresholds, or missing.
+fn cell() -> impl Strategy<Value = f32> {
+    prop_oneof![8 => (-4_i32..4).prop_map(|x| x as f32), 1 => Just(f32::NAN), 1 => Just(0.0)]
+}
+
+pub(super) fn row() -> impl Strategy<Value = Vec<f32>> {
+    let code =
+        prop_oneof![4 => (0_i32..6).prop_map(|c| c as f32), 1 => Just(-1.0), 1 => Just(f32::NAN)];
+    (prop::collection::vec(cell(), P - 1), code).prop_map(|(mut row, code)| {
+        row.push(code);
+        row
+    })
+}
+
+pub(super) fn of(trees: Vec<Tree>, n_outputs: usize, sum: Sum) -> Forest {
+    let feature = |j| Feature { name: format!("f{j}"), is_categorical: j == P - 1 };
+    let features = (0..P).map(feature).collect();
+    Forest { features, n_outputs, trees, trees_per_round: 1, sum, link: Link::Identity }
+}
+
+/// Random forests of every kind of sum and of leaf.
+pub(super) fn forest() -> impl Strategy<Value = Forest> {
+    let trees = |outputs, width| prop::collection::vec(tree(width, outputs), 1..4);
+    let one = prop::collection::vec(tree(1, Outputs::One(0)), 1..4);
+    let plain = (one, any::<bool>())
+        .prop_map(|(trees, is_average)| of(trees, 1, Sum::Double { is_average }));
+    let classes = (trees(Outputs::One(0), 1), trees(Outputs::One(1), 1)).prop_map(|(mut a, b)| {
+        a.extend(b);
+        of(a, 2, Sum::Single { base: vec![0.5, -1.0] })
+    });
+    let vectors =
+        trees(Outputs::All, 3).prop_map(|trees| of(trees, 3, Sum::Single { base: vec![0.0; 3] }));
+    let scaled = |n| Sum::Scaled { scale: 0.75, bias: vec![-2.0; n] };
+    let both = (prop::collection::vec(symmetric(2, Outputs::All), 1..4), trees(Outputs::All, 2))
+        .prop_map(move |(mut a, b)| {
+            a.extend(b);
+            of(a, 2, scaled(2))
+        });
+    prop_oneof![plain, classes, vectors, both]
+}
+
+/// The raw score, added up in `f64`.
+pub(super) fn raw(forest: &Forest, row: &[f32], k: usize) -> f64 {
+    value_of(forest, row, u32::MAX, k)
+}
+
+fn frame(rows: &[Vec<f32>]) -> Frame {
+    Frame::new(rows.concat(), P).expect("a multiple of the width")
+}
+
+proptest! {
+    /// Contributions are the Shapley values of the game, by definition, and add up to the score.
+    #[test]
+    fn contributions_are_shapley_values(forest in forest(), rows in prop::collection::vec(row(), 1..12)) {
+        let parts = forest.explainer().expect("explainable").contributions(&frame(&rows)).expect("width");
+        for (i, row) in rows.iter().enumerate() {
+            for k in 0..forest.n_outputs {
+                let expected = shapley(|known| value_of(&forest, row, known, k));
+                for (got, expected) in parts.of(i, k).iter().zip(&expected) {
+                    // Both round some thousand terms below 100.
+                    prop_assert!((got - expected).abs() < 1e-11, "{got}, expected {expected}");
+                }
+                let sum: f64 = parts.of(i, k).iter().sum();
+                prop_assert!((sum - raw(&forest, row, k)).abs() < 1e-11);
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The walk over a tree that gives every player its share, for several rows at once.
+
+use std::ops::Range;
+
+use super::{
+    LANES, Lanes, Mask,
+    plan::{Edge, NONE, Plan},
+    quadrature::Rule,
+};
+
+/// What a walk needs to remember; kept from one to the next.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// For each level and point, the product of the factors of the path so far.
+    pub(super) products: Vec<Lanes>,
+    /// For each level and point, the sum over the leaves below.
+    sums: Vec<Lanes>,
+    /// For each edge, the rows that meet all conditions of its player so far.
+    pub(super) alive: Vec<Mask>,
+    /// The answers to the tree's questions.
+    pub(super) left: Vec<Mask>,
+    /// The path, edge by edge.
+    pub(super) open: Vec<usize>,
+    /// What does not depend on the row: see [`Scratch::prepare`].
+    table: Vec<f64>,
+    n_points: usize,
+}
+
+/// Of each lane `a` where the mask is set, else `b`.
+fn pick(mask: u64, a: f64, b: f64) -> f64 {
+    f64::from_bits((a.to_bits() & mask) | (b.to_bits() & !mask))
+}
+
+impl Scratch {
+    /// Computes what the edges of `plan` have in common for all rows: for each edge four lists of
+    /// one number a point, namely by what the product of factors is multiplied if the row goes this
+    /// way, or if it leaves the path here, and what the sum of products is weighed with in the
+    /// player's share, in either case.
+    pub(super) fn prepare(&mut self, plan: &Plan, rule: &Rule) {
+        let n_points = rule.points.len();
+        self.n_points = n_points;
+        self.table.clear();
+        self.table.resize(plan.edges.len() * 4 * n_points, 0.0);
+        for (edge, table) in plan.edges.iter().zip(self.table.chunks_exact_mut(4 * n_points)) {
+            let (hot, rest) = table.split_at_mut(n_points);
+            let (cool, rest) = rest.split_at_mut(n_points);
+            let (hot_share, cool_share) = rest.split_at_mut(n_points);
+            let joint = edge.joint;
+            let before = plan.edges.get(edge.before as usize).map_or(1.0, |edge| edge.joint);
+            for (q, (&t, &weight)) in rule.points.iter().zip(&rule.weights).enumerate() {
+                let now = joint * (1.0 - t) + t;
+                let then = before * (1.0 - t) + t;
+                let share = (1.0 - before) / then;
+                hot[q] = now / then;
+                cool[q] = joint * (1.0 - t) / then;
+                hot_share[q] = weight * ((1.0 - joint) / now - share);
+                cool_share[q] = weight * (-1.0 / (1.0 - t) - share);
+            }
+        }
+        let n_levels = plan.depth + 1;
+        self.products.resize(n_levels * n_points, [1.0; LANES]);
+        self.products[..n_points].fill([1.0; LANES]);
+        self.sums.resize(n_levels * n_points, [0.0; LANES]);
+        self.alive.resize(plan.edges.len(), [0; LANES]);
+        self.open.resize(n_levels, 0);
+    }
+
+    /// Asks the questions of `plan`.
+    pub(super) fn ask(&mut self, plan: &Plan, columns: &[[f32; LANES]]) {
+        self.left.clear();
+        self.left.extend(plan.questions.iter().map(|question| question.ask(columns)));
+    }
+
+    /// Takes the answers that lead to the leaves from `first` on, one a row, in a symmetric tree.
+    pub(super) fn answer(&mut self, n_levels: usize, first: usize) {
+        let goes_left = |level, l| u64::from((first + l) >> level & 1 == 0).wrapping_neg();
+        self.left.clear();
+        let levels = 0..n_levels;
+        self.left.extend(
+            levels.map(|level| std::array::from_fn::<_, LANES, _>(|l| goes_left(level, l))),
+        );
+    }
+
+    /// The leaf of row `l` in a symmetric tree.
+    pub(super) fn answers(&self, l: usize) -> usize {
+        let bit = |(level, left): (usize, &Mask)| usize::from(left[l] == 0) << level;
+        self.left.iter().enumerate().map(bit).sum()
+    }
+
+    /// Adds to `shares`, one a player of the tree, what each contributes to the output whose leaf
+    /// values are every `stride`-th of the plan's, from `first`.
+    ///
+    /// [`prepare`](Scratch::prepare) and [`ask`](Scratch::ask) come before.
+    pub(super) fn walk(&mut self, plan: &Plan, first: usize, stride: usize, shares: &mut [Lanes]) {
+        for e in 0..plan.edges.len() {
+            let edge = &plan.edges[e];
+            self.descend(edge, e);
+            let depth = edge.depth as usize;
+            let here = self.level(depth);
+            if edge.leaf == NONE {
+                self.sums[here].fill([0.0; LANES]);
+                continue;
+            }
+            let value = plan.leaves[edge.leaf as usize * stride + first];
+            let products = &self.products[here.clone()];
+            for (sum, product) in self.sums[here].iter_mut().zip(products) {
+                *sum = product.map(|product| product * value);
+            }
+            for depth in (depth - edge.closes as usize..=depth).rev() {
+                let done = self.open[depth];
+                let edge = &plan.edges[done];
+                self.ascend(edge, done, &mut shares[edge.player as usize]);
+            }
+        }
+    }
+
+    fn level(&self, depth: usize) -> Range<usize> {
+        depth * self.n_points..(depth + 1) * self.n_points
+    }
+
+    /// Extends the path by an edge: its product is that of the path before times the edge's factor.
+    pub(super) fn descend(&mut self, edge: &Edge, e: usize) {
+        let depth = edge.depth as usize;
+        self.open[depth] = e;
+        let goes = &self.left[edge.question as usize];
+        let goes: Mask = if edge.is_left { *goes } else { goes.map(|bits| !bits) };
+        let (above, here) = self.products.split_at_mut(depth * self.n_points);
+        let above = &above[(depth - 1) * self.n_points..];
+        let table = &self.table[e * 4 * self.n_points..][..2 * self.n_points];
+        let (hot, cool) = table.split_at(self.n_points);
+        let steps = above.iter().zip(here).zip(hot.iter().zip(cool));
+        if edge.before == NONE {
+            self.alive[e] = goes;
+            for ((from, to), (&hot, &cool)) in steps {
+                for l in 0..LANES {
+                    to[l] = from[l] * pick(goes[l], hot, cool);
+                }
+            }
+        } else {
+            let before = self.alive[edge.before as usize];
+            let both: Mask = std::array::from_fn(|l| before[l] & goes[l]);
+            self.alive[e] = both;
+            for ((from, to), (&hot, &cool)) in steps {
+                for l in 0..LANES {
+                    to[l] = from[l] * pick(both[l], hot, pick(before[l], cool, edge.share));
+                }
+            }
+        }
+    }
+
+    /// Adds an edge's part to its player's share, and the sum below it to that of its parent.
+    fn ascend(&mut self, edge: &Edge, e: usize, share: &mut Lanes) {
+        let depth = edge.depth as usize;
+        let (above, here) = self.sums.split_at_mut(depth * self.n_points);
+        let above = &mut above[(depth - 1) * self.n_points..];
+        let table = &self.table[(e * 4 + 2) * self.n_points..][..2 * self.n_points];
+        let (hot, cool) = table.split_at(self.n_points);
+        let steps = above.iter_mut().zip(&*here).zip(hot.iter().zip(cool));
+        let alive = self.alive[e];
+        if edge.before == NONE {
+            for ((above, here), (&hot, &cool)) in steps {
+                for l in 0..LANES {
+                    share[l] += here[l] * pick(alive[l], hot, cool);
+                    above[l] += here[l];
+                }
+            }
+        } else {
+            // Rows that had left the path before leave nothing more here.
+            let before = self.alive[edge.before as usize];
+            for ((above, here), (&hot, &cool)) in steps {
+                for l in 0..LANES {
+                    share[l] += here[l] * pick(alive[l], hot, pick(before[l], cool, 0.0));
+                    above[l] += here[l];
+                }
+            }
+        }
+    }
+}

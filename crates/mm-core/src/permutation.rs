@@ -183,7 +183,9 @@ fn shuffle(x: &Frame, columns: &[usize], seed: u64) -> Result<Frame> {
     let mut values = x.values().into_owned();
     for (cells, &from) in values.chunks_exact_mut(x.n_cols()).zip(&order) {
         let from = x.row(from);
-        columns.iter().for_each(|&j| cells[j] = from[j]);
+        for &j in columns {
+            cells[j] = from[j];
+        }
     }
     Ok(Frame::with_schema(values, x.schema().clone())?.or_stamps_of(x))
 }

@@ -27,7 +27,7 @@ mod tree;
 
 pub use self::{
     link::Link,
-    shap::Explainer,
+    shap::{Explainer, Interactions},
     tree::{
         CategorySet, Child, LeafStats, LinearLeaf, Missing, Node, NodeStats, Oblivious, Outputs,
         Split, Test, Tree, Trunk,

@@ -50,6 +50,8 @@
 //! of games" (the integral); Yu, Bifet, Read & Xu (2022), "Linear tree Shap" (products carried down
 //! and sums up as polynomials, O(leaves · depth)).
 
+mod background;
+mod pairs;
 mod plan;
 mod quadrature;
 #[cfg(test)]
@@ -58,12 +60,17 @@ mod walk;
 
 use mm_core::{Contributions, Error, Frame, Result, Scale, parallel};
 
+pub use self::pairs::Interactions;
 use self::{
+    background::{Background, Orders, Patterns},
     plan::{Plan, Weigh},
     quadrature::Rule,
     walk::Scratch,
 };
-use super::{Forest, Link, Sum, tree::Trunk};
+use super::{
+    Forest, Link, Sum,
+    tree::{Tree, Trunk},
+};
 
 /// Rows that walk side by side.
 const LANES: usize = 8;
@@ -75,7 +82,10 @@ type Lanes = [f64; LANES];
 type Mask = [u64; LANES];
 
 /// Symmetric trees of at most so many levels are tabulated.
-const TABLE_LEVELS: usize = 8;
+const WALK_TABLE_LEVELS: usize = 8;
+
+/// The same for the game against a background, which takes longer to compute.
+const BACKGROUND_TABLE_LEVELS: usize = 6;
 
 /// Numbers in all tables together, 128 MiB; trees beyond are walked.
 const TABLE_BUDGET: usize = 1 << 24;
@@ -97,6 +107,7 @@ pub struct Explainer {
     base: Vec<f64>,
     trees: Vec<Prepared>,
     rules: Vec<Rule>, // By number of points; those that no tree needs are empty.
+    orders: Orders,
 }
 
 /// Who shares in the splits of a column.
@@ -106,13 +117,18 @@ struct Players {
     of_column: Vec<u32>,
     /// The features of each player, at least one.
     features: Vec<Vec<usize>>,
+    n_features: usize,
 }
 
 impl Players {
     /// Each of the columns belongs to the feature of its number.
     fn plain(n_features: usize) -> Self {
         let of_column = (0..n_features as u32).collect();
-        Self { of_column, features: (0..n_features).map(|j| vec![j]).collect() }
+        Self { of_column, features: (0..n_features).map(|j| vec![j]).collect(), n_features }
+    }
+
+    fn n_features(&self) -> usize {
+        self.n_features
     }
 }
 
@@ -120,6 +136,8 @@ impl Players {
 #[derive(Debug, Clone)]
 enum Prepared {
     Walk(Plan),
+    /// Against a background.
+    Background(Plan, Patterns),
     /// Shares of shape (leaves, width, players), by the answers to the plan's questions.
     Table(Plan, Vec<f64>),
 }
@@ -127,7 +145,7 @@ enum Prepared {
 impl Prepared {
     fn plan(&self) -> &Plan {
         match self {
-            Self::Walk(plan) | Self::Table(plan, _) => plan,
+            Self::Walk(plan) | Self::Background(plan, _) | Self::Table(plan, _) => plan,
         }
     }
 }
@@ -142,7 +160,28 @@ impl Forest {
     /// [`Error::Data`] with the number of the tree that has a linear model in a leaf, lacks the
     /// statistic, or is beyond the limits.
     pub fn explainer(&self) -> Result<Explainer> {
-        Explainer::new(self, Players::plain(self.features.len()))
+        Explainer::new(self, Players::plain(self.features.len()), None)
+    }
+
+    /// Makes the forest ready to explain its raw scores against background rows, some tens to
+    /// hundreds of typical ones; columns are taken by place. The base is their mean score.
+    ///
+    /// O(nodes · background rows). Explaining costs O(leaves · patterns) a row and tree, where a leaf
+    /// has at most as many patterns as there are background rows, and mostly far fewer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Columns`] if the background has another width than the forest; [`Error::Data`] if it
+    /// has no rows, or with the number of the tree that has a linear model in a leaf or more than 64
+    /// features on a path.
+    pub fn explainer_against(&self, background: &Frame) -> Result<Explainer> {
+        let n_features = self.features.len();
+        if background.n_cols() != n_features {
+            return Err(Error::Columns { expected: n_features, got: background.n_cols() });
+        }
+        let load = |i, cells: &mut [f32]| cells.copy_from_slice(background.row(i));
+        let background = Background::new(background.n_rows(), n_features, &load)?;
+        Explainer::new(self, Players::plain(n_features), Some(&background))
     }
 
     /// What each tree's leaves are multiplied by in a raw score, beside the tree's own weight.
@@ -177,34 +216,114 @@ impl Forest {
 }
 
 impl Explainer {
-    fn new(forest: &Forest, players: Players) -> Result<Self> {
-        let mut base = forest.start();
-        let (weigh, factor) = (Weigh::of(forest), forest.factor());
-        let mut rules: Vec<Rule> = Vec::new();
+    fn new(forest: &Forest, players: Players, background: Option<&Background>) -> Result<Self> {
+        let mut explainer = Self {
+            n_features: players.n_features(),
+            n_outputs: forest.n_outputs,
+            base: forest.start(),
+            players,
+            trees: Vec::with_capacity(forest.trees.len()),
+            rules: Vec::new(),
+            orders: Orders::new(),
+        };
         let mut budget = TABLE_BUDGET;
-        let mut trees = Vec::with_capacity(forest.trees.len());
         for (i, tree) in forest.trees.iter().enumerate() {
-            let factor = factor * tree.weight;
-            let plan = Plan::new(forest, tree, &players.of_column, weigh, factor, &mut base);
-            let plan = plan.and_then(check_budget).map_err(|e| e.within(format!("tree {i}")))?;
-            if rules.len() <= plan.n_points {
-                rules.resize_with(plan.n_points + 1, Rule::default);
-            }
-            if rules[plan.n_points].points.is_empty() {
-                rules[plan.n_points] = Rule::new(plan.n_points);
-            }
-            let n_values = plan.leaves.len() * plan.players.len();
-            let is_small = plan.questions.len() <= TABLE_LEVELS && n_values <= budget;
-            trees.push(if matches!(tree.trunk, Trunk::Oblivious(_)) && is_small {
-                budget -= n_values;
-                let values = tabulate(&plan, &rules[plan.n_points], forest.n_outputs);
-                Prepared::Table(plan, values)
-            } else {
-                Prepared::Walk(plan)
-            });
+            let tree = explainer.prepare(forest, tree, background, &mut budget);
+            explainer.trees.push(tree.map_err(|e| e.within(format!("tree {i}")))?);
         }
-        let (n_features, n_outputs) = (forest.features.len(), forest.n_outputs);
-        Ok(Self { n_features, n_outputs, players, base, trees, rules })
+        Ok(explainer)
+    }
+
+    fn prepare(
+        &mut self,
+        forest: &Forest,
+        tree: &Tree,
+        background: Option<&Background>,
+        budget: &mut usize,
+    ) -> Result<Prepared> {
+        let (n_outputs, player_of) = (self.n_outputs, &self.players.of_column);
+        let factor = forest.factor() * tree.weight;
+        let (prepared, most_levels) = if let Some(background) = background {
+            let plan = background::plan(forest, tree, player_of, factor)?;
+            let patterns = Patterns::new(&plan, n_outputs, background, &mut self.base)?;
+            (Prepared::Background(plan, patterns), BACKGROUND_TABLE_LEVELS)
+        } else {
+            let weigh = Weigh::of(forest);
+            let plan = Plan::new(forest, tree, player_of, weigh, factor, &mut self.base)?;
+            check_budget(&plan)?;
+            if self.rules.len() <= plan.n_points {
+                self.rules.resize_with(plan.n_points + 1, Rule::default);
+            }
+            let rule = &mut self.rules[plan.n_points];
+            if rule.points.is_empty() {
+                *rule = Rule::new(plan.n_points);
+            }
+            (Prepared::Walk(plan), WALK_TABLE_LEVELS)
+        };
+        let plan = prepared.plan();
+        let n_values = plan.leaves.len() * plan.players.len();
+        let is_small = plan.questions.len() <= most_levels && n_values <= *budget;
+        if !(matches!(tree.trunk, Trunk::Oblivious(_)) && is_small) {
+            return Ok(prepared);
+        }
+        *budget -= n_values;
+        let table = self.tabulate(&prepared);
+        Ok(match prepared {
+            Prepared::Walk(plan) | Prepared::Background(plan, _) | Prepared::Table(plan, _) => {
+                Prepared::Table(plan, table)
+            }
+        })
+    }
+
+    /// The shares of all players for each combination of answers, of shape (leaves, width, players).
+    fn tabulate(&self, tree: &Prepared) -> Vec<f64> {
+        let plan = tree.plan();
+        let n_leaves = 1 << plan.questions.len();
+        let size = plan.targets(self.n_outputs).len() * plan.players.len();
+        let mut values = vec![0.0; n_leaves * size];
+        let (mut scratch, mut shares) = (Scratch::default(), Vec::new());
+        self.ready(tree, &mut scratch);
+        for leaves in chunked(0..n_leaves, LANES) {
+            scratch.answer(plan.questions.len(), leaves.start);
+            self.walk(tree, &mut scratch, &mut shares);
+            for (l, leaf) in leaves.enumerate() {
+                let values = values[leaf * size..][..size].iter_mut();
+                values.zip(&shares).for_each(|(value, share)| *value = share[l]);
+            }
+        }
+        values
+    }
+
+    /// What a tree needs once for all rows.
+    fn ready(&self, tree: &Prepared, scratch: &mut Scratch) {
+        if let Prepared::Walk(plan) = tree {
+            scratch.prepare(plan, &self.rules[plan.n_points]);
+        }
+    }
+
+    /// The shares of a tree's players, of shape (width, players), for rows whose answers are known.
+    fn walk(&self, tree: &Prepared, scratch: &mut Scratch, shares: &mut Vec<Lanes>) {
+        let plan = tree.plan();
+        let (width, n_players) = (plan.targets(self.n_outputs).len(), plan.players.len());
+        shares.clear();
+        shares.resize(width * n_players, [0.0; LANES]);
+        match tree {
+            Prepared::Walk(plan) => {
+                for (k, shares) in shares.chunks_exact_mut(n_players.max(1)).enumerate() {
+                    scratch.walk(plan, k, width, shares);
+                }
+            }
+            Prepared::Background(plan, patterns) => {
+                patterns.walk(plan, &self.orders, scratch, width, shares);
+            }
+            Prepared::Table(_, values) => {
+                let size = shares.len();
+                for l in 0..LANES {
+                    let values = &values[scratch.answers(l) * size..][..size];
+                    shares.iter_mut().zip(values).for_each(|(share, value)| share[l] = *value);
+                }
+            }
+        }
     }
 
     /// The score of each output before any feature is known, of length *k*.
@@ -226,9 +345,7 @@ impl Explainer {
 
     /// As [`contributions`](Explainer::contributions), into `out`, which has their shape.
     pub(crate) fn explain(&self, x: &Frame, out: &mut Contributions) -> Result<()> {
-        if x.n_cols() != self.n_features {
-            return Err(Error::Columns { expected: self.n_features, got: x.n_cols() });
-        }
+        self.check_width(x)?;
         self.explain_with(&|i, cells| cells.copy_from_slice(x.row(i)), out)
     }
 
@@ -268,36 +385,16 @@ impl Explainer {
         let (mut scratch, mut shares) = (Scratch::default(), Vec::new());
         for tree in &self.trees {
             let plan = tree.plan();
-            if let Prepared::Walk(plan) = tree {
-                scratch.prepare(plan, &self.rules[plan.n_points]);
-            }
-            for group in 0..n_groups {
-                scratch.ask(plan, &columns[group * n_columns..][..n_columns]);
-                let totals = &mut totals[group * size..][..size];
-                let targets = plan.targets(self.n_outputs);
-                let stride = targets.len();
-                match tree {
-                    Prepared::Walk(plan) => {
-                        for (first, k) in targets.enumerate() {
-                            shares.clear();
-                            shares.resize(plan.players.len(), [0.0; LANES]);
-                            scratch.walk(plan, first, stride, &mut shares);
-                            for (&player, share) in plan.players.iter().zip(&shares) {
-                                let total = &mut totals[k * n_players + player as usize];
-                                total.iter_mut().zip(share).for_each(|(total, x)| *total += x);
-                            }
-                        }
-                    }
-                    Prepared::Table(plan, values) => {
-                        let width = stride * plan.players.len();
-                        for l in 0..LANES {
-                            let mut values = values[scratch.answers(l) * width..][..width].iter();
-                            for k in targets.clone() {
-                                for (&player, value) in plan.players.iter().zip(&mut values) {
-                                    totals[k * n_players + player as usize][l] += value;
-                                }
-                            }
-                        }
+            self.ready(tree, &mut scratch);
+            let groups = columns.chunks_exact(n_columns.max(1)).zip(totals.chunks_exact_mut(size));
+            for (columns, totals) in groups {
+                scratch.ask(plan, columns);
+                self.walk(tree, &mut scratch, &mut shares);
+                let mut shares = shares.iter();
+                for k in plan.targets(self.n_outputs) {
+                    for (&player, share) in plan.players.iter().zip(&mut shares) {
+                        let total = &mut totals[k * n_players + player as usize];
+                        total.iter_mut().zip(share).for_each(|(total, x)| *total += x);
                     }
                 }
             }
@@ -309,7 +406,9 @@ impl Explainer {
                 out.fill(0.0);
                 for (features, total) in self.players.features.iter().zip(totals) {
                     let part = total[i % LANES] / features.len() as f64;
-                    features.iter().for_each(|&j| out[j] += part);
+                    for &j in features {
+                        out[j] += part;
+                    }
                 }
                 out[self.n_features] = *base;
             }
@@ -344,35 +443,13 @@ fn transpose(
     columns
 }
 
-/// The shares of all players for each combination of answers, of shape (leaves, width, players).
-fn tabulate(plan: &Plan, rule: &Rule, n_outputs: usize) -> Vec<f64> {
-    let (n_leaves, n_players) = (1 << plan.questions.len(), plan.players.len());
-    let stride = plan.targets(n_outputs).len();
-    let mut values = vec![0.0; n_leaves * stride * n_players];
-    let (mut scratch, mut shares) = (Scratch::default(), Vec::new());
-    scratch.prepare(plan, rule);
-    for group in chunked(0..n_leaves, LANES) {
-        scratch.answer(plan.questions.len(), group.start);
-        for first in 0..stride {
-            shares.clear();
-            shares.resize(n_players, [0.0; LANES]);
-            scratch.walk(plan, first, stride, &mut shares);
-            for (l, leaf) in group.clone().enumerate() {
-                let values = &mut values[(leaf * stride + first) * n_players..][..n_players];
-                values.iter_mut().zip(&shares).for_each(|(value, share)| *value = share[l]);
-            }
-        }
-    }
-    values
-}
-
 /// Refuses a tree whose walk would need too much memory.
-fn check_budget(plan: Plan) -> Result<Plan> {
+fn check_budget(plan: &Plan) -> Result<()> {
     let bytes = [plan.depth + 1, plan.n_points, 2 * size_of::<Lanes>()];
     let bytes = bytes.into_iter().fold(1_usize, usize::saturating_mul);
     let table = plan.edges.len().saturating_mul(4 * size_of::<f64>() * plan.n_points);
     if bytes.saturating_add(table) <= WALK_BUDGET {
-        return Ok(plan);
+        return Ok(());
     }
     let got = format!("one of {} levels and {} features on a path", plan.depth, plan.longest);
     Err(Error::data("tree to explain", "one that can be walked within 256 MiB", got))

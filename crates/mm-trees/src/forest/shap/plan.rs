@@ -304,7 +304,7 @@ impl Plan {
         let weighed = Weighed::new(tree, weigh);
         let root = weighed.root();
         let of_root = weighed.of(root);
-        if !(0.0 < of_root) && !splits.is_empty() {
+        if of_root == 0.0 && !splits.is_empty() {
             let expected = format!("{} at each node", weigh.name());
             let got = "a model without; it can be explained against a background";
             return Err(Error::data("tree to explain", expected, got));
@@ -385,6 +385,49 @@ impl Plan {
             Outputs::One(k) => k..k + 1,
             Outputs::All => 0..n_outputs,
         }
+    }
+}
+
+/// For each leaf, in the order of the walk, the last edge of each player on its path.
+#[derive(Debug, Clone)]
+pub(super) struct Paths {
+    ends: Vec<usize>,
+    edges: Vec<u32>,
+}
+
+impl Paths {
+    /// How many leaves there are.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The paths, leaf by leaf.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u32]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, &end)| &self.edges[start..end])
+    }
+}
+
+impl Plan {
+    /// The paths to all leaves.
+    pub(super) fn paths(&self) -> Paths {
+        let (mut ends, mut edges) = (Vec::new(), Vec::new());
+        let mut open = vec![NONE; self.depth + 1];
+        let mut seen = vec![NONE; self.players.len()]; // The leaf of the path that had the player.
+        for (e, edge) in (0..).zip(&self.edges) {
+            open[edge.depth as usize] = e;
+            if edge.leaf == NONE {
+                continue;
+            }
+            for &e in open[1..=edge.depth as usize].iter().rev() {
+                let player = self.edges[e as usize].player as usize;
+                if std::mem::replace(&mut seen[player], edge.leaf) != edge.leaf {
+                    edges.push(e);
+                }
+            }
+            ends.push(edges.len());
+        }
+        Paths { ends, edges }
     }
 }
 

@@ -16,6 +16,57 @@ fn blend([a, b]: [f64; 2], [left, right]: [f64; 2]) -> f64 {
     if a + b == 0.0 { f64::midpoint(left, right) } else { (a * left + b * right) / (a + b) }
 }
 
+fn weight(nodes: &[Node], child: Child, of: &dyn Fn(usize) -> f64) -> f64 {
+    match child {
+        Child::Leaf(leaf) => of(leaf),
+        Child::Node(i) => weight(nodes, nodes[i].left, of) + weight(nodes, nodes[i].right, of),
+    }
+}
+fn mean_by_node(
+    nodes: &[Node],
+    at: Child,
+    value: &dyn Fn(usize) -> f64,
+    of: &dyn Fn(usize) -> f64,
+    step: &dyn Fn(&Split) -> Option<bool>,
+) -> f64 {
+    let i = match at {
+        Child::Leaf(leaf) => return value(leaf),
+        Child::Node(i) => i,
+    };
+    let go = |child| mean_by_node(nodes, child, value, of, step);
+    match step(&nodes[i].split) {
+        Some(true) => go(nodes[i].left),
+        Some(false) => go(nodes[i].right),
+        None => {
+            let [a, b] = [nodes[i].left, nodes[i].right].map(|c| weight(nodes, c, of));
+            blend([a, b], [go(nodes[i].left), go(nodes[i].right)])
+        }
+    }
+}
+
+fn mean_by_level(
+    levels: &[Split],
+    level: usize,
+    path: usize,
+    of: &dyn Fn(usize, usize) -> f64,
+    step: &dyn Fn(&Split) -> Option<bool>,
+    value: &dyn Fn(usize) -> f64,
+) -> f64 {
+    if level == levels.len() {
+        return value(path);
+    }
+    let right = path | 1 << level;
+    let go = |path| mean_by_level(levels, level + 1, path, of, step, value);
+    match step(&levels[level]) {
+        Some(true) => go(path),
+        Some(false) => go(right),
+        None => {
+            let (a, b) = (of(level + 1, path), of(level + 1, right));
+            blend([a, b], [go(path), go(right)])
+        }
+    }
+}
+
 /// The game of one tree: the mean of output `k` if the features in `known` are known, in `f64`, by
 /// the training rows that took each branch.
 fn game(forest: &Forest, tree: &Tree, row: &[f32], known: u32, k: usize) -> f64 {
@@ -40,71 +91,19 @@ fn game(forest: &Forest, tree: &Tree, row: &[f32], known: u32, k: usize) -> f64 
     let is_known = |split: &Split| known >> split.feature & 1 == 1;
     match &tree.trunk {
         Trunk::Nodes(nodes) => {
-            fn weight(nodes: &[Node], child: Child, of: &dyn Fn(usize) -> f64) -> f64 {
-                match child {
-                    Child::Leaf(leaf) => of(leaf),
-                    Child::Node(i) => {
-                        weight(nodes, nodes[i].left, of) + weight(nodes, nodes[i].right, of)
-                    }
-                }
-            }
-            fn mean(
-                nodes: &[Node],
-                at: Child,
-                value: &dyn Fn(usize) -> f64,
-                of: &dyn Fn(usize) -> f64,
-                step: &dyn Fn(&Split) -> Option<bool>,
-            ) -> f64 {
-                let i = match at {
-                    Child::Leaf(leaf) => return value(leaf),
-                    Child::Node(i) => i,
-                };
-                let go = |child| mean(nodes, child, value, of, step);
-                match step(&nodes[i].split) {
-                    Some(true) => go(nodes[i].left),
-                    Some(false) => go(nodes[i].right),
-                    None => {
-                        let [a, b] = [nodes[i].left, nodes[i].right].map(|c| weight(nodes, c, of));
-                        blend([a, b], [go(nodes[i].left), go(nodes[i].right)])
-                    }
-                }
-            }
             let root = if nodes.is_empty() { Child::Leaf(0) } else { Child::Node(0) };
             let step = |split: &Split| is_known(split).then(|| goes_left(split));
-            mean(nodes, root, &value, &leaf_weight, &step)
+            mean_by_node(nodes, root, &value, &leaf_weight, &step)
         }
         Trunk::Oblivious(oblivious) => {
-            // Level by level: the leaves that are still possible, each with its chance.
             let levels = &oblivious.levels;
-            fn mean(
-                levels: &[Split],
-                level: usize,
-                path: usize,
-                of: &dyn Fn(usize, usize) -> f64,
-                step: &dyn Fn(&Split) -> Option<bool>,
-                value: &dyn Fn(usize) -> f64,
-            ) -> f64 {
-                if level == levels.len() {
-                    return value(path);
-                }
-                let right = path | 1 << level;
-                let go = |path| mean(levels, level + 1, path, of, step, value);
-                match step(&levels[level]) {
-                    Some(true) => go(path),
-                    Some(false) => go(right),
-                    None => {
-                        let (a, b) = (of(level + 1, path), of(level + 1, right));
-                        blend([a, b], [go(path), go(right)])
-                    }
-                }
-            }
             let below = |level: usize, path: usize| -> f64 {
                 let low = (1 << level) - 1;
                 let leaves = (0..1 << levels.len()).filter(|leaf| leaf & low == path);
                 leaves.map(leaf_weight).sum()
             };
             let step = |split: &Split| is_known(split).then(|| goes_left(split));
-            mean(levels, 0, 0, &below, &step, &value)
+            mean_by_level(levels, 0, 0, &below, &step, &value)
         }
     }
 }
@@ -298,4 +297,84 @@ proptest! {
             }
         }
     }
+
+    /// Against a background, too, and the base is its mean score.
+    #[test]
+    fn contributions_against_a_background_are_shapley_values(
+        forest in forest(),
+        rows in prop::collection::vec(row(), 1..10),
+        background in prop::collection::vec(row(), 1..12),
+    ) {
+        let explainer = forest.explainer_against(&frame(&background)).expect("explainable");
+        let parts = explainer.contributions(&frame(&rows)).expect("width");
+        for (i, row) in rows.iter().enumerate() {
+            for k in 0..forest.n_outputs {
+                let value = |known: u32| {
+                    let mixed = |other: &Vec<f32>| -> Vec<f32> {
+                        (0..P).map(|j| if known >> j & 1 == 1 { row[j] } else { other[j] }).collect()
+                    };
+                    let scores = background.iter().map(|other| raw(&forest, &mixed(other), k));
+                    scores.sum::<f64>() / background.len() as f64
+                };
+                for (got, expected) in parts.of(i, k).iter().zip(shapley(value)) {
+                    prop_assert!((got - expected).abs() < 1e-11, "{got}, expected {expected}");
+                }
+            }
+        }
+        prop_assert!(explainer.interactions(&frame(&rows)).is_err());
+    }
+
+    /// Interactions are the Shapley interaction index, by definition, and add up to contributions.
+    #[test]
+    fn interactions_are_their_index(forest in forest(), rows in prop::collection::vec(row(), 1..10)) {
+        let explainer = forest.explainer().expect("explainable");
+        let found = explainer.interactions(&frame(&rows)).expect("width");
+        let parts = explainer.contributions(&frame(&rows)).expect("width");
+        for (i, row) in rows.iter().enumerate() {
+            for k in 0..forest.n_outputs {
+                let values: Vec<f64> =
+                    (0..1 << P).map(|known| value_of(&forest, row, known, k)).collect();
+                for a in 0..=P {
+                    let sum: f64 = (0..=P).map(|b| found.between(i, k, a, b)).sum();
+                    prop_assert!((sum - parts.of(i, k)[a]).abs() < 1e-11);
+                    for b in (0..P).filter(|&b| a < P && b != a) {
+                        let got = found.between(i, k, a, b);
+                        let expected = index(&values, a, b) / 2.0;
+                        prop_assert!((got - expected).abs() < 1e-11, "{got}, expected {expected}");
+                    }
+                }
+                prop_assert_eq!(found.between(i, k, P, P), explainer.base()[k]);
+            }
+        }
+    }
+
+    /// Neither the pool nor the company of other rows changes a bit.
+    #[test]
+    fn a_row_is_explained_alike_in_any_company(
+        forest in forest(), rows in prop::collection::vec(row(), 2..40),
+    ) {
+        let explainer = forest.explainer().expect("explainable");
+        let together = explainer.contributions(&frame(&rows)).expect("width");
+        let apart = parallel::with_threads(std::num::NonZeroUsize::MIN, || {
+            rows.iter().flat_map(|row| {
+                let alone = explainer.contributions(&frame(std::slice::from_ref(row)));
+                alone.expect("width").values().to_vec()
+            }).collect::<Vec<f64>>()
+        });
+        prop_assert_eq!(together.values(), apart.expect("threads"));
+    }
+}
+
+/// The Shapley interaction index of two features (Grabisch & Roubens 1999).
+fn index(values: &[f64], a: usize, b: usize) -> f64 {
+    let factorial = |n: u32| f64::from((1..=n).product::<u32>());
+    let n = P as u32;
+    let without = (0..1_usize << P).filter(|set| set >> a & 1 == 0 && set >> b & 1 == 0);
+    let term = |set: usize| {
+        let size = set.count_ones();
+        let weight = factorial(size) * factorial(n - size - 2) / factorial(n - 1);
+        let (a, b) = (1 << a, 1 << b);
+        weight * (values[set | a | b] - values[set | a] - values[set | b] + values[set])
+    };
+    without.map(term).sum()
 }

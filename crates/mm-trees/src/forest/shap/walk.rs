@@ -12,22 +12,22 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     /// For each level and point, the product of the factors of the path so far.
-    pub(super) products: Vec<Lanes>,
+    products: Vec<Lanes>,
     /// For each level and point, the sum over the leaves below.
     sums: Vec<Lanes>,
     /// For each edge, the rows that meet all conditions of its player so far.
     pub(super) alive: Vec<Mask>,
     /// The answers to the tree's questions.
-    pub(super) left: Vec<Mask>,
+    left: Vec<Mask>,
     /// The path, edge by edge.
-    pub(super) open: Vec<usize>,
+    open: Vec<usize>,
     /// What does not depend on the row: see [`Scratch::prepare`].
     table: Vec<f64>,
     n_points: usize,
 }
 
 /// Of each lane `a` where the mask is set, else `b`.
-fn pick(mask: u64, a: f64, b: f64) -> f64 {
+pub(super) fn pick(mask: u64, a: f64, b: f64) -> f64 {
     f64::from_bits((a.to_bits() & mask) | (b.to_bits() & !mask))
 }
 
@@ -114,6 +114,29 @@ impl Scratch {
         }
     }
 
+    /// For each point, the product of the factors of the path down to `depth`.
+    pub(super) fn products_at(&self, depth: usize) -> &[Lanes] {
+        &self.products[self.level(depth)]
+    }
+
+    /// Finds for each edge the rows that meet all conditions of its player so far, and nothing else.
+    pub(super) fn meet(&mut self, plan: &Plan) {
+        self.alive.resize(plan.edges.len(), [0; LANES]);
+        for (e, edge) in plan.edges.iter().enumerate() {
+            let goes = self.goes(edge);
+            self.alive[e] = match self.alive[..e].get(edge.before as usize) {
+                None => goes,
+                Some(before) => std::array::from_fn(|l| before[l] & goes[l]),
+            };
+        }
+    }
+
+    /// The rows that take an edge's branch where its split is asked.
+    fn goes(&self, edge: &Edge) -> Mask {
+        let left = self.left[edge.question as usize];
+        if edge.is_left { left } else { left.map(|bits| !bits) }
+    }
+
     fn level(&self, depth: usize) -> Range<usize> {
         depth * self.n_points..(depth + 1) * self.n_points
     }
@@ -122,8 +145,7 @@ impl Scratch {
     pub(super) fn descend(&mut self, edge: &Edge, e: usize) {
         let depth = edge.depth as usize;
         self.open[depth] = e;
-        let goes = &self.left[edge.question as usize];
-        let goes: Mask = if edge.is_left { *goes } else { goes.map(|bits| !bits) };
+        let goes = self.goes(edge);
         let (above, here) = self.products.split_at_mut(depth * self.n_points);
         let above = &above[(depth - 1) * self.n_points..];
         let table = &self.table[e * 4 * self.n_points..][..2 * self.n_points];

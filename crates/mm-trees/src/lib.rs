@@ -13,12 +13,10 @@
 mod constraint;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod domain;
-#[expect(dead_code, reason = "the model types come to stand on it")]
 pub mod forest;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod run;
 
-#[cfg(feature = "lightgbm")]
 pub mod lightgbm;
 #[cfg(feature = "xgboost")]
 pub mod xgboost;
@@ -26,16 +24,18 @@ pub mod xgboost;
 use mm_core::Catalog;
 
 pub use crate::forest::Forest;
+pub use crate::lightgbm::LightGbmModel;
 #[cfg(feature = "lightgbm")]
-pub use crate::lightgbm::{LightGbm, LightGbmModel, LightGbmParams};
+pub use crate::lightgbm::{LightGbm, LightGbmParams};
 #[cfg(feature = "xgboost")]
 pub use crate::xgboost::{XgBoost, XgBoostModel, XgBoostParams};
 
 /// Adds what this crate can make and open to `catalog`.
 #[must_use]
 pub fn register(catalog: Catalog) -> Catalog {
+    let catalog = catalog.with::<LightGbmModel>();
     #[cfg(feature = "lightgbm")]
-    let catalog = catalog.with::<LightGbmModel>().with_kind::<LightGbmParams>("lightgbm");
+    let catalog = catalog.with_kind::<LightGbmParams>("lightgbm");
     #[cfg(feature = "xgboost")]
     let catalog = catalog.with::<XgBoostModel>().with_kind::<XgBoostParams>("xgboost");
     catalog

@@ -45,26 +45,30 @@ impl Link {
     pub(crate) fn apply(self, is_single: bool, row: &mut [f64]) {
         match self {
             Self::Identity => {}
-            Self::Sigmoid { scale } if is_single => row.iter_mut().for_each(|x| {
-                *x = f64::from(sigmoid_single(*x as f32 * scale as f32));
-            }),
-            Self::Sigmoid { scale } => row.iter_mut().for_each(|x| *x = sigmoid(scale, *x)),
+            Self::Sigmoid { scale } if is_single => {
+                each(row, |x| f64::from(sigmoid_single(x as f32 * scale as f32)));
+            }
+            Self::Sigmoid { scale } => each(row, |x| sigmoid(scale, x)),
             Self::Softmax if is_single => softmax_single(row),
             Self::Softmax => softmax(row),
             Self::OneVsAll { scale } => {
-                row.iter_mut().for_each(|x| *x = sigmoid(scale, *x));
+                each(row, |x| sigmoid(scale, x));
                 normalize(row);
             }
-            Self::Exp if is_single => {
-                row.iter_mut().for_each(|x| *x = f64::from((*x as f32).exp()));
-            }
-            Self::Exp => row.iter_mut().for_each(|x| *x = x.exp()),
-            Self::LogOnePlusExp => row.iter_mut().for_each(|x| *x = x.exp().ln_1p()),
-            Self::SignedSquare => row.iter_mut().for_each(|x| *x = sign(*x) * *x * *x),
-            Self::Step => row.iter_mut().for_each(|x| *x = f64::from(u8::from(0.0 < *x))),
+            Self::Exp if is_single => each(row, |x| f64::from((x as f32).exp())),
+            Self::Exp => each(row, f64::exp),
+            Self::LogOnePlusExp => each(row, |x| x.exp().ln_1p()),
+            Self::SignedSquare => each(row, |x| sign(x) * x * x),
+            Self::Step => each(row, |x| f64::from(u8::from(0.0 < x))),
             Self::Ascending => ascend(row),
             Self::Rising => rise(row),
         }
+    }
+}
+
+fn each(row: &mut [f64], link: impl Fn(f64) -> f64) {
+    for x in row {
+        *x = link(*x);
     }
 }
 
@@ -86,7 +90,7 @@ fn softmax(row: &mut [f64]) {
         *x = (*x - largest).exp();
         sum += *x;
     }
-    row.iter_mut().for_each(|x| *x /= sum);
+    each(row, |x| x / sum);
 }
 
 /// XGBoost's: in `f32`, but for the sum.
@@ -98,7 +102,7 @@ fn softmax_single(row: &mut [f64]) {
         sum += *x;
     }
     let sum = sum as f32;
-    row.iter_mut().for_each(|x| *x = f64::from(*x as f32 / sum));
+    each(row, |x| f64::from(x as f32 / sum));
 }
 
 /// Divides a row by its sum: one-against-all probabilities do not add up to 1 by themselves.
@@ -166,8 +170,8 @@ mod tests {
         check(Link::SignedSquare, false, &[-3.0, 2.0, 0.0], &[-9.0, 4.0, 0.0]);
         check(Link::Step, true, &[0.0, 1e-9, -1.0], &[0.0, 1.0, 0.0]);
         check(Link::Ascending, true, &[3.0, 1.0, 2.0], &[1.0, 2.0, 3.0]);
-        let ln_2 = std::f64::consts::LN_2;
-        check(Link::Rising, true, &[1.0, 0.0, 0.0], &[1.0, 1.0 + ln_2, 1.0 + 2.0 * ln_2]);
+        let gap = std::f64::consts::LN_2 + f64::from(STEP);
+        check(Link::Rising, true, &[1.0, 0.0, 0.0], &[1.0, 1.0 + gap, 1.0 + 2.0 * gap]);
     }
 
     #[test]

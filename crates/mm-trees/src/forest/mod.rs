@@ -19,12 +19,15 @@
 //! For each output: a start, plus the leaf of each tree in order, in the precision that
 //! [`Sum`] names; then the [`Link`] turns raw scores into what the model's signature promises.
 
+mod check;
 mod link;
 mod reference;
-pub(crate) mod served;
+mod served;
 mod shap;
 mod tree;
 
+#[cfg(feature = "lightgbm")]
+pub(crate) use self::link::normalize;
 pub use self::{
     link::Link,
     shap::{Explainer, Interactions},
@@ -33,6 +36,7 @@ pub use self::{
         Split, Test, Tree, Trunk,
     },
 };
+pub(crate) use self::{served::Served, tree::ZERO};
 
 /// A fitted tree model of any engine.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,7 +5,7 @@
 
 use super::{
     Forest, Sum,
-    tree::{Child, Outputs, Tree, Trunk},
+    tree::{Child, Outputs, Tree, Trunk, ZERO},
 };
 
 impl Forest {
@@ -88,7 +88,9 @@ impl Tree {
         let value = match self.linear.get(leaf) {
             Some(linear) if linear.terms.iter().all(|&(j, _)| !row[j].is_nan()) => {
                 let terms = linear.terms.iter();
-                terms.fold(linear.constant, |sum, &(j, c)| sum + c * f64::from(row[j]))
+                // What lies within `ZERO` of 0 is 0 to LightGBM.
+                let value = |j: usize| Some(f64::from(row[j])).filter(|x| ZERO < x.abs());
+                terms.fold(linear.constant, |sum, &(j, c)| sum + c * value(j).unwrap_or(0.0))
             }
             _ => self.leaves[leaf],
         };

@@ -2,7 +2,7 @@
 
 use mm_core::{Error, Frame, Matrix, Result, Signature, parallel};
 
-use super::{Feature, Forest};
+use super::{Forest, Test, Tree};
 
 /// Rows that one thread predicts at a time.
 const BLOCK: usize = 256;
@@ -15,22 +15,29 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// `forest` under `signature`, which must have its width, its categorical columns, and its
-    /// number of outputs.
+    /// `forest` under `signature`, which must have its width and its number of outputs, and
+    /// categorical columns where splits ask for levels, and nowhere that they ask for numbers.
     pub(crate) fn new(signature: Signature, forest: Forest) -> Result<Self> {
-        let (columns, features) = (signature.schema.columns(), forest.features());
-        if columns.len() != features.len() {
-            return Err(Error::Columns { expected: features.len(), got: columns.len() });
-        }
-        for (index, (column, feature)) in columns.iter().zip(features).enumerate() {
-            if column.levels().is_some() != feature.is_categorical {
-                let (expected, got) = (kind_of(feature), column.to_string());
-                return Err(Error::Column { index, expected, got });
-            }
+        let columns = signature.schema.columns();
+        if columns.len() != forest.features().len() {
+            return Err(Error::Columns { expected: forest.features().len(), got: columns.len() });
         }
         if signature.n_outputs() != forest.n_outputs() {
             let (expected, got) = (signature.n_outputs(), forest.n_outputs());
             return Err(Error::data("outputs of the model", expected, got));
+        }
+        for split in forest.trees().iter().flat_map(Tree::splits) {
+            let asks_levels = match split.test {
+                Test::AtMost { .. } | Test::Below { .. } => false,
+                Test::Among { .. } | Test::Hash(_) => true,
+                Test::Ctr { .. } => continue,
+            };
+            let (index, column) = (split.feature, &columns[split.feature]);
+            if column.levels().is_some() != asks_levels {
+                let expected = if asks_levels { "categorical" } else { "numeric" };
+                let expected = format!("{expected}, as its splits are");
+                return Err(Error::Column { index, expected, got: column.to_string() });
+            }
         }
         Ok(Self { signature, forest })
     }
@@ -47,20 +54,25 @@ impl Served {
     pub(crate) fn infer(&self, x: &Frame, out: &mut Matrix) -> Result<()> {
         let width = out.n_cols();
         parallel::fill_rows(out, BLOCK, |rows, out| {
-            rows.zip(out.chunks_exact_mut(width))
-                .try_for_each(|(i, out)| self.infer_row(x.row(i), out))
+            let mut pairs = rows.zip(out.chunks_exact_mut(width));
+            pairs.try_for_each(|(i, out)| self.infer_row(x.row(i), out))
         })
     }
 
     /// What [`Model::infer_row`](mm_core::Model::infer_row) owes.
     pub(crate) fn infer_row(&self, row: &[f32], out: &mut [f64]) -> Result<()> {
-        self.forest.raw_by_definition(row, out);
+        self.raw_row(row, out)?;
         self.forest.link_row(out);
         Ok(())
     }
-}
 
-fn kind_of(feature: &Feature) -> String {
-    let kind = if feature.is_categorical { "categorical" } else { "numeric" };
-    format!("{kind}, as `{}` in the model file", feature.name)
+    /// The raw scores of one row, before the link.
+    pub(crate) fn raw_row(&self, row: &[f32], out: &mut [f64]) -> Result<()> {
+        let width = self.forest.features().len();
+        if row.len() != width {
+            return Err(Error::Columns { expected: width, got: row.len() });
+        }
+        self.forest.raw_by_definition(row, out);
+        Ok(())
+    }
 }

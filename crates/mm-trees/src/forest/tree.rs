@@ -202,7 +202,7 @@ impl FromIterator<u32> for CategorySet {
 }
 
 /// |x| up to this is zero to LightGBM's `zero_as_missing` (`kZeroThreshold`, an `f32` constant).
-const ZERO: f64 = 1e-35_f32 as f64;
+pub(crate) const ZERO: f64 = 1e-35_f32 as f64;
 
 impl Test {
     /// Whether value `x` (NaN = missing; a level's code, −1 if unknown) goes left, for the tests

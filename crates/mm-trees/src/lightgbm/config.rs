@@ -10,7 +10,7 @@ use mm_core::{Error, Output, ParamError, Result, Schema, Task};
 
 use super::{
     Boosting, Constraints, Device, EngineMetric, Histogram, LightGbmParams, MonotoneMethod,
-    Objective, RowSampling, engine, ffi,
+    Objective, RowSampling, ffi, learner::engine,
 };
 use crate::{constraint, domain};
 

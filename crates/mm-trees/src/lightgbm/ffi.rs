@@ -27,13 +27,12 @@ use std::{
     num::NonZeroUsize,
     panic::catch_unwind,
     ptr,
-    sync::{Mutex, PoisonError},
 };
 
 use lightgbm3_sys as sys;
 use mm_core::Matrix;
 
-use super::{LightGbmError, text::ModelText};
+use super::LightGbmError;
 
 type Result<T> = std::result::Result<T, LightGbmError>;
 
@@ -319,7 +318,7 @@ impl Trainer {
         check(
             self.train
                 .threads
-                .run(|| unsafe { sys::LGBM_BoosterMerge(self.booster.0, previous.handle.0) }),
+                .run(|| unsafe { sys::LGBM_BoosterMerge(self.booster.0, previous.0.0) }),
         )
     }
 
@@ -401,135 +400,63 @@ impl Drop for Handle {
 
 /// A finished booster, free of the data that it was trained on.
 #[derive(Debug)]
-pub(super) struct Booster {
-    idle: Mutex<Vec<Predictor>>, // Dropped before `handle`, which they point into.
-    handle: Handle,
-    n_features: usize,
-    n_outputs: usize,
-}
-
-// SAFETY: a booster is not tied to the thread that made it, and neither are its predictors, whose
-// buffers are indexed by the number within an OpenMP team: 0 in the calls that are made here.
-unsafe impl Send for Booster {}
-// SAFETY: shared use does two things. Making a predictor writes into the booster, under its
-// exclusive lock (`InitSingleRowPredictor` in `c_api.cpp`); predicting reads it under its shared
-// lock, and a predictor's own buffers belong to one thread at a time, since it is taken out of
-// `idle` for the call. Saving and merging read the trees, which nothing writes after loading.
-unsafe impl Sync for Booster {}
+pub(super) struct Booster(Handle);
 
 impl Booster {
-    /// Loads a model whose text was found sound; LightGBM trusts what it reads.
-    pub(super) fn load(text: &ModelText<'_>) -> Result<Self> {
-        let c_text = c_string("the model text", &text.to_loadable())?;
+    /// Loads a model whose text this crate has written; LightGBM trusts what it reads.
+    pub(super) fn load(text: &str) -> Result<Self> {
+        // Without the trees' sizes LightGBM reads them one after another, in which an error is an
+        // error; with the sizes it reads them in an OpenMP loop, out of which an exception ends the
+        // process.
+        let lines = text.split_inclusive('\n').filter(|line| !line.starts_with("tree_sizes="));
+        let text = c_string("the model text", &lines.collect::<String>())?;
         let (mut handle, mut n_rounds) = (ptr::null_mut(), 0);
-        // SAFETY: a NUL-terminated string that outlives the call and whose trees `ModelText` has
-        // checked: every index they hold lies within its array.
+        // SAFETY: a NUL-terminated string that outlives the call. Its trees come from a `Forest`
+        // that was checked: every index they hold lies within its array.
         check(Threads::ONE.run(|| unsafe {
-            sys::LGBM_BoosterLoadModelFromString(
-                c_text.as_ptr(),
-                &raw mut n_rounds,
-                &raw mut handle,
-            )
+            sys::LGBM_BoosterLoadModelFromString(text.as_ptr(), &raw mut n_rounds, &raw mut handle)
         }))?;
-        let (idle, handle) = (Mutex::default(), Handle(handle));
-        Ok(Self { idle, handle, n_features: text.n_features(), n_outputs: text.n_outputs() })
+        Ok(Self(Handle(handle)))
     }
 
     /// The model in LightGBM's text form.
+    #[cfg(test)]
     pub(super) fn to_text(&self) -> Result<String> {
-        self.handle.to_text(None, Threads::ONE)
+        self.0.to_text(None, Threads::ONE)
     }
 
-    /// Predicts row by row; `out` is row-major with as many columns as there are outputs.
-    pub(super) fn predict<'a>(
+    /// What LightGBM predicts for the rows of `x`, `out.n_cols()` numbers a row: raw scores if
+    /// `is_raw`, for `n` rounds from `first` on, or all for −1.
+    #[cfg(test)]
+    pub(super) fn predict(
         &self,
-        rows: impl Iterator<Item = &'a [f32]>,
-        out: &mut [f64],
+        x: &mm_core::Frame,
+        is_raw: bool,
+        rounds: (c_int, c_int),
+        out: &mut Matrix,
     ) -> Result<()> {
-        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = idle().pop(); // In a statement of its own: the lock must not last.
-        let predictor = match taken {
-            Some(predictor) => predictor,
-            None => self.predictor(sys::C_API_PREDICT_NORMAL)?,
-        };
-        let mut out = out.chunks_exact_mut(self.n_outputs);
-        for row in rows {
-            let out = out.next().expect("`Model::predict` gives a row of `out` a row of `x`");
-            predictor.row(row, out)?;
-        }
-        idle().push(predictor);
-        Ok(())
-    }
-
-    /// Raw scores, before the link: output by output, each one number a row.
-    pub(super) fn raw_scores<'a>(
-        &self,
-        rows: impl ExactSizeIterator<Item = &'a [f32]>,
-    ) -> Result<Vec<f64>> {
-        let predictor = self.predictor(sys::C_API_PREDICT_RAW_SCORE)?;
-        let n_rows = rows.len();
-        let mut scores = vec![0.0; n_rows * self.n_outputs];
-        let mut out = vec![0.0; self.n_outputs];
-        for (i, row) in rows.enumerate() {
-            predictor.row(row, &mut out)?;
-            for (k, score) in out.iter().enumerate() {
-                scores[k * n_rows + i] = *score;
-            }
-        }
-        Ok(scores)
-    }
-
-    fn predictor(&self, kind: u32) -> Result<Predictor> {
-        let n_features = int("columns", self.n_features)?;
-        let mut handle = ptr::null_mut();
-        // SAFETY: the booster is alive, and outlives the predictor: `idle` is dropped before it,
-        // and no method hands a predictor out.
+        let values = x.values();
+        let kind = if is_raw { sys::C_API_PREDICT_RAW_SCORE } else { sys::C_API_PREDICT_NORMAL };
+        let (n_rows, n_cols) = (int("rows", x.n_rows())?, int("columns", x.n_cols())?);
+        let mut written: i64 = 0;
+        // SAFETY: `values` holds `n_rows * n_cols` floats, and `out` a number a row and output.
         check(Threads::ONE.run(|| unsafe {
-            sys::LGBM_BoosterPredictForMatSingleRowFastInit(
-                self.handle.0,
-                kind.cast_signed(),
-                0,
-                -1,
+            sys::LGBM_BoosterPredictForMat(
+                self.0.0,
+                values.as_ptr().cast(),
                 sys::C_API_DTYPE_FLOAT32.cast_signed(),
-                n_features,
-                c"".as_ptr(),
-                &raw mut handle,
+                n_rows,
+                n_cols,
+                1,
+                kind.cast_signed(),
+                rounds.0,
+                rounds.1,
+                c"num_threads=1".as_ptr(),
+                &raw mut written,
+                out.values_mut().as_mut_ptr(),
             )
         }))?;
-        Ok(Predictor { handle, n_features: self.n_features, n_outputs: self.n_outputs })
-    }
-}
-
-/// Predicts one row after another with buffers of its own.
-#[derive(Debug)]
-struct Predictor {
-    handle: sys::FastConfigHandle,
-    n_features: usize,
-    n_outputs: usize,
-}
-
-impl Predictor {
-    fn row(&self, row: &[f32], out: &mut [f64]) -> Result<()> {
-        assert_eq!(row.len(), self.n_features, "`Model::predict` guarantees it");
-        assert_eq!(out.len(), self.n_outputs, "`Model::predict` guarantees it");
-        let mut written: i64 = 0;
-        // SAFETY: `row` holds the number of floats that the predictor was made for, and `out` has
-        // room for the one number an output that a booster of `ModelText` writes. The call does
-        // not run in parallel, so the thread count does not matter.
-        check(unsafe {
-            sys::LGBM_BoosterPredictForMatSingleRowFast(
-                self.handle,
-                row.as_ptr().cast(),
-                &raw mut written,
-                out.as_mut_ptr(),
-            )
-        })
-    }
-}
-
-impl Drop for Predictor {
-    fn drop(&mut self) {
-        // SAFETY: the handle came from LightGBM and is freed once. A failure here has no remedy.
-        let _ = unsafe { sys::LGBM_FastConfigFree(self.handle) };
+        assert_eq!(usize::try_from(written), Ok(out.values().len()), "a number a row and output");
+        Ok(())
     }
 }

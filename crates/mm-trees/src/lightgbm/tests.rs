@@ -9,13 +9,14 @@ use std::{
 };
 
 use mm_core::{
-    BoxLearner, BoxModel, Cancel, Catalog, ClassWeight, Column, ColumnKind, Direction,
-    EarlyStopping, ImportanceKind, Levels, Metric, Output, Params as _, Signal, Step, Task,
+    BoxLearner, BoxModel, Cancel, Catalog, ClassWeight, Column, ColumnKind, Dataset, Direction,
+    EarlyStopping, Error, FitContext, Frame, ImportanceKind, Learner as _, Levels, Matrix, Metric,
+    Model as _, Output, Params as _, Schema, Signal, Signature, Step, Task,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{ffi::Threads, read::Text, *};
 
 /// Params for tables of a few dozen rows, on which LightGBM's defaults hardly split.
 fn small() -> LightGbmParams {
@@ -1243,7 +1244,7 @@ mod files {
             ("leaf_value", "1 2 .5", "expected numbers in `leaf_value`"),
             ("shrinkage", "x", "expected numbers in `shrinkage`"),
             ("tree_sizes", "99999999", "bytes of tree 0"),
-            ("tree_sizes", "3", "lines from `Tree=` to a blank one"),
+            ("tree_sizes", "3", "`end of trees` after the last tree"),
             ("tree_sizes", "", "positive multiple of 1 trees, got 0"),
         ] {
             let bad = edited(&text, key, value);
@@ -1293,6 +1294,196 @@ mod files {
                 let y = model.predict(data.frame());
                 prop_assert!(y.is_err() || y.is_ok_and(|y| y.n_rows() == 100));
             }
+        }
+    }
+}
+
+/// Predictions without LightGBM are those of LightGBM.
+mod without_the_engine {
+    use super::*;
+
+    /// Rows that hold, column by column, every odd value: missing, infinite, zeros of both signs,
+    /// what is next to nothing, thresholds of `model`, and their neighbours; as codes, those of
+    /// each split's set, others, and unknown ones.
+    fn odd_rows(model: &LightGbmModel) -> Frame {
+        let schema = model.signature().schema.clone();
+        let zero = f32::from_bits(1e-35_f32.to_bits());
+        let mut pools: Vec<Vec<f32>> = schema
+            .columns()
+            .iter()
+            .map(|column| match column.levels() {
+                Some(levels) => (0..levels.len()).map(|code| code as f32).collect(),
+                None => vec![
+                    f32::INFINITY,
+                    f32::NEG_INFINITY,
+                    f32::MAX,
+                    f32::MIN,
+                    0.0,
+                    -0.0,
+                    1e-40,
+                    -1e-40,
+                    zero,
+                    -zero,
+                    zero.next_up(),
+                    -zero.next_up(),
+                    zero.next_down(),
+                    1.0,
+                    -1.0,
+                ],
+            })
+            .collect();
+        for (pool, column) in pools.iter_mut().zip(schema.columns()) {
+            pool.push(f32::NAN);
+            if column.levels().is_some() {
+                pool.push(Frame::UNKNOWN);
+            }
+        }
+        for split in model.forest().trees().iter().flat_map(crate::forest::Tree::splits) {
+            if let crate::forest::Test::AtMost { threshold, .. } = split.test {
+                let near = threshold as f32;
+                pools[split.feature].extend([near, near.next_up(), near.next_down()]);
+            }
+        }
+        let mut state = 1_u64;
+        let mut draw = |n: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) as usize % n
+        };
+        let rows = (0..700)
+            .flat_map(|_| pools.iter().map(|pool| pool[draw(pool.len())]).collect::<Vec<f32>>());
+        Frame::with_schema(rows.collect(), schema).expect("codes of the schema")
+    }
+
+    /// The bits, but for NaN, which has many.
+    fn plain(values: &[f64]) -> Vec<u64> {
+        values.iter().map(|y| if y.is_nan() { f64::NAN.to_bits() } else { y.to_bits() }).collect()
+    }
+
+    #[track_caller]
+    fn agrees(what: &str, edit: impl FnOnce(&mut LightGbmParams), n_classes: usize) {
+        check(what, &fit(small().with(edit), &table(400, n_classes)));
+    }
+
+    #[track_caller]
+    fn check(what: &str, model: &LightGbmModel) {
+        let x = odd_rows(model);
+        let booster = model.to_booster().expect("LightGBM opens what is written");
+        let width = model.signature().n_outputs();
+        let is_ova = model.objective() == Some("multiclassova");
+        let engine = |is_raw, rounds: (i32, i32)| {
+            let mut out = Matrix::zeros(x.n_rows(), width);
+            booster.predict(&x, is_raw, rounds, &mut out).expect("predicts");
+            if is_ova && !is_raw {
+                (0..out.n_rows()).for_each(|i| crate::forest::normalize(out.row_mut(i)));
+            }
+            plain(out.values())
+        };
+        let raw = model.raw_columns(&x).expect("predicts");
+        if !model.is_average() {
+            let rows = (0..x.n_rows()).flat_map(|i| (0..width).map(move |k| (i, k)));
+            let raw: Vec<f64> = rows.map(|(i, k)| raw[k * x.n_rows() + i]).collect();
+            assert_eq!(plain(&raw), engine(true, (0, -1)), "{what}, raw");
+        }
+        let mut out = Matrix::zeros(x.n_rows(), width);
+        model.infer(&x, &mut out).expect("predicts");
+        assert_eq!(plain(out.values()), engine(false, (0, -1)), "{what}");
+        let mut row = vec![0.0; width];
+        for i in 0..x.n_rows() {
+            model.infer_row(x.row(i), &mut row).expect("predicts");
+            assert_eq!(plain(&row), plain(out.row(i)), "{what}, row {i} by itself");
+        }
+        let n = model.n_rounds();
+        for rounds in [0..1, 0..n, n / 2..n, n - 1..n] {
+            let slice = model.slice(rounds.clone()).expect("rounds that are there");
+            let mut out = Matrix::zeros(x.n_rows(), width);
+            slice.infer(&x, &mut out).expect("predicts");
+            let (from, len) = (rounds.start as i32, rounds.len() as i32);
+            assert_eq!(plain(out.values()), engine(false, (from, len)), "{what}, {rounds:?}");
+            slice.to_booster().expect("LightGBM opens a slice");
+        }
+        let text = model.to_text().expect("writes");
+        let text = text.split("\npandas_categorical").next().expect("a text");
+        assert_eq!(booster.to_text().expect("writes"), text, "{what}: as LightGBM writes it");
+        let again = Text::read(text).expect("reads what it wrote");
+        assert_eq!(again.forest, *model.forest(), "{what}, read again");
+    }
+
+    #[test]
+    fn every_objective_agrees() {
+        for objective in [
+            Objective::L2,
+            Objective::L1,
+            Objective::Huber { alpha: 0.9 },
+            Objective::Fair { c: 1.0 },
+            Objective::Quantile { level: 0.3 },
+            Objective::Mape,
+        ] {
+            agrees(&format!("{objective:?}"), |p| p.objective = objective, 0);
+        }
+        for objective in [Objective::Poisson, Objective::Gamma, Objective::Tweedie { power: 1.3 }] {
+            let data = table(400, 0);
+            let target = data.target().iter().map(|y| y.abs() + 0.1).collect();
+            let data = Dataset::regression(data.frame().clone(), target).expect("valid");
+            let model = fit(small().with(|p| p.objective = objective), &data);
+            check(&format!("{objective:?}"), &model);
+        }
+        for objective in [Objective::Binary, Objective::CrossEntropy] {
+            agrees(&format!("{objective:?}"), |p| p.objective = objective, 2);
+        }
+        for objective in [Objective::Multiclass, Objective::MulticlassOva] {
+            agrees(&format!("{objective:?}"), |p| p.objective = objective, 3);
+        }
+        let extra = |p: &mut LightGbmParams, key: &str, value: &str| {
+            p.extra.insert(key.to_owned(), value.to_owned());
+        };
+        agrees("sigmoid of 2.5", |p| extra(p, "sigmoid", "2.5"), 2);
+        agrees("the root of the target", |p| extra(p, "reg_sqrt", "true"), 0);
+    }
+
+    #[test]
+    fn every_way_of_missing_agrees() {
+        for (key, value) in [("zero_as_missing", "true"), ("use_missing", "false")] {
+            for n_classes in [0, 2, 3] {
+                let edit = |p: &mut LightGbmParams| {
+                    p.extra.insert(key.to_owned(), value.to_owned());
+                };
+                agrees(key, edit, n_classes);
+            }
+        }
+    }
+
+    #[test]
+    fn every_way_of_boosting_agrees() {
+        for n_classes in [0, 2, 3] {
+            agrees("dart", |p| p.boosting = Boosting::Dart(Dart::default()), n_classes);
+            let forest = |p: &mut LightGbmParams| {
+                p.boosting = Boosting::RandomForest;
+                p.sampling.rows = RowSampling::Bagging(Bagging::of(0.6));
+            };
+            agrees("a random forest", forest, n_classes);
+            agrees("linear leaves", |p| p.tree.linear = true, n_classes);
+            agrees("large trees", |p| (p.tree.leaves, p.rounds) = (60, 30), n_classes);
+        }
+        let one_hot = |p: &mut LightGbmParams| p.categorical.max_onehot = 100;
+        agrees("one level against the others", one_hot, 0);
+        let frame = Frame::new(vec![1.0; 30], 1).expect("valid");
+        let data = Dataset::regression(frame, (0..30).map(f64::from).collect()).expect("valid");
+        check("a constant", &fit(small(), &data));
+    }
+
+    #[test]
+    fn a_continued_model_agrees() {
+        let data = table(300, 2);
+        let learner = small().build().expect("valid");
+        let first = learner.fit(&data, &seeded()).expect("fits");
+        check("continued", &learner.fit_after(&first, &data, &seeded()).expect("fits"));
+    }
+
+    #[test]
+    fn a_slice_without_rounds_is_refused() {
+        let model = fit(small(), &table(100, 0));
+        for rounds in [0..0, 3..3, 0..11, 10..11] {
+            assert!(model.slice(rounds).is_err());
         }
     }
 }

@@ -9,6 +9,7 @@
 //! format as the body of the stored model, so that a model can be taken out and opened by the
 //! engine itself.
 
+pub mod catboost;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod constraint;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
@@ -23,17 +24,16 @@ pub mod xgboost;
 
 use mm_core::Catalog;
 
-pub use crate::forest::Forest;
-pub use crate::lightgbm::LightGbmModel;
 #[cfg(feature = "lightgbm")]
 pub use crate::lightgbm::{LightGbm, LightGbmParams};
 #[cfg(feature = "xgboost")]
 pub use crate::xgboost::{XgBoost, XgBoostModel, XgBoostParams};
+pub use crate::{catboost::CatBoostModel, forest::Forest, lightgbm::LightGbmModel};
 
 /// Adds what this crate can make and open to `catalog`.
 #[must_use]
 pub fn register(catalog: Catalog) -> Catalog {
-    let catalog = catalog.with::<LightGbmModel>();
+    let catalog = catalog.with::<CatBoostModel>().with::<LightGbmModel>();
     #[cfg(feature = "lightgbm")]
     let catalog = catalog.with_kind::<LightGbmParams>("lightgbm");
     #[cfg(feature = "xgboost")]

@@ -8,7 +8,7 @@ use std::fmt::Display;
 
 use super::{
     Forest,
-    tree::{Child, Outputs, Split, Tree, Trunk},
+    tree::{Child, Outputs, Split, Test, Tree, Trunk},
 };
 
 /// What was expected of a forest and what came.
@@ -64,7 +64,8 @@ impl Tree {
         if let Some((bad, _)) = linear.find(|&&(feature, _)| n_features <= feature) {
             return Err(Flaw::new(format!("a feature below {n_features}"), bad));
         }
-        if let Some(bad) = self.splits().find(|split| n_features <= split.feature) {
+        let bad = |s: &&Split| n_features <= s.feature && !matches!(s.test, Test::Ctr { .. });
+        if let Some(bad) = self.splits().find(bad) {
             return Err(Flaw::new(format!("a feature below {n_features}"), bad.feature));
         }
         self.check_paths(n_leaves)
@@ -89,15 +90,6 @@ impl Tree {
         }
         Ok(()) // n nodes have 2n children: n − 1 nodes and n + 1 leaves, each of them once.
     }
-
-    /// All splits, in no order that matters.
-    pub(crate) fn splits(&self) -> impl Iterator<Item = &Split> {
-        let (nodes, levels) = match &self.trunk {
-            Trunk::Nodes(nodes) => (&nodes[..], &[][..]),
-            Trunk::Oblivious(tree) => (&[][..], &tree.levels[..]),
-        };
-        nodes.iter().map(|node| &node.split).chain(levels)
-    }
 }
 
 fn show(child: Child) -> String {
@@ -109,7 +101,7 @@ fn show(child: Child) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tree::{Missing, Node, NodeStats, Test};
+    use super::super::tree::{Missing, Node, NodeStats};
     use super::*;
 
     fn tree(children: &[(Child, Child)]) -> Tree {

@@ -20,15 +20,18 @@
 //! [`Sum`] names; then the [`Link`] turns raw scores into what the model's signature promises.
 
 mod check;
+mod ctr;
 mod link;
 mod reference;
 mod served;
 mod shap;
 mod tree;
 
+pub(crate) use self::ctr::Encoder;
 #[cfg(feature = "lightgbm")]
 pub(crate) use self::link::normalize;
 pub use self::{
+    ctr::{Counts, Ctr, CtrKind, CtrTable, Ctrs, Projection},
     link::Link,
     shap::{Explainer, Interactions},
     tree::{
@@ -53,6 +56,8 @@ pub struct Forest {
     pub(crate) sum: Sum,
     /// From raw scores to predictions.
     pub(crate) link: Link,
+    /// Target statistics that splits ask for (CatBoost); empty elsewhere.
+    pub(crate) ctrs: Ctrs,
 }
 
 /// One input of a forest.
@@ -111,6 +116,11 @@ impl Forest {
     /// The trees, in the order in which they are added up.
     pub fn trees(&self) -> &[Tree] {
         &self.trees
+    }
+
+    /// The target statistics that splits ask for; none but in CatBoost's forests.
+    pub fn ctrs(&self) -> &Ctrs {
+        &self.ctrs
     }
 
     /// From raw scores to predictions.

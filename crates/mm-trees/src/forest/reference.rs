@@ -5,18 +5,25 @@
 
 use super::{
     Forest, Sum,
-    tree::{Child, Outputs, Tree, Trunk, ZERO},
+    tree::{Child, Outputs, Split, Tree, Trunk, ZERO},
 };
 
 impl Forest {
     /// The raw scores of one row, by definition: O(trees · depth).
     ///
-    /// `row` holds one value for each feature (NaN = missing; codes of levels, −1 = unknown).
+    /// `row` holds one value for each feature (NaN = missing; codes of levels, −1 = unknown). Tests
+    /// by hash and by CTR need [`raw_by_hashes`](Forest::raw_by_hashes).
     pub(crate) fn raw_by_definition(&self, row: &[f32], out: &mut [f64]) {
+        self.raw_by_hashes(row, &[], out);
+    }
+
+    /// As [`raw_by_definition`](Forest::raw_by_definition), with the hash of each feature's level;
+    /// `None` if it is unknown.
+    pub(crate) fn raw_by_hashes(&self, row: &[f32], hashes: &[Option<u32>], out: &mut [f64]) {
         match &self.sum {
             Sum::Double { is_average } => {
                 out.fill(0.0);
-                self.add_up(row, |k, leaf| out[k] += leaf);
+                self.add_up(row, hashes, |k, leaf| out[k] += leaf);
                 if *is_average {
                     for sum in out {
                         *sum /= self.n_rounds() as f64;
@@ -25,14 +32,14 @@ impl Forest {
             }
             Sum::Single { base } => {
                 let mut sums = base.clone();
-                self.add_up(row, |k, leaf| sums[k] += leaf as f32);
+                self.add_up(row, hashes, |k, leaf| sums[k] += leaf as f32);
                 for (out, sum) in out.iter_mut().zip(sums) {
                     *out = f64::from(sum);
                 }
             }
             Sum::Scaled { scale, bias } => {
                 out.fill(0.0);
-                self.add_up(row, |k, leaf| out[k] += leaf);
+                self.add_up(row, hashes, |k, leaf| out[k] += leaf);
                 for (out, bias) in out.iter_mut().zip(bias) {
                     *out = scale * *out + bias;
                 }
@@ -45,9 +52,9 @@ impl Forest {
         self.link.apply(matches!(self.sum, Sum::Single { .. }), row);
     }
 
-    fn add_up(&self, row: &[f32], mut add: impl FnMut(usize, f64)) {
+    fn add_up(&self, row: &[f32], hashes: &[Option<u32>], mut add: impl FnMut(usize, f64)) {
         for tree in &self.trees {
-            let leaf = tree.leaf_of(row);
+            let leaf = tree.leaf_where(|split| split.goes_left(row, hashes, &self.ctrs));
             match tree.outputs {
                 Outputs::One(k) => add(k, tree.value_at(leaf, row)),
                 Outputs::All => {
@@ -60,10 +67,13 @@ impl Forest {
 }
 
 impl Tree {
-    /// The leaf in which `row` ends.
+    /// The leaf in which `row` ends, of a forest without hashes and CTRs.
     pub(crate) fn leaf_of(&self, row: &[f32]) -> usize {
-        let goes_left =
-            |split: &super::Split| split.test.goes_left(row[split.feature]).unwrap_or_default();
+        self.leaf_where(|split| split.test.goes_left(row[split.feature]).unwrap_or_default())
+    }
+
+    /// The leaf in which a row ends that goes left where `goes_left` says so.
+    pub(crate) fn leaf_where(&self, goes_left: impl Fn(&Split) -> bool) -> usize {
         match &self.trunk {
             Trunk::Nodes(nodes) => {
                 let mut at = if nodes.is_empty() { Child::Leaf(0) } else { Child::Node(0) };

@@ -135,8 +135,8 @@ pub enum Test {
         /// Whether a missing value goes left.
         missing_left: bool,
     },
-    /// Right if the hash of the level's name equals this one (CatBoost's one-hot split). A missing
-    /// or unknown level goes left.
+    /// Right if the hash of the level's name equals this one (CatBoost's one-hot split). An unknown
+    /// level goes left; a missing one is the level with the empty name.
     Hash(u32),
     /// Right if the value of the CTR (a target statistic of levels, CatBoost) exceeds the border.
     Ctr {
@@ -226,5 +226,16 @@ impl Test {
             }
             Self::Hash(_) | Self::Ctr { .. } => return None,
         })
+    }
+}
+
+impl Tree {
+    /// Its splits, in the order of its nodes or levels.
+    pub(crate) fn splits(&self) -> impl Iterator<Item = &Split> {
+        let (nodes, levels): (&[Node], &[Split]) = match &self.trunk {
+            Trunk::Nodes(nodes) => (nodes, &[]),
+            Trunk::Oblivious(tree) => (&[], &tree.levels),
+        };
+        nodes.iter().map(|node| &node.split).chain(levels)
     }
 }

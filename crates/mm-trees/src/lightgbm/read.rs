@@ -28,8 +28,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use mm_core::{Error, Result};
 
 use crate::forest::{
-    CategorySet, Child, Feature, Forest, LeafStats, LinearLeaf, Link, Missing, Node, NodeStats,
-    Outputs, Split, Sum, Test, Tree, Trunk, ZERO,
+    CategorySet, Child, Ctrs, Feature, Forest, LeafStats, LinearLeaf, Link, Missing, Node,
+    NodeStats, Outputs, Split, Sum, Test, Tree, Trunk, ZERO,
 };
 
 /// The objectives that LightGBM 4.7 can read back.
@@ -167,6 +167,7 @@ impl Text {
             trees_per_round: per_round,
             sum: Sum::Double { is_average: head.get("average_output").is_some() },
             link,
+            ctrs: Ctrs::default(),
         };
         forest
             .check()

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::super::{
-    CategorySet, Child, Feature, Forest, LeafStats, Link, Missing, Node, NodeStats, Oblivious,
-    Outputs, Split, Sum, Test, Tree, Trunk,
+    CategorySet, Child, Ctrs, Feature, Forest, LeafStats, Link, Missing, Node, NodeStats,
+    Oblivious, Outputs, Split, Sum, Test, Tree, Trunk,
 };
 use super::*;
 
@@ -247,7 +247,8 @@ pub(super) fn row() -> impl Strategy<Value = Vec<f32>> {
 pub(super) fn of(trees: Vec<Tree>, n_outputs: usize, sum: Sum) -> Forest {
     let feature = |j| Feature { name: format!("f{j}"), is_categorical: j == P - 1 };
     let features = (0..P).map(feature).collect();
-    Forest { features, n_outputs, trees, trees_per_round: 1, sum, link: Link::Identity }
+    let (link, ctrs) = (Link::Identity, Ctrs::default());
+    Forest { features, n_outputs, trees, trees_per_round: 1, sum, link, ctrs }
 }
 
 /// Random forests of every kind of sum and of leaf.

@@ -174,11 +174,15 @@ pub trait Importance: Send + Sync {
 pub enum ImportanceKind {
     /// The total gain of the splits on the feature.
     Gain,
+    /// The mean gain of the splits on the feature.
+    MeanGain,
     /// The number of splits on the feature.
     Count,
     /// The total cover of the splits on the feature: rows for LightGBM, sum of Hessians for
     /// XGBoost.
     Cover,
+    /// The mean cover of the splits on the feature.
+    MeanCover,
     /// How far predictions move when the feature changes, in percent of all features' (CatBoost's
     /// `PredictionValuesChange`).
     PredictionChange,

@@ -14,12 +14,13 @@ use std::{
 };
 
 use mm_core::{
-    BodyReader, BodyWriter, Column, Envelope, Error, Frame, Importance, ImportanceKind, Levels,
-    Matrix, Model, Persist, Result, Schema, Signature, Tag, parallel,
+    BodyReader, BodyWriter, Column, Contributions, Envelope, Error, Explains, Frame, Importance,
+    ImportanceKind, Levels, Matrix, Model, Persist, Result, Scale, Schema, Signature, Tag,
+    parallel,
 };
 
 use super::{cbm, file::ModelFile, hash, importance, json, loss};
-use crate::forest::{Encoder, Forest, Test, Tree};
+use crate::forest::{Encoder, Explainer, Forest, Inputs, Lazy, Test, Tree};
 
 /// Rows that one thread predicts at a time.
 const BLOCK: usize = 256;
@@ -37,6 +38,7 @@ pub struct CatBoostModel {
     file: Arc<ModelFile>,
     bound: Arc<Forest>, // Without hashes and CTRs: what predicts, on rows that `encoder` encodes.
     pub(super) encoder: Arc<Encoder>,
+    explainer: Lazy,
 }
 
 impl CatBoostModel {
@@ -78,7 +80,7 @@ impl CatBoostModel {
         file.forest.link = loss::meaning(&file.info, n_outputs)?.link;
         let (bound, encoder) = file.forest.bind(&signature.schema);
         let (file, bound, encoder) = (Arc::new(file), Arc::new(bound), Arc::new(encoder));
-        Ok(Self { signature, file, bound, encoder })
+        Ok(Self { signature, file, bound, encoder, explainer: Lazy::default() })
     }
 
     /// The same model for frames of another schema with the same columns, such as one whose
@@ -89,7 +91,8 @@ impl CatBoostModel {
         let mut signature = self.signature.clone();
         signature.schema = schema;
         let (bound, encoder) = (Arc::new(bound), Arc::new(encoder));
-        Ok(Self { signature, file: Arc::clone(&self.file), bound, encoder })
+        let (file, explainer) = (Arc::clone(&self.file), Lazy::default());
+        Ok(Self { signature, file, bound, encoder, explainer })
     }
 
     /// The model as CatBoost's `.cbm`. Names of levels get lost, but for those of one-hot features.
@@ -116,6 +119,29 @@ impl CatBoostModel {
     /// Number of trees.
     pub fn n_trees(&self) -> usize {
         self.file.forest.n_trees()
+    }
+
+    /// The model, ready to explain its raw scores by the training rows that took each branch; made
+    /// once. [`Explains`] uses it; it tells the interactions of features, too.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Forest::explainer`].
+    pub fn explainer(&self) -> Result<&Explainer> {
+        self.explainer.get(|| Explainer::new(&self.bound, self.inputs(), None))
+    }
+
+    /// The model, ready to explain its raw scores against background rows.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Forest::explainer_against`], and columns that the signature does not have.
+    pub fn explainer_against(&self, background: &Frame) -> Result<Explainer> {
+        Explainer::new(&self.bound, self.inputs(), Some(background))
+    }
+
+    fn inputs(&self) -> Inputs {
+        Inputs::of(&self.signature.schema).encoded(&self.encoder, &self.file.forest.ctrs)
     }
 
     /// The raw scores of the rows of `x`, of shape (*n*, *k*) with *k* outputs: CatBoost's
@@ -230,6 +256,21 @@ impl Model for CatBoostModel {
 
     fn as_importance(&self) -> Option<&dyn Importance> {
         Some(self)
+    }
+
+    fn as_explains(&self) -> Option<&dyn Explains> {
+        Some(self)
+    }
+}
+
+/// Shapley values by the weights of the leaves: CatBoost's `ShapValues`.
+impl Explains for CatBoostModel {
+    fn scale(&self) -> Scale {
+        self.bound.scale()
+    }
+
+    fn explain(&self, x: &Frame, out: &mut Contributions) -> Result<()> {
+        self.explainer()?.explain(x, out)
     }
 }
 

@@ -273,6 +273,16 @@ impl Ctrs {
         Ok(())
     }
 
+    /// The features that a CTR is made of, in ascending order.
+    pub(crate) fn features(&self, ctr: usize) -> Vec<usize> {
+        let projection = &self.tables[self.list[ctr].table].projection;
+        let questions = projection.questions.iter().map(|question| question.feature);
+        let mut features: Vec<_> = projection.levels.iter().copied().chain(questions).collect();
+        features.sort_unstable();
+        features.dedup();
+        features
+    }
+
     /// The value of a CTR by definition; `hashes` are the levels' of each feature, `None` for an
     /// unknown level.
     pub(crate) fn value(&self, ctr: usize, row: &[f32], hashes: &[Option<u32>]) -> f32 {

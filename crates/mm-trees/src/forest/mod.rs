@@ -21,15 +21,19 @@
 
 mod check;
 mod ctr;
+mod importance;
 mod link;
 mod reference;
 mod served;
 mod shap;
 mod tree;
 
-pub(crate) use self::ctr::Encoder;
 #[cfg(feature = "lightgbm")]
 pub(crate) use self::link::normalize;
+pub(crate) use self::{
+    ctr::Encoder,
+    shap::{Inputs, Lazy},
+};
 pub use self::{
     ctr::{Counts, Ctr, CtrKind, CtrTable, Ctrs, Projection},
     link::Link,

@@ -2,7 +2,7 @@
 
 use mm_core::{Error, Frame, Matrix, Result, Signature, parallel};
 
-use super::{Forest, Test, Tree};
+use super::{Explainer, Forest, Inputs, Lazy, Test, Tree};
 
 /// Rows that one thread predicts at a time.
 const BLOCK: usize = 256;
@@ -12,6 +12,7 @@ const BLOCK: usize = 256;
 pub(crate) struct Served {
     signature: Signature,
     forest: Forest,
+    explainer: Lazy,
 }
 
 impl Served {
@@ -39,7 +40,7 @@ impl Served {
                 return Err(Error::Column { index, expected, got: column.to_string() });
             }
         }
-        Ok(Self { signature, forest })
+        Ok(Self { signature, forest, explainer: Lazy::default() })
     }
 
     pub(crate) fn signature(&self) -> &Signature {
@@ -64,6 +65,17 @@ impl Served {
         self.raw_row(row, out)?;
         self.forest.link_row(out);
         Ok(())
+    }
+
+    /// The forest, ready to explain by its training rows; made once.
+    pub(crate) fn explainer(&self) -> Result<&Explainer> {
+        let inputs = || Inputs::of(&self.signature.schema);
+        self.explainer.get(|| Explainer::new(&self.forest, inputs(), None))
+    }
+
+    /// The forest, ready to explain against a background.
+    pub(crate) fn explainer_against(&self, background: &Frame) -> Result<Explainer> {
+        Explainer::new(&self.forest, Inputs::of(&self.signature.schema), Some(background))
     }
 
     /// The raw scores of one row, before the link.

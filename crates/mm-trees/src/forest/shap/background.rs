@@ -19,9 +19,8 @@ use mm_core::{Error, Frame, Result};
 
 use super::{
     super::{Forest, tree::Tree},
-    LANES, Lanes,
+    Inputs, Lanes, WIDE,
     plan::{NONE, Paths, Plan, Weigh},
-    transpose,
     walk::Scratch,
 };
 
@@ -38,22 +37,20 @@ pub(super) struct Patterns {
 /// The most features on a path: as many as a pattern has bits.
 const MAX_PATH: usize = 64;
 
-/// Background rows, in groups of [`LANES`].
+/// Background rows, in groups of [`WIDE`].
+#[derive(Debug)]
 pub(super) struct Background {
-    columns: Vec<[f32; LANES]>,
+    columns: Vec<[f32; WIDE]>,
     n_rows: usize,
 }
 
 impl Background {
-    pub(super) fn new(
-        n_rows: usize,
-        n_columns: usize,
-        load: &impl Fn(usize, &mut [f32]),
-    ) -> Result<Self> {
-        if n_rows == 0 {
+    /// The rows of a frame that was admitted.
+    pub(super) fn new(inputs: &Inputs, x: &Frame) -> Result<Self> {
+        if x.n_rows() == 0 {
             return Err(Error::data("background", "at least 1 row", "none"));
         }
-        Ok(Self { columns: transpose(0..n_rows, n_columns, load), n_rows })
+        Ok(Self { columns: inputs.columns(x, 0..x.n_rows()), n_rows: x.n_rows() })
     }
 }
 
@@ -91,12 +88,12 @@ impl Patterns {
         }
         let paths = plan.paths();
         let mut of_leaves: Vec<Vec<u64>> = vec![Vec::new(); paths.len()];
-        let mut scratch = Scratch::default();
-        let n_columns = (background.columns.len() / background.n_rows.div_ceil(LANES)).max(1);
+        let mut scratch = Scratch::<WIDE>::default();
+        let n_columns = (background.columns.len() / background.n_rows.div_ceil(WIDE)).max(1);
         for (group, columns) in background.columns.chunks_exact(n_columns).enumerate() {
             scratch.ask(plan, columns);
             scratch.meet(plan);
-            for l in 0..LANES.min(background.n_rows - group * LANES) {
+            for l in 0..WIDE.min(background.n_rows - group * WIDE) {
                 for (path, rows) in paths.iter().zip(&mut of_leaves) {
                     rows.push(!unmet(path, &scratch, l) & all(path.len()));
                 }
@@ -130,13 +127,13 @@ impl Patterns {
 
     /// As [`Scratch::walk`], in the game against the background, for all outputs of the tree at once:
     /// `shares` has shape (width, players).
-    pub(super) fn walk(
+    pub(super) fn walk<const L: usize>(
         &self,
         plan: &Plan,
         orders: &Orders,
-        scratch: &mut Scratch,
+        scratch: &mut Scratch<L>,
         width: usize,
-        shares: &mut [Lanes],
+        shares: &mut [Lanes<L>],
     ) {
         scratch.meet(plan);
         let n_players = plan.players.len();
@@ -147,7 +144,7 @@ impl Patterns {
             let patterns = &self.met[start..end];
             start = end;
             let values = &plan.leaves[leaf as usize * width..][..width];
-            let lacking: [u64; LANES] = std::array::from_fn(|l| unmet(path, scratch, l));
+            let lacking: [u64; L] = std::array::from_fn(|l| unmet(path, scratch, l));
             for (l, &lacking_here) in lacking.iter().enumerate() {
                 // Rows side by side often are alike.
                 if l == 0 || lacking[l - 1] != lacking_here {
@@ -200,7 +197,7 @@ fn all(n: usize) -> u64 {
 }
 
 /// Which features on a path have conditions that row `l` does not meet.
-fn unmet(path: &[u32], scratch: &Scratch, l: usize) -> u64 {
+fn unmet<const L: usize>(path: &[u32], scratch: &Scratch<L>, l: usize) -> u64 {
     let bit = |(i, &e): (usize, &u32)| (!scratch.alive[e as usize][l] & 1) << i;
     path.iter().enumerate().map(bit).fold(0, |bits, bit| bits | bit)
 }
@@ -209,13 +206,4 @@ fn unmet(path: &[u32], scratch: &Scratch, l: usize) -> u64 {
 pub(super) fn plan(forest: &Forest, tree: &Tree, player_of: &[u32], factor: f64) -> Result<Plan> {
     let mut unused = vec![0.0; forest.n_outputs];
     Plan::new(forest, tree, player_of, Weigh::Nothing, factor, &mut unused)
-}
-
-impl super::Explainer {
-    pub(super) fn check_width(&self, x: &Frame) -> Result<()> {
-        if x.n_cols() == self.n_features {
-            return Ok(());
-        }
-        Err(Error::Columns { expected: self.n_features, got: x.n_cols() })
-    }
 }

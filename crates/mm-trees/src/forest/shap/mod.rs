@@ -33,7 +33,7 @@
 //! nothing cancels out. One walk over the tree carries the products down, one number a point, and
 //! the sums over leaves up; at each edge the player's factor is divided out. So a row costs
 //! O(edges · points) a tree, linear in trees and rows, where the recursion of Lundberg et al. costs
-//! O(leaves · depth²). Eight rows walk side by side.
+//! O(leaves · depth²). Eight rows walk side by side, or two where there are few.
 //!
 //! Symmetric trees of up to 8 levels have at most 256 answers: their shares are computed once, for
 //! every leaf, and looked up.
@@ -58,7 +58,14 @@ mod quadrature;
 mod tests;
 mod walk;
 
-use mm_core::{Contributions, Error, Frame, Result, Scale, parallel};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
+
+use mm_core::{Contributions, Error, Frame, Result, Scale, Schema, parallel};
 
 pub use self::pairs::Interactions;
 use self::{
@@ -68,18 +75,21 @@ use self::{
     walk::Scratch,
 };
 use super::{
-    Forest, Link, Sum,
+    Ctrs, Encoder, Forest, Link, Sum,
     tree::{Tree, Trunk},
 };
 
 /// Rows that walk side by side.
-const LANES: usize = 8;
+const WIDE: usize = 8;
+
+/// The same where there are few rows.
+const NARROW: usize = 2;
 
 /// One number a row.
-type Lanes = [f64; LANES];
+type Lanes<const L: usize> = [f64; L];
 
 /// All bits of each row, or none.
-type Mask = [u64; LANES];
+type Mask<const L: usize> = [u64; L];
 
 /// Symmetric trees of at most so many levels are tabulated.
 const WALK_TABLE_LEVELS: usize = 8;
@@ -93,21 +103,84 @@ const TABLE_BUDGET: usize = 1 << 24;
 /// Bytes that a walk may keep.
 const WALK_BUDGET: usize = 1 << 28;
 
-/// A forest made ready to explain its raw scores by the training rows that took each branch; made by
-/// [`Forest::explainer`].
+/// A forest made ready to explain its raw scores; made by [`Forest::explainer`] and
+/// [`Forest::explainer_against`], or by a model's own methods of these names.
 ///
 /// Contributions add up to the raw score within rounding of `f64` (XGBoost adds up its leaves in
-/// `f32`, from which they differ by its rounding). A split by a CTR belongs to all features that the
-/// CTR is made of, which share its contribution equally, as CatBoost has it.
+/// `f32`, so that its own score differs by that rounding). A split by a CTR belongs to all features
+/// that the CTR is made of, which share its contribution equally, as CatBoost has it.
 #[derive(Debug, Clone)]
 pub struct Explainer {
-    n_features: usize,
-    n_outputs: usize,
+    inputs: Inputs,
     players: Players,
+    n_outputs: usize,
     base: Vec<f64>,
     trees: Vec<Prepared>,
     rules: Vec<Rule>, // By number of points; those that no tree needs are empty.
     orders: Orders,
+}
+
+/// How rows of a frame become rows of the forest.
+#[derive(Debug, Clone)]
+pub(crate) struct Inputs {
+    n_features: usize,
+    /// The schema to which frames conform; without one, columns are taken by place.
+    schema: Option<Schema>,
+    /// What appends the values of CTRs, with the features that each CTR is made of.
+    encoder: Option<(Arc<Encoder>, Vec<Vec<usize>>)>,
+}
+
+impl Inputs {
+    /// Columns by place.
+    fn plain(n_features: usize) -> Self {
+        Self { n_features, schema: None, encoder: None }
+    }
+
+    /// Frames that conform to `schema`.
+    pub(crate) fn of(schema: &Schema) -> Self {
+        Self { schema: Some(schema.clone()), ..Self::plain(schema.len()) }
+    }
+
+    /// The same for a forest that was [bound](Forest::bind) to the schema.
+    pub(crate) fn encoded(self, encoder: &Arc<Encoder>, ctrs: &Ctrs) -> Self {
+        let features = (0..ctrs.list.len()).map(|ctr| ctrs.features(ctr)).collect();
+        Self { encoder: Some((Arc::clone(encoder), features)), ..self }
+    }
+
+    fn n_columns(&self) -> usize {
+        self.n_features + self.encoder.as_ref().map_or(0, |(_, ctrs)| ctrs.len())
+    }
+
+    /// Translates levels by name, or checks the width.
+    fn admit<'a>(&self, x: &'a Frame) -> Result<Cow<'a, Frame>> {
+        match &self.schema {
+            Some(schema) => x.conform(schema),
+            None if x.n_cols() == self.n_features => Ok(Cow::Borrowed(x)),
+            None => Err(Error::Columns { expected: self.n_features, got: x.n_cols() }),
+        }
+    }
+
+    /// The cells of some rows of `x`, which was admitted, in groups of `L` rows, column by column;
+    /// the last row fills up.
+    fn columns<const L: usize>(&self, x: &Frame, rows: Range<usize>) -> Vec<[f32; L]> {
+        let n_columns = self.n_columns();
+        let mut columns = vec![[0.0; L]; rows.len().div_ceil(L) * n_columns];
+        let mut encoded = vec![0.0; n_columns];
+        for (i, row) in rows.map(|i| x.row(i)).enumerate() {
+            let cells = match &self.encoder {
+                None => row,
+                Some((encoder, _)) => {
+                    encoder.encode(row, &mut encoded);
+                    &encoded
+                }
+            };
+            let group = &mut columns[i / L * n_columns..][..n_columns];
+            for (lanes, &cell) in group.iter_mut().zip(cells) {
+                lanes[i % L..].fill(cell);
+            }
+        }
+        columns
+    }
 }
 
 /// Who shares in the splits of a column.
@@ -117,24 +190,29 @@ struct Players {
     of_column: Vec<u32>,
     /// The features of each player, at least one.
     features: Vec<Vec<usize>>,
-    n_features: usize,
 }
 
 impl Players {
-    /// Each of the columns belongs to the feature of its number.
-    fn plain(n_features: usize) -> Self {
-        let of_column = (0..n_features as u32).collect();
-        Self { of_column, features: (0..n_features).map(|j| vec![j]).collect(), n_features }
-    }
-
-    fn n_features(&self) -> usize {
-        self.n_features
+    fn of(inputs: &Inputs) -> Self {
+        let mut features: Vec<_> = (0..inputs.n_features).map(|j| vec![j]).collect();
+        let mut numbers: BTreeMap<_, _> =
+            (0_u32..).zip(&features).map(|(i, f)| (f.clone(), i)).collect();
+        let mut of_column: Vec<u32> = (0..inputs.n_features as u32).collect();
+        for own in inputs.encoder.iter().flat_map(|(_, ctrs)| ctrs) {
+            let number = *numbers.entry(own.clone()).or_insert_with(|| {
+                features.push(own.clone());
+                features.len() as u32 - 1
+            });
+            of_column.push(number);
+        }
+        Self { of_column, features }
     }
 }
 
 /// A tree, ready.
 #[derive(Debug, Clone)]
 enum Prepared {
+    /// By the training rows that took each branch.
     Walk(Plan),
     /// Against a background.
     Background(Plan, Patterns),
@@ -150,21 +228,36 @@ impl Prepared {
     }
 }
 
+/// An explainer that is made when it is first asked for; clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lazy(Arc<OnceLock<Explainer>>);
+
+impl Lazy {
+    pub(crate) fn get(&self, make: impl FnOnce() -> Result<Explainer>) -> Result<&Explainer> {
+        match self.0.get() {
+            Some(explainer) => Ok(explainer),
+            None => make().map(|explainer| self.0.get_or_init(|| explainer)),
+        }
+    }
+}
+
 impl Forest {
     /// Makes the forest ready to explain its raw scores by the training rows that took each branch.
+    /// Columns of frames are taken by place.
     ///
     /// O(nodes), and for symmetric trees O(4^levels).
     ///
     /// # Errors
     ///
-    /// [`Error::Data`] with the number of the tree that has a linear model in a leaf, lacks the
-    /// statistic, or is beyond the limits.
+    /// [`Error::Data`] with the number of the tree that has a linear model in a leaf, asks for hashes
+    /// or CTRs (ask the model, which knows them), lacks the statistic, or is beyond the limits.
     pub fn explainer(&self) -> Result<Explainer> {
-        Explainer::new(self, Players::plain(self.features.len()), None)
+        Explainer::new(self, Inputs::plain(self.features.len()), None)
     }
 
     /// Makes the forest ready to explain its raw scores against background rows, some tens to
-    /// hundreds of typical ones; columns are taken by place. The base is their mean score.
+    /// hundreds of typical ones, all of the same weight; columns are taken by place. The base is
+    /// their mean score.
     ///
     /// O(nodes · background rows). Explaining costs O(leaves · patterns) a row and tree, where a leaf
     /// has at most as many patterns as there are background rows, and mostly far fewer.
@@ -172,16 +265,15 @@ impl Forest {
     /// # Errors
     ///
     /// [`Error::Columns`] if the background has another width than the forest; [`Error::Data`] if it
-    /// has no rows, or with the number of the tree that has a linear model in a leaf or more than 64
-    /// features on a path.
+    /// has no rows, or with the number of the tree that has a linear model in a leaf, asks for hashes
+    /// or CTRs, or has more than 64 features on a path.
     pub fn explainer_against(&self, background: &Frame) -> Result<Explainer> {
-        let n_features = self.features.len();
-        if background.n_cols() != n_features {
-            return Err(Error::Columns { expected: n_features, got: background.n_cols() });
-        }
-        let load = |i, cells: &mut [f32]| cells.copy_from_slice(background.row(i));
-        let background = Background::new(background.n_rows(), n_features, &load)?;
-        Explainer::new(self, Players::plain(n_features), Some(&background))
+        Explainer::new(self, Inputs::plain(self.features.len()), Some(background))
+    }
+
+    /// Whether all leaves are constants, so that the forest can be explained.
+    pub(crate) fn is_constant_in_leaves(&self) -> bool {
+        self.trees.iter().flat_map(|tree| &tree.linear).all(|leaf| leaf.terms.is_empty())
     }
 
     /// What each tree's leaves are multiplied by in a raw score, beside the tree's own weight.
@@ -216,19 +308,23 @@ impl Forest {
 }
 
 impl Explainer {
-    fn new(forest: &Forest, players: Players, background: Option<&Background>) -> Result<Self> {
+    pub(crate) fn new(forest: &Forest, inputs: Inputs, background: Option<&Frame>) -> Result<Self> {
+        let background = match background {
+            None => None,
+            Some(x) => Some(Background::new(&inputs, &*inputs.admit(x)?)?),
+        };
         let mut explainer = Self {
-            n_features: players.n_features(),
+            players: Players::of(&inputs),
+            inputs,
             n_outputs: forest.n_outputs,
             base: forest.start(),
-            players,
             trees: Vec::with_capacity(forest.trees.len()),
             rules: Vec::new(),
             orders: Orders::new(),
         };
         let mut budget = TABLE_BUDGET;
         for (i, tree) in forest.trees.iter().enumerate() {
-            let tree = explainer.prepare(forest, tree, background, &mut budget);
+            let tree = explainer.prepare(forest, tree, background.as_ref(), &mut budget);
             explainer.trees.push(tree.map_err(|e| e.within(format!("tree {i}")))?);
         }
         Ok(explainer)
@@ -281,9 +377,9 @@ impl Explainer {
         let n_leaves = 1 << plan.questions.len();
         let size = plan.targets(self.n_outputs).len() * plan.players.len();
         let mut values = vec![0.0; n_leaves * size];
-        let (mut scratch, mut shares) = (Scratch::default(), Vec::new());
+        let (mut scratch, mut shares) = (Scratch::<WIDE>::default(), Vec::new());
         self.ready(tree, &mut scratch);
-        for leaves in chunked(0..n_leaves, LANES) {
+        for leaves in chunked(0..n_leaves, WIDE) {
             scratch.answer(plan.questions.len(), leaves.start);
             self.walk(tree, &mut scratch, &mut shares);
             for (l, leaf) in leaves.enumerate() {
@@ -295,18 +391,23 @@ impl Explainer {
     }
 
     /// What a tree needs once for all rows.
-    fn ready(&self, tree: &Prepared, scratch: &mut Scratch) {
+    fn ready<const L: usize>(&self, tree: &Prepared, scratch: &mut Scratch<L>) {
         if let Prepared::Walk(plan) = tree {
             scratch.prepare(plan, &self.rules[plan.n_points]);
         }
     }
 
     /// The shares of a tree's players, of shape (width, players), for rows whose answers are known.
-    fn walk(&self, tree: &Prepared, scratch: &mut Scratch, shares: &mut Vec<Lanes>) {
+    fn walk<const L: usize>(
+        &self,
+        tree: &Prepared,
+        scratch: &mut Scratch<L>,
+        shares: &mut Vec<Lanes<L>>,
+    ) {
         let plan = tree.plan();
         let (width, n_players) = (plan.targets(self.n_outputs).len(), plan.players.len());
         shares.clear();
-        shares.resize(width * n_players, [0.0; LANES]);
+        shares.resize(width * n_players, [0.0; L]);
         match tree {
             Prepared::Walk(plan) => {
                 for (k, shares) in shares.chunks_exact_mut(n_players.max(1)).enumerate() {
@@ -318,7 +419,7 @@ impl Explainer {
             }
             Prepared::Table(_, values) => {
                 let size = shares.len();
-                for l in 0..LANES {
+                for l in 0..L {
                     let values = &values[scratch.answers(l) * size..][..size];
                     shares.iter_mut().zip(values).for_each(|(share, value)| share[l] = *value);
                 }
@@ -332,56 +433,48 @@ impl Explainer {
     }
 
     /// The contributions to the raw scores of the rows of `x`, of shape (*n*, *k*, *p* + 1); rows in
-    /// parallel on the ambient pool. Columns are taken by place.
+    /// parallel on the ambient pool.
     ///
     /// # Errors
     ///
-    /// [`Error::Columns`] if `x` has another width than the forest.
+    /// Columns that the forest does not have: those of the model's schema, if it was made by a
+    /// model, else another number of them.
     pub fn contributions(&self, x: &Frame) -> Result<Contributions> {
-        let mut out = Contributions::zeros(x.n_rows(), self.n_outputs, self.n_features);
-        self.explain(x, &mut out)?;
+        let x = self.inputs.admit(x)?;
+        let n_features = self.inputs.n_features;
+        let mut out = Contributions::zeros(x.n_rows(), self.n_outputs, n_features);
+        self.explain(&x, &mut out)?;
         Ok(out)
     }
 
-    /// As [`contributions`](Explainer::contributions), into `out`, which has their shape.
+    /// As [`contributions`](Explainer::contributions) of a frame that was admitted, into `out`, which
+    /// has their shape.
     pub(crate) fn explain(&self, x: &Frame, out: &mut Contributions) -> Result<()> {
-        self.check_width(x)?;
-        self.explain_with(&|i, cells| cells.copy_from_slice(x.row(i)), out)
-    }
-
-    /// `load` fills a slice with the cells of row `i`, one a column of the forest.
-    fn explain_with(
-        &self,
-        load: &(impl Fn(usize, &mut [f32]) + Sync),
-        out: &mut Contributions,
-    ) -> Result<()> {
-        let width = self.n_outputs * (self.n_features + 1);
-        let n_rows = out.n_rows();
-        // Many rows share the preparation of a tree; but all threads should have some, and the
-        // shares of a block should stay in a cache.
-        let bytes = (self.n_outputs * self.players.features.len() * size_of::<Lanes>()).max(1);
-        let fair = n_rows.div_ceil(4 * rayon::current_num_threads());
-        let block = fair.div_ceil(LANES).clamp(1, ((1 << 21) / bytes).clamp(1, 16)) * LANES;
+        let width = self.n_outputs * (self.inputs.n_features + 1);
+        // Many rows share what a tree needs once; but all threads should have some, and the shares
+        // of a block should stay in a cache.
+        let bytes =
+            (self.n_outputs * self.players.features.len() * size_of::<Lanes<WIDE>>()).max(1);
+        let most = ((1 << 21) / bytes).clamp(1, 16);
+        let fair = x.n_rows().div_ceil(4 * rayon::current_num_threads()).div_ceil(WIDE);
+        let block = fair.clamp(1, most) * WIDE;
         parallel::fill_rows(out.matrix_mut(), block, |rows, out| {
             for (rows, out) in chunked(rows, block).zip(out.chunks_mut(block * width)) {
-                self.explain_block(rows, load, out);
+                if rows.len() <= NARROW {
+                    self.explain_block::<NARROW>(x, rows, out);
+                } else {
+                    self.explain_block::<WIDE>(x, rows, out);
+                }
             }
             Ok(())
         })
     }
 
-    fn explain_block(
-        &self,
-        rows: std::ops::Range<usize>,
-        load: &impl Fn(usize, &mut [f32]),
-        out: &mut [f64],
-    ) {
-        let n_players = self.players.features.len();
-        let columns = transpose(rows.clone(), self.players.of_column.len(), load);
-        let n_columns = self.players.of_column.len();
-        let n_groups = rows.len().div_ceil(LANES);
+    fn explain_block<const L: usize>(&self, x: &Frame, rows: Range<usize>, out: &mut [f64]) {
+        let (n_players, n_columns) = (self.players.features.len(), self.inputs.n_columns());
         let size = self.n_outputs * n_players;
-        let mut totals = vec![[0.0; LANES]; n_groups * size];
+        let mut totals = vec![[0.0; L]; rows.len().div_ceil(L) * size];
+        let columns = self.inputs.columns::<L>(x, rows);
         let (mut scratch, mut shares) = (Scratch::default(), Vec::new());
         for tree in &self.trees {
             let plan = tree.plan();
@@ -399,55 +492,35 @@ impl Explainer {
                 }
             }
         }
-        for (i, out) in out.chunks_exact_mut(self.n_outputs * (self.n_features + 1)).enumerate() {
-            let totals = &totals[i / LANES * size..][..size];
-            let outputs = out.chunks_exact_mut(self.n_features + 1).zip(&self.base);
+        let n_features = self.inputs.n_features;
+        for (i, out) in out.chunks_exact_mut(self.n_outputs * (n_features + 1)).enumerate() {
+            let totals = &totals[i / L * size..][..size];
+            let outputs = out.chunks_exact_mut(n_features + 1).zip(&self.base);
             for ((out, base), totals) in outputs.zip(totals.chunks_exact(n_players.max(1))) {
                 out.fill(0.0);
                 for (features, total) in self.players.features.iter().zip(totals) {
-                    let part = total[i % LANES] / features.len() as f64;
+                    let part = total[i % L] / features.len() as f64;
                     for &j in features {
                         out[j] += part;
                     }
                 }
-                out[self.n_features] = *base;
+                out[n_features] = *base;
             }
         }
     }
 }
 
 /// The parts of a range, each of `size` but the last.
-fn chunked(
-    range: std::ops::Range<usize>,
-    size: usize,
-) -> impl Iterator<Item = std::ops::Range<usize>> {
+fn chunked(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
     let end = range.end;
     range.step_by(size).map(move |start| start..(start + size).min(end))
 }
 
-/// The cells of some rows, in groups of [`LANES`] rows, column by column; the last row fills up.
-fn transpose(
-    rows: std::ops::Range<usize>,
-    n_columns: usize,
-    load: &impl Fn(usize, &mut [f32]),
-) -> Vec<[f32; LANES]> {
-    let mut columns = vec![[0.0; LANES]; rows.len().div_ceil(LANES) * n_columns];
-    let mut cells = vec![0.0; n_columns];
-    for (i, row) in rows.enumerate() {
-        load(row, &mut cells);
-        let group = &mut columns[i / LANES * n_columns..][..n_columns];
-        for (lanes, &cell) in group.iter_mut().zip(&cells) {
-            lanes[i % LANES..].fill(cell);
-        }
-    }
-    columns
-}
-
 /// Refuses a tree whose walk would need too much memory.
 fn check_budget(plan: &Plan) -> Result<()> {
-    let bytes = [plan.depth + 1, plan.n_points, 2 * size_of::<Lanes>()];
+    let bytes = [plan.depth + 1, plan.n_points, 2 * size_of::<Lanes<WIDE>>()];
     let bytes = bytes.into_iter().fold(1_usize, usize::saturating_mul);
-    let table = plan.edges.len().saturating_mul(4 * size_of::<f64>() * plan.n_points);
+    let table = plan.edges.len().saturating_mul(5 * size_of::<f64>() * plan.n_points);
     if bytes.saturating_add(table) <= WALK_BUDGET {
         return Ok(());
     }

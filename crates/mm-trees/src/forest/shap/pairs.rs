@@ -5,10 +5,9 @@ use std::ops::Range;
 use mm_core::{Error, Frame, Matrix, Result, parallel};
 
 use super::{
-    Explainer, LANES, Lanes, Prepared, chunked,
+    Explainer, Lanes, Prepared, WIDE, chunked,
     plan::{NONE, Paths, Plan},
     quadrature::Rule,
-    transpose,
     walk::{Scratch, pick},
 };
 
@@ -72,60 +71,48 @@ impl Interactions {
 
 impl Explainer {
     /// The interactions of features in the raw scores of the rows of `x`; rows in parallel on the
-    /// ambient pool. Columns are taken by place. Equal to XGBoost's `pred_interactions`.
+    /// ambient pool. Equal to XGBoost's `pred_interactions`.
     ///
     /// O(leaves · features on the path² · points) a row and tree, and 8 (*p* + 1)² bytes a row and
     /// score.
     ///
     /// # Errors
     ///
-    /// [`Error::Columns`] if `x` has another width than the forest; [`Error::Data`] if the explainer
-    /// was made [against a background](super::Forest::explainer_against).
+    /// Columns as in [`contributions`](Explainer::contributions); [`Error::Data`] if the explainer was
+    /// made [against a background](super::Forest::explainer_against).
     pub fn interactions(&self, x: &Frame) -> Result<Interactions> {
-        self.check_width(x)?;
-        self.interactions_with(x.n_rows(), &|i, cells| cells.copy_from_slice(x.row(i)))
-    }
-
-    pub(super) fn interactions_with(
-        &self,
-        n_rows: usize,
-        load: &(impl Fn(usize, &mut [f32]) + Sync),
-    ) -> Result<Interactions> {
-        if self.trees.iter().any(|tree| matches!(tree, Prepared::Background(..))) {
+        if self.trees.iter().any(|tree| matches!(tree, Prepared::Background(..)))
+            || self.rules.is_empty()
+        {
             let expected = "an explainer by the branches' training rows";
             return Err(Error::data("interactions", expected, "one against a background"));
         }
-        let size = self.n_outputs * (self.n_features + 1).pow(2);
-        let (n_scores, n_features) = (self.n_outputs, self.n_features);
+        let x = &*self.inputs.admit(x)?;
+        let (n_rows, n_scores, n_features) = (x.n_rows(), self.n_outputs, self.inputs.n_features);
+        let size = n_scores * (n_features + 1).pow(2);
         let mut out = Interactions { matrix: Matrix::zeros(n_rows, size), n_scores, n_features };
         let paths: Vec<Paths> = self.trees.iter().map(|tree| tree.plan().paths()).collect();
-        let fair = n_rows.div_ceil(4 * rayon::current_num_threads() * LANES);
-        let block = fair.clamp(1, ((1 << 18) / (size * LANES).max(1)).clamp(1, 16)) * LANES;
+        let fair = n_rows.div_ceil(4 * rayon::current_num_threads() * WIDE);
+        let block = fair.clamp(1, ((1 << 18) / (size * WIDE).max(1)).clamp(1, 16)) * WIDE;
         parallel::fill_rows(&mut out.matrix, block, |rows, out| {
             for (rows, out) in chunked(rows, block).zip(out.chunks_mut(block * size)) {
-                self.interact(&rows, &paths, load, out);
+                self.interact(x, rows, &paths, out);
             }
             Ok(())
         })?;
         Ok(out)
     }
 
-    fn interact(
-        &self,
-        rows: &Range<usize>,
-        paths: &[Paths],
-        load: &impl Fn(usize, &mut [f32]),
-        out: &mut [f64],
-    ) {
-        let n_columns = self.players.of_column.len();
-        let columns = transpose(rows.clone(), n_columns, load);
-        let width = self.n_features + 1;
+    fn interact(&self, x: &Frame, rows: Range<usize>, paths: &[Paths], out: &mut [f64]) {
+        let n_columns = self.inputs.n_columns();
+        let columns = self.inputs.columns::<WIDE>(x, rows);
+        let width = self.inputs.n_features + 1;
         let size = self.n_outputs * width * width;
         let mut walk = Walk::default();
         for (tree, paths) in self.trees.iter().zip(paths) {
             let plan = tree.plan();
             walk.prepare(plan, &self.rules[plan.n_points]);
-            let groups = columns.chunks_exact(n_columns.max(1)).zip(out.chunks_mut(LANES * size));
+            let groups = columns.chunks_exact(n_columns.max(1)).zip(out.chunks_mut(WIDE * size));
             for (columns, out) in groups {
                 walk.scratch.ask(plan, columns);
                 let targets = plan.targets(self.n_outputs);
@@ -148,7 +135,7 @@ impl Explainer {
 
     /// Adds what the walk found for row `l` to its matrix. Features that are one player share.
     fn scatter(&self, plan: &Plan, walk: &Walk, l: usize, out: &mut [f64]) {
-        let (width, n) = (self.n_features + 1, plan.players.len());
+        let (width, n) = (self.inputs.n_features + 1, plan.players.len());
         let features = |a: usize| &self.players.features[plan.players[a] as usize];
         for a in 0..n {
             let mut alone = walk.singles[a][l];
@@ -176,7 +163,7 @@ impl Explainer {
 /// A walk that looks at the pairs of players on the path to each leaf.
 #[derive(Debug, Default)]
 struct Walk {
-    scratch: Scratch,
+    scratch: Scratch<WIDE>,
     /// For each edge and point, by what the product of factors is multiplied to put the player's
     /// gain in place of its factor, if the row is alive.
     gains: Vec<f64>,
@@ -184,33 +171,33 @@ struct Walk {
     losses: Vec<f64>,
     weights: Vec<f64>,
     /// For each place on the path and point, one of the two, row by row.
-    ratios: Vec<Lanes>,
+    ratios: Vec<Lanes<WIDE>>,
     /// The contributions of the tree's players.
-    singles: Vec<Lanes>,
+    singles: Vec<Lanes<WIDE>>,
     /// Their interactions, of shape (players, players), above the diagonal.
-    pairs: Vec<Lanes>,
+    pairs: Vec<Lanes<WIDE>>,
 }
 
 impl Walk {
     fn prepare(&mut self, plan: &Plan, rule: &Rule) {
         self.scratch.prepare(plan, rule);
         self.gains.clear();
-        for edge in &plan.edges {
-            let gain = |&t: &f64| (1.0 - edge.joint) / (edge.joint * (1.0 - t) + t);
-            self.gains.extend(rule.points.iter().map(gain));
+        let inverses = self.scratch.inverses.chunks_exact(rule.points.len());
+        for (edge, inverses) in plan.edges.iter().zip(inverses) {
+            self.gains.extend(inverses.iter().map(|inverse| (1.0 - edge.joint) * inverse));
         }
         self.losses.clear();
         self.losses.extend(rule.points.iter().map(|t| -1.0 / (1.0 - t)));
         self.weights.clone_from(&rule.weights);
-        self.ratios.resize(plan.longest * rule.points.len(), [0.0; LANES]);
+        self.ratios.resize(plan.longest * rule.points.len(), [0.0; WIDE]);
     }
 
     fn run(&mut self, plan: &Plan, paths: &Paths, first: usize, stride: usize) {
         let (n, n_points) = (plan.players.len(), self.weights.len());
         self.singles.clear();
-        self.singles.resize(n, [0.0; LANES]);
+        self.singles.resize(n, [0.0; WIDE]);
         self.pairs.clear();
-        self.pairs.resize(n * n, [0.0; LANES]);
+        self.pairs.resize(n * n, [0.0; WIDE]);
         let mut leaves = paths.iter();
         for (e, edge) in plan.edges.iter().enumerate() {
             self.scratch.descend(edge, e);
@@ -232,7 +219,7 @@ impl Walk {
                 for (i, &a) in path.iter().enumerate() {
                     let a = plan.edges[a as usize].player as usize;
                     let ratio = &self.ratios[i * n_points + q];
-                    let gain: Lanes = std::array::from_fn(|l| product[l] * ratio[l]);
+                    let gain: Lanes<WIDE> = std::array::from_fn(|l| product[l] * ratio[l]);
                     add(&mut self.singles[a], |l| gain[l]);
                     for (j, &b) in path.iter().enumerate().skip(i + 1) {
                         let b = plan.edges[b as usize].player as usize;
@@ -250,7 +237,7 @@ fn leaves_next<'a>(leaf: u32, leaves: &mut impl Iterator<Item = &'a [u32]>) -> O
     if leaf == NONE { None } else { leaves.next() }
 }
 
-fn add(sum: &mut Lanes, x: impl Fn(usize) -> f64) {
+fn add(sum: &mut Lanes<WIDE>, x: impl Fn(usize) -> f64) {
     for (l, sum) in sum.iter_mut().enumerate() {
         *sum += x(l);
     }

@@ -7,7 +7,7 @@ use super::{
         Forest, Sum,
         tree::{Child, Missing, Outputs, Split, Test, Tree, Trunk},
     },
-    LANES, Mask,
+    Mask,
     quadrature::n_points,
 };
 
@@ -86,7 +86,7 @@ impl Question {
     }
 
     /// All bits for the rows that go left. `columns` holds a cell of each row for each column.
-    pub(super) fn ask(&self, columns: &[[f32; LANES]]) -> Mask {
+    pub(super) fn ask<const L: usize>(&self, columns: &[[f32; L]]) -> Mask<L> {
         match self {
             Self::AtMost { column, at, nan_left } => {
                 columns[*column].map(|x| mask((x <= *at) | (x.is_nan() & nan_left)))
@@ -449,8 +449,8 @@ mod tests {
                 let near = cells.iter().flat_map(|x| [x.next_down(), *x, x.next_up()]);
                 for x in near.chain([f32::NAN, f32::from_bits(1)]) {
                     let expected = split.test.goes_left(x).expect("a value's test");
-                    let got = Question::new(&split).ask(&[[x; LANES]]);
-                    assert_eq!(got, [mask(expected); LANES], "{split:?} of {x:e}");
+                    let got = Question::new(&split).ask(&[[x; 2]]);
+                    assert_eq!(got, [mask(expected); 2], "{split:?} of {x:e}");
                 }
             }
         }

@@ -9,6 +9,8 @@ pub(super) struct Rule {
     pub(super) points: Vec<f64>,
     /// Their weights, which add up to 1.
     pub(super) weights: Vec<f64>,
+    /// Each weight over 1 less its point.
+    pub(super) weights_over_rest: Vec<f64>,
 }
 
 /// How many points integrate a product of so many factors less one, each linear and from 0 to 1 on
@@ -42,7 +44,9 @@ impl Rule {
             points.push((1.0 - x) / 2.0);
             weights.push(1.0 / ((1.0 - x * x) * slope * slope));
         }
-        Self { points, weights }
+        let pairs = points.iter().zip(&weights);
+        let weights_over_rest = pairs.map(|(point, weight)| weight / (1.0 - point)).collect();
+        Self { points, weights, weights_over_rest }
     }
 }
 

@@ -19,7 +19,6 @@ pub mod forest;
 mod run;
 
 pub mod lightgbm;
-#[cfg(feature = "xgboost")]
 pub mod xgboost;
 
 use mm_core::Catalog;
@@ -27,16 +26,18 @@ use mm_core::Catalog;
 #[cfg(feature = "lightgbm")]
 pub use crate::lightgbm::{LightGbm, LightGbmParams};
 #[cfg(feature = "xgboost")]
-pub use crate::xgboost::{XgBoost, XgBoostModel, XgBoostParams};
-pub use crate::{catboost::CatBoostModel, forest::Forest, lightgbm::LightGbmModel};
+pub use crate::xgboost::{XgBoost, XgBoostParams};
+pub use crate::{
+    catboost::CatBoostModel, forest::Forest, lightgbm::LightGbmModel, xgboost::XgBoostModel,
+};
 
 /// Adds what this crate can make and open to `catalog`.
 #[must_use]
 pub fn register(catalog: Catalog) -> Catalog {
-    let catalog = catalog.with::<CatBoostModel>().with::<LightGbmModel>();
+    let catalog = catalog.with::<CatBoostModel>().with::<LightGbmModel>().with::<XgBoostModel>();
     #[cfg(feature = "lightgbm")]
     let catalog = catalog.with_kind::<LightGbmParams>("lightgbm");
     #[cfg(feature = "xgboost")]
-    let catalog = catalog.with::<XgBoostModel>().with_kind::<XgBoostParams>("xgboost");
+    let catalog = catalog.with_kind::<XgBoostParams>("xgboost");
     catalog
 }

@@ -29,23 +29,28 @@ impl Forest {
         if matches!(self.sum, Sum::Scaled { .. }) {
             return refuse("those of CatBoost's models");
         }
+        // XGBoost adds up in `f32`.
+        let is_single = matches!(self.sum, Sum::Single { .. });
+        let round = |x: f64| if is_single { f64::from(x as f32) } else { x };
         let is_lightgbm = matches!(self.sum, Sum::Double { .. });
         for tree in &self.trees {
             let Trunk::Nodes(nodes) = &tree.trunk else { continue };
             for node in nodes.iter().filter(|node| !is_lightgbm || 0.0 < node.stats.gain) {
                 let cover = if is_lightgbm { node.stats.count } else { node.stats.cover };
                 counts[node.split.feature] += 1.0;
-                sums[node.split.feature] += match kind {
+                let amount = match kind {
                     ImportanceKind::Gain | ImportanceKind::MeanGain => node.stats.gain,
                     ImportanceKind::Count => 1.0,
                     ImportanceKind::Cover | ImportanceKind::MeanCover => cover,
                     _ => return refuse("gain, count, cover, mean gain, or mean cover"),
                 };
+                let sum = &mut sums[node.split.feature];
+                *sum = round(*sum + amount);
             }
         }
         if matches!(kind, ImportanceKind::MeanGain | ImportanceKind::MeanCover) {
             for (sum, count) in sums.iter_mut().zip(counts) {
-                *sum /= f64::max(count, 1.0);
+                *sum = round(*sum / f64::max(count, 1.0));
             }
         }
         Ok(sums)

@@ -67,15 +67,23 @@ impl Served {
         Ok(())
     }
 
-    /// The forest, ready to explain by its training rows; made once.
-    pub(crate) fn explainer(&self) -> Result<&Explainer> {
-        let inputs = || Inputs::of(&self.signature.schema);
-        self.explainer.get(|| Explainer::new(&self.forest, inputs(), None))
+    /// The forest, ready to explain by its training rows; made once. `unknown` are the codes of
+    /// unknown levels, where the forest knows them.
+    pub(crate) fn explainer(&self, unknown: &[(usize, f32)]) -> Result<&Explainer> {
+        self.explainer.get(|| Explainer::new(&self.forest, self.inputs(unknown), None))
     }
 
     /// The forest, ready to explain against a background.
-    pub(crate) fn explainer_against(&self, background: &Frame) -> Result<Explainer> {
-        Explainer::new(&self.forest, Inputs::of(&self.signature.schema), Some(background))
+    pub(crate) fn explainer_against(
+        &self,
+        background: &Frame,
+        unknown: &[(usize, f32)],
+    ) -> Result<Explainer> {
+        Explainer::new(&self.forest, self.inputs(unknown), Some(background))
+    }
+
+    fn inputs(&self, unknown: &[(usize, f32)]) -> Inputs {
+        Inputs::of(&self.signature.schema).with_unknown(unknown)
     }
 
     /// The raw scores of one row, before the link.

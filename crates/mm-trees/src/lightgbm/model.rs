@@ -145,7 +145,7 @@ impl LightGbmModel {
     ///
     /// As for [`Forest::explainer`].
     pub fn explainer(&self) -> Result<&Explainer> {
-        self.served.explainer()
+        self.served.explainer(&[])
     }
 
     /// The model, ready to explain its raw scores against background rows.
@@ -154,7 +154,7 @@ impl LightGbmModel {
     ///
     /// As for [`Forest::explainer_against`], and columns that the signature does not have.
     pub fn explainer_against(&self, background: &Frame) -> Result<Explainer> {
-        self.served.explainer_against(background)
+        self.served.explainer_against(background, &[])
     }
 
     /// Number of trees: rounds times outputs.
@@ -290,7 +290,7 @@ impl Explains for LightGbmModel {
     }
 
     fn explain(&self, x: &Frame, out: &mut Contributions) -> Result<()> {
-        self.served.explainer()?.explain(x, out)
+        self.served.explainer(&[])?.explain(x, out)
     }
 }
 

@@ -18,13 +18,10 @@ use std::{
     num::TryFromIntError,
     panic::catch_unwind,
     ptr, slice,
-    sync::{Mutex, PoisonError},
 };
 
 use serde_json::json;
 use xgboost_lib_sys as sys;
-
-use super::format;
 
 type Result<T, E = XgBoostError> = std::result::Result<T, E>;
 
@@ -41,14 +38,6 @@ pub enum XgBoostError {
     /// A count beyond what the engine's integers hold.
     #[error("a count is too large for the engine")]
     TooLarge(#[from] TryFromIntError),
-    /// A stored booster is cut short or otherwise not framed as one.
-    #[error("the booster is damaged: expected {expected}, got {got}")]
-    Damaged {
-        /// What an intact one has.
-        expected: String,
-        /// What this one has.
-        got: String,
-    },
     /// The engine answered in another form than its version promises.
     #[error("expected {expected} from the engine, got {got}")]
     Answer {
@@ -156,7 +145,7 @@ impl Table {
         }
     }
 
-    fn of_values(values: &[f32], n_cols: usize, threads: usize) -> Result<Self> {
+    pub(super) fn of_values(values: &[f32], n_cols: usize, threads: usize) -> Result<Self> {
         let data = array(values, &[values.len() / n_cols, n_cols])?;
         let config = text(&format!(r#"{{"missing":NaN,"nthread":{threads}}}"#))?;
         let mut raw = ptr::null_mut();
@@ -253,6 +242,7 @@ unsafe extern "C" fn next(batch: sys::DataIterHandle) -> c_int {
 /// The format of a stored booster.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Format {
+    #[cfg(test)]
     Json,
     Ubjson,
 }
@@ -281,12 +271,12 @@ impl Booster {
         call(|| unsafe { sys::XGBoosterSetParam(self.raw, name.as_ptr(), value.as_ptr()) })
     }
 
-    /// Replaces the trees by those of a stored booster, in either format.
+    /// Replaces the trees by those of a booster that this crate has written; XGBoost trusts what
+    /// it reads.
     pub(super) fn load(&mut self, bytes: &[u8]) -> Result<()> {
-        format::check(bytes)?;
         let length = u64::try_from(bytes.len())?;
-        // SAFETY: `bytes` holds `length` bytes, which the call only reads, and `format::check` saw
-        // that the lengths in them do not reach beyond their end.
+        // SAFETY: `bytes` holds `length` bytes, which the call only reads. They come from a
+        // `Forest` that was checked: every length and index in them lies within its bounds.
         call(|| unsafe {
             sys::XGBoosterLoadModelFromBuffer(self.raw, bytes.as_ptr().cast(), length)
         })
@@ -295,6 +285,7 @@ impl Booster {
     /// The booster in the engine's own format.
     pub(super) fn save(&self, format: Format) -> Result<Vec<u8>> {
         let config = match format {
+            #[cfg(test)]
             Format::Json => c"{\"format\":\"json\"}",
             Format::Ubjson => c"{\"format\":\"ubj\"}",
         };
@@ -337,32 +328,11 @@ impl Booster {
         Ok(Self { raw })
     }
 
-    pub(super) fn rounds(&self) -> Result<usize> {
-        let mut rounds = 0;
-        // SAFETY: `rounds` outlives the call, which writes it.
-        call(|| unsafe { sys::XGBoosterBoostedRounds(self.raw, &raw mut rounds) })?;
-        Ok(usize::try_from(rounds)?)
-    }
-
     /// Stores a text under a key in the booster.
     pub(super) fn set_attribute(&mut self, key: &CStr, value: &str) -> Result<()> {
         let value = text(value)?;
         // SAFETY: both are NUL-terminated; the call copies them.
         call(|| unsafe { sys::XGBoosterSetAttr(self.raw, key.as_ptr(), value.as_ptr()) })
-    }
-
-    /// The text stored under a key.
-    pub(super) fn attribute(&self, key: &CStr) -> Result<Option<String>> {
-        let (mut value, mut found) = (ptr::null(), 0);
-        // SAFETY: the call writes a pointer to text of this thread, and whether there is one.
-        call(|| unsafe {
-            sys::XGBoosterGetAttr(self.raw, key.as_ptr(), &raw mut value, &raw mut found)
-        })?;
-        if found == 0 || value.is_null() {
-            return Ok(None);
-        }
-        // SAFETY: `value` is NUL-terminated and lives until this thread's next call.
-        Ok(Some(unsafe { CStr::from_ptr(value) }.to_string_lossy().into_owned()))
     }
 
     /// Names the features and says which are categorical.
@@ -382,56 +352,9 @@ impl Booster {
         Ok(())
     }
 
-    /// The features' names and types; both may be empty.
-    pub(super) fn features(&self) -> Result<(Vec<String>, Vec<String>)> {
-        let get = |field: &CStr| {
-            let (mut length, mut start) = (0, ptr::null_mut());
-            // SAFETY: the call writes the place and length of an array of this thread.
-            call(|| unsafe {
-                let field = field.as_ptr();
-                sys::XGBoosterGetStrFeatureInfo(self.raw, field, &raw mut length, &raw mut start)
-            })?;
-            // SAFETY: the array holds `length` NUL-terminated texts until this thread's next call.
-            unsafe { copied_texts(start, length) }
-        };
-        Ok((get(c"feature_name")?, get(c"feature_type")?))
-    }
-
-    /// The importances `kind` of the features that have one, by position of the feature.
-    pub(super) fn scores(&self, kind: &str, n_features: usize) -> Result<Vec<(usize, f32)>> {
-        let names: Vec<String> = (0..n_features).map(|j| j.to_string()).collect();
-        let config = json!({ "importance_type": kind, "feature_names": names }).to_string();
-        let config = text(&config)?;
-        let (mut n_found, mut found) = (0, ptr::null_mut());
-        let (mut n_axes, mut shape, mut scores) = (0, ptr::null(), ptr::null());
-        // SAFETY: the call writes places and lengths of arrays of this thread.
-        call(|| unsafe {
-            sys::XGBoosterFeatureScore(
-                self.raw,
-                config.as_ptr(),
-                &raw mut n_found,
-                &raw mut found,
-                &raw mut n_axes,
-                &raw mut shape,
-                &raw mut scores,
-            )
-        })?;
-        // SAFETY: `found` holds `n_found` texts and `shape` `n_axes` lengths, until the next call.
-        let (found, shape) = unsafe { (copied_texts(found, n_found)?, copied(shape, n_axes)?) };
-        if shape != [n_found] {
-            return Err(XgBoostError::answer("one score a feature", &format_args!("{shape:?}")));
-        }
-        // SAFETY: `shape` says that there are `n_found` scores.
-        let scores = unsafe { copied(scores, n_found) }?;
-        let position = |name: &String| {
-            name.parse().map_err(|_| XgBoostError::answer("a feature's number", name))
-        };
-        found.iter().zip(scores).map(|(name, &score)| Ok((position(name)?, score))).collect()
-    }
-
     /// Predictions for a table, one row after another, into `out`. Trees that were predicted
     /// before for the same table are not visited again.
-    fn predict_table(&self, table: &Table, out: &mut [f64]) -> Result<()> {
+    pub(super) fn predict_table(&self, table: &Table, out: &mut [f64]) -> Result<()> {
         let config = c"{\"type\":0,\"training\":false,\"iteration_begin\":0,\"iteration_end\":0,\
                        \"strict_shape\":true}";
         let answer = Answer::of(|shape, n_axes, values| {
@@ -444,10 +367,22 @@ impl Booster {
         answer.copy_to(out)
     }
 
-    /// Predictions for row-major values of width `n_cols`, into `out`.
-    fn predict_values(&self, values: &[f32], n_cols: usize, out: &mut [f64]) -> Result<()> {
-        let config = c"{\"type\":0,\"missing\":NaN,\"iteration_begin\":0,\"iteration_end\":0,\
-                       \"strict_shape\":true}";
+    /// Predictions for row-major values of width `n_cols`, raw scores if `is_raw`, for the rounds
+    /// from `rounds.0` to `rounds.1`, or all if both are 0, into `out`.
+    #[cfg(test)]
+    pub(super) fn predict_values(
+        &self,
+        values: &[f32],
+        n_cols: usize,
+        is_raw: bool,
+        rounds: (usize, usize),
+        out: &mut [f64],
+    ) -> Result<()> {
+        let config = json!({
+            "type": u8::from(is_raw), "missing": f32::NAN, "iteration_begin": rounds.0,
+            "iteration_end": rounds.1, "strict_shape": true,
+        });
+        let config = text(&config.to_string().replace("null", "NaN"))?;
         let data = array(values, &[values.len() / n_cols, n_cols])?;
         let answer = Answer::of(|shape, n_axes, result| {
             let (data, config) = (data.as_ptr(), config.as_ptr());
@@ -522,62 +457,6 @@ impl Trainer {
     }
 }
 
-/// A finished booster.
-#[derive(Debug)]
-pub(super) struct Fitted {
-    booster: Booster,
-    linear: Option<Mutex<()>>, // There for `gblinear`, which writes to its caches as it predicts.
-}
-
-// SAFETY: a booster is not tied to the thread that made it. What the engine keeps a thread is a map
-// from boosters to the results last returned there, which each call resets before it uses them.
-unsafe impl Send for Fitted {}
-// SAFETY: `Fitted::new` leaves the booster configured, so that `Learner::Configure`, the first step
-// of each call, returns at once. The methods on `&Fitted` then only read it, and write to entries
-// of their own thread: `LearnerImpl::InplacePredict` and what it calls in `cpu_predictor.cc` build
-// their views of the trees and their buffers afresh, and `SaveModel`, `GetAttr`,
-// `CalcFeatureScore` copy out. `gblinear` has no in-place prediction; predicting from a table goes
-// through a cache in the booster, and is done by one thread at a time under `linear`.
-unsafe impl Sync for Fitted {}
-
-impl Fitted {
-    /// Reads a stored booster, in either format, and has it predict with `threads` threads on the
-    /// CPU.
-    pub(super) fn new(bytes: &[u8], threads: usize) -> Result<Self> {
-        let mut booster = Booster::new(&[])?;
-        booster.set("nthread", &threads.to_string())?; // First, for reading starts threads too.
-        booster.load(bytes)?;
-        let config = booster.config()?;
-        let is_linear = config.contains("\"gblinear_train_param\"");
-        Ok(Self { booster, linear: is_linear.then(Mutex::default) })
-    }
-
-    pub(super) fn is_linear(&self) -> bool {
-        self.linear.is_some()
-    }
-
-    /// The booster, to be read.
-    pub(super) fn booster(&self) -> &Booster {
-        &self.booster
-    }
-
-    /// Predicts with `threads` threads from now on.
-    pub(super) fn set_threads(&mut self, threads: usize) -> Result<()> {
-        self.booster.set("nthread", &threads.to_string())?;
-        self.booster.config().map(drop) // Configured again, before anybody else may predict.
-    }
-
-    /// Predictions for row-major values of width `n_cols`, one row after another, into `out`.
-    pub(super) fn predict(&self, values: &[f32], n_cols: usize, out: &mut [f64]) -> Result<()> {
-        let Some(lock) = &self.linear else {
-            return self.booster.predict_values(values, n_cols, out);
-        };
-        let _guard = lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = Table::of_values(values, n_cols, 1)?;
-        self.booster.predict_table(&table, out)
-    }
-}
-
 /// Predictions in a buffer of this thread, which lives until the thread's next call.
 struct Answer {
     shape: *const u64,
@@ -622,19 +501,6 @@ unsafe fn copied<'a, T: Copy>(start: *const T, length: u64) -> Result<&'a [T]> {
     }
     // SAFETY: the caller promises it.
     Ok(unsafe { slice::from_raw_parts(start, usize::try_from(length)?) })
-}
-
-/// Copies the texts at `start`.
-///
-/// # Safety
-///
-/// `start` must be null, or point to `length` pointers to NUL-terminated text.
-unsafe fn copied_texts(start: *mut *const c_char, length: u64) -> Result<Vec<String>> {
-    // SAFETY: the caller promises it.
-    let texts = unsafe { copied(start.cast_const(), length) }?;
-    // SAFETY: the caller promises it.
-    let copy = |&text: &*const c_char| unsafe { CStr::from_ptr(text) }.to_string_lossy().into();
-    Ok(texts.iter().map(copy).collect())
 }
 
 /// A number type of the array interface.
@@ -723,12 +589,5 @@ mod tests {
         let mut booster = Booster::new(&[]).expect("nothing to refuse");
         let err = booster.set("eta", "0.\0").expect_err("NUL");
         assert_eq!(err, XgBoostError::Nul("0.\0".to_owned()));
-    }
-
-    #[test]
-    fn a_damaged_booster_is_an_error() {
-        for bytes in [&b""[..], b"{", b"not a model", b"{\"learner\": {}}", &[0x7b; 100]] {
-            assert!(Fitted::new(bytes, 1).is_err(), "{bytes:?}");
-        }
     }
 }

@@ -7,151 +7,308 @@
 //! | JSON | the signature |
 //! | bytes | the booster in XGBoost's UBJSON, as any XGBoost ≥ 3.1 opens it |
 
-use std::{fmt, num::NonZeroUsize};
+use std::{fmt, ops::Range};
 
 use mm_core::{
-    BodyReader, BodyWriter, Column, Envelope, Error, Frame, Importance, ImportanceKind, Levels,
-    Matrix, Model, Output, Persist, Result, Schema, Signature, Tag, Task,
+    BodyReader, BodyWriter, Column, Contributions, Envelope, Error, Explains, Frame, Importance,
+    ImportanceKind, Levels, Matrix, Model, Output, Persist, Result, Scale, Schema, Signature, Tag,
+    Task, parallel,
 };
-use serde_json::Value;
 
-use super::{Codes, XgBoostError, engine, ffi};
+use super::{
+    read::{self, Booster, File, Linear, Rest},
+    value::{Numbers, Value, damaged},
+    write,
+};
+use crate::forest::{Explainer, Forest, Served, Test};
 
-/// Rows predicted at a time. The engine keeps, for each thread and booster, the last result: 4 bytes
-/// a row and output. It frees them when the booster is dropped, but only on the thread that drops
-/// it; on others they stay until the thread ends or a new booster takes the old one's address. So
-/// blocks are no longer than it takes to make the call itself cost nothing.
-const BLOCK: usize = 1 << 12;
+/// Rows that one thread predicts at a time where cells must be translated.
+const BLOCK: usize = 256;
 
-/// A fitted booster of XGBoost.
+/// A model that XGBoost has fitted, here or elsewhere.
 ///
-/// Predicts on the CPU, on one thread unless [`with_threads`](XgBoostModel::with_threads) says
-/// otherwise; many threads may predict at once. Each thread that predicts keeps the engine's last
-/// result, at most 2¹² rows of 4 bytes an output, until the model is dropped on that thread, or the
-/// thread ends.
+/// It predicts without XGBoost, and to the bit what XGBoost predicts. It may be used from any
+/// number of threads at once; a batch runs on the rayon pool in which it is predicted.
+#[derive(Clone)]
 pub struct XgBoostModel {
-    signature: Signature,
-    fitted: ffi::Fitted,
-    codes: Codes,
-    n_trees: usize,
-    n_rounds: usize,
+    predictor: Predictor,
+    rest: Rest,
     best_iteration: Option<usize>,
+}
+
+/// What predicts.
+#[derive(Debug, Clone)]
+enum Predictor {
+    Trees {
+        served: Served,
+        /// The columns in which splits know the unknown level, and its code there: the one after
+        /// the last level.
+        unknown: Vec<(usize, f32)>,
+    },
+    Linear {
+        signature: Signature,
+        linear: Linear,
+    },
 }
 
 impl XgBoostModel {
     /// Reads a booster in one of XGBoost's own formats, JSON or UBJSON, such as Python's
-    /// `save_model` writes, and derives its signature.
+    /// `save_model` writes since version 1.0, and derives its signature.
     ///
     /// Columns have the stored names (`f0`, `f1`, … where there are none) and types. The levels of
     /// categorical columns are those stored, which boosters have that were fitted to data frames
     /// by XGBoost ≥ 3.1; a booster without them needs
     /// [`from_bytes_as`](XgBoostModel::from_bytes_as). The objective says the task; classes are
-    /// called `0`, `1`, ….
+    /// called `0`, `1`, …. `multi:softmax` predicts probabilities, like `multi:softprob`.
     ///
-    /// The engine trusts the trees that it reads: open files from trusted sources only.
+    /// All trees take part, as in Python's `Booster.predict`; scikit-learn's classes end with the
+    /// best round, for which see [`slice`](XgBoostModel::slice). A damaged file is an error, and so
+    /// is one in the old binary format.
+    pub fn read(bytes: &[u8]) -> Result<Self> {
+        let file = File::read(bytes)?;
+        let signature = derive_signature(&file)?;
+        Self::of(signature, file)
+    }
+
+    /// The same as [`read`](XgBoostModel::read).
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let fitted = ffi::Fitted::new(bytes, 1).map_err(engine)?;
-        let signature = derive_signature(&fitted)?;
-        Self::of(signature, fitted)
+        Self::read(bytes)
     }
 
     /// Reads a booster in one of XGBoost's own formats as a model of the given signature, which
     /// must fit its width, its categorical columns, and its number of outputs. A categorical
     /// cell's code is what the booster was fitted to.
     pub fn from_bytes_as(bytes: &[u8], signature: Signature) -> Result<Self> {
-        Self::of(signature, ffi::Fitted::new(bytes, 1).map_err(engine)?)
+        Self::of(signature, File::read(bytes)?)
     }
 
-    fn of(signature: Signature, fitted: ffi::Fitted) -> Result<Self> {
-        let config = read_config(&fitted)?;
-        let learner = &config["learner"];
-        let width = number(&learner["learner_model_param"]["num_feature"])?;
-        if width != signature.schema.len() {
-            return Err(Error::Columns { expected: width, got: signature.schema.len() });
+    fn of(signature: Signature, file: File) -> Result<Self> {
+        let File { booster, rest, features } = file;
+        let columns = signature.schema.columns();
+        if columns.len() != features.len() {
+            return Err(Error::Columns { expected: features.len(), got: columns.len() });
         }
-        let classes = number(&learner["learner_model_param"]["num_class"])?;
-        let targets = number(&learner["learner_model_param"]["num_target"])?;
-        let outputs = classes.max(targets).max(1);
-        if outputs != signature.n_outputs() {
-            return Err(Error::data("outputs of the booster", signature.n_outputs(), outputs));
+        let n_outputs = match &booster {
+            Booster::Trees(forest) => forest.n_outputs(),
+            Booster::Linear(linear) => linear.n_outputs,
+        };
+        if n_outputs != signature.n_outputs() {
+            return Err(Error::data("outputs of the booster", signature.n_outputs(), n_outputs));
         }
-        let codes = Codes::of(&signature.schema);
-        let (_, types) = fitted.booster().features().map_err(engine)?;
-        for (index, (kind, column)) in types.iter().zip(signature.schema.columns()).enumerate() {
-            if (kind == "c") != codes.categorical[index] {
-                let expected = format!("of the booster's type `{kind}`");
+        let is_typed = rest
+            .learner()?
+            .get("feature_types")
+            .is_some_and(|types| types.array("feature_types").is_ok_and(|types| !types.is_empty()));
+        for (index, (column, feature)) in columns.iter().zip(&features).enumerate() {
+            if is_typed && column.levels().is_some() != feature.is_categorical {
+                let kind = if feature.is_categorical { "categorical" } else { "numeric" };
+                let expected = format!("{kind}, as the booster says");
                 return Err(Error::Column { index, expected, got: column.to_string() });
             }
         }
-        let n_rounds = fitted.booster().rounds().map_err(engine)?;
-        let n_trees = if fitted.is_linear() {
-            0
-        } else {
-            number(&learner["gradient_booster"]["gbtree_model_param"]["num_trees"])?
+        let attributes = read::object_at_in(rest.learner()?, "attributes")?;
+        let best =
+            attributes.get("best_iteration").and_then(|text| text.str("").ok()?.parse().ok());
+        let best_iteration = best.and_then(|i: usize| i.checked_add(1));
+        let predictor = match booster {
+            Booster::Linear(linear) => Predictor::Linear { signature, linear },
+            Booster::Trees(forest) => {
+                let served = Served::new(signature, forest)?;
+                Predictor::Trees { unknown: unknown(&served), served }
+            }
         };
-        let best = fitted.booster().attribute(c"best_iteration").map_err(engine)?;
-        let best_iteration = best.and_then(|text| text.parse::<usize>().ok()).map(|i| i + 1);
-        Ok(Self { signature, fitted, codes, n_trees, n_rounds, best_iteration })
+        Ok(Self { predictor, rest, best_iteration })
     }
 
     /// The booster in XGBoost's JSON, as Python's `load_model` opens it. Categorical columns are
     /// codes there: the dictionaries stand in the signature.
     pub fn to_json(&self) -> Result<String> {
-        let bytes = self.fitted.booster().save(ffi::Format::Json).map_err(engine)?;
-        String::from_utf8(bytes).map_err(|e| engine(XgBoostError::answer("UTF-8", &e)))
+        Ok(self.to_value()?.to_json())
     }
 
     /// The booster in XGBoost's UBJSON: as [`to_json`](XgBoostModel::to_json), smaller.
     pub fn to_ubjson(&self) -> Result<Vec<u8>> {
-        self.fitted.booster().save(ffi::Format::Ubjson).map_err(engine)
+        Ok(self.to_value()?.to_ubjson())
+    }
+
+    fn to_value(&self) -> Result<Value> {
+        match self.forest() {
+            Some(forest) => write::write(forest, &self.rest),
+            None => Ok(self.rest.shell.clone()),
+        }
+    }
+
+    /// The model of the rounds `rounds` alone, counted from 0: what the Python package predicts
+    /// with `iteration_range`. At least one round, and none that is not there; of trees only.
+    pub fn slice(&self, rounds: Range<usize>) -> Result<Self> {
+        let Predictor::Trees { served, unknown } = &self.predictor else {
+            return Err(Error::data("rounds", "those of a booster of trees", "`gblinear`"));
+        };
+        if rounds.is_empty() || self.n_rounds() < rounds.end {
+            let expected = format!("some of the rounds 0..{}", self.n_rounds());
+            return Err(Error::data("rounds", expected, format!("{rounds:?}")));
+        }
+        let best_iteration =
+            self.best_iteration.filter(|&best| rounds.start == 0 && best <= rounds.end);
+        let (forest, rest) = write::slice(served.forest(), &self.rest, rounds);
+        let served = Served::new(served.signature().clone(), forest)?;
+        let predictor = Predictor::Trees { served, unknown: unknown.clone() };
+        Ok(Self { predictor, rest, best_iteration })
+    }
+
+    /// The trees, without anything of XGBoost; `None` for a linear model.
+    pub fn forest(&self) -> Option<&Forest> {
+        match &self.predictor {
+            Predictor::Trees { served, .. } => Some(served.forest()),
+            Predictor::Linear { .. } => None,
+        }
+    }
+
+    /// The model, ready to explain its raw scores by the training rows that took each branch; made
+    /// once. [`Explains`] uses it; it tells the interactions of features, too.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Forest::explainer`], and for a linear model.
+    pub fn explainer(&self) -> Result<&Explainer> {
+        let (served, unknown) = self.trees_to_explain()?;
+        served.explainer(unknown)
+    }
+
+    /// The model, ready to explain its raw scores against background rows.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Forest::explainer_against`], for columns that the signature does not have, and for a
+    /// linear model.
+    pub fn explainer_against(&self, background: &Frame) -> Result<Explainer> {
+        let (served, unknown) = self.trees_to_explain()?;
+        served.explainer_against(background, unknown)
+    }
+
+    fn trees_to_explain(&self) -> Result<(&Served, &[(usize, f32)])> {
+        match &self.predictor {
+            Predictor::Trees { served, unknown } => Ok((served, unknown)),
+            Predictor::Linear { .. } => {
+                Err(Error::data("explainer", "a booster of trees", "`gblinear`"))
+            }
+        }
     }
 
     /// Number of trees; 0 for a linear model.
     pub fn n_trees(&self) -> usize {
-        self.n_trees
+        self.forest().map_or(0, Forest::n_trees)
     }
 
     /// Number of boosting rounds that the model holds.
     pub fn n_rounds(&self) -> usize {
-        self.n_rounds
+        match self.predictor {
+            Predictor::Trees { .. } => self.rest.rounds.len() - 1,
+            Predictor::Linear { .. } => self.rest.rounds[1],
+        }
     }
 
-    /// The best round, from 1, if the fit watched for it; the model ends with it.
+    /// The best round, from 1, if the fit watched for it. Models that were fitted here end with it.
     pub fn best_iteration(&self) -> Option<usize> {
         self.best_iteration
     }
+}
 
-    /// The same model, predicting with up to `threads` threads at a time. Worth while for batches
-    /// of thousands of rows. Not stored.
-    pub fn with_threads(mut self, threads: NonZeroUsize) -> Result<Self> {
-        self.fitted.set_threads(threads.get()).map_err(engine)?;
-        Ok(self)
+/// The categorical columns in which some split's set has the code after the last level: training
+/// gave it to unknown levels.
+fn unknown(served: &Served) -> Vec<(usize, f32)> {
+    let columns = served.signature().schema.columns();
+    let mut knows = vec![false; columns.len()];
+    for split in served.forest().trees().iter().flat_map(crate::forest::Tree::splits) {
+        let n_levels = columns[split.feature].levels().map(Levels::len);
+        if let (Test::Among { set, .. }, Some(n_levels)) = (&split.test, n_levels) {
+            knows[split.feature] |= set.contains(n_levels as u32);
+        }
+    }
+    let columns = columns.iter().enumerate().filter(|&(j, _)| knows[j]);
+    columns.filter_map(|(j, column)| Some((j, column.levels()?.len() as f32))).collect()
+}
+
+fn has_unknown(unknown: &[(usize, f32)], row: &[f32]) -> bool {
+    unknown.iter().any(|&(at, _)| row[at] == Frame::UNKNOWN)
+}
+
+fn translate(unknown: &[(usize, f32)], row: &mut [f32]) {
+    for &(at, code) in unknown {
+        if row[at] == Frame::UNKNOWN {
+            row[at] = code;
+        }
+    }
+}
+
+impl Linear {
+    /// One row, in the engine's order: the bias and the base score, then column by column.
+    fn predict(&self, row: &[f32], out: &mut [f64]) {
+        let k = self.n_outputs;
+        let biases = &self.weights[row.len() * k..];
+        for (j, (out, bias)) in out.iter_mut().zip(biases).enumerate() {
+            let mut sum = bias + self.base;
+            for (&x, weights) in row.iter().zip(self.weights.chunks_exact(k)) {
+                if !x.is_nan() {
+                    sum += x * weights[j];
+                }
+            }
+            *out = sum.into();
+        }
+        self.link.apply(true, out);
+    }
+}
+
+impl Linear {
+    /// What each column of one row contributes, and then the bias, output by output.
+    fn explain(&self, row: &[f32], out: &mut [f64]) {
+        let biases = &self.weights[row.len() * self.n_outputs..];
+        for (k, out) in out.chunks_exact_mut(row.len() + 1).enumerate() {
+            for (j, (out, &x)) in out.iter_mut().zip(row).enumerate() {
+                let weight = self.weights[j * self.n_outputs + k];
+                *out = if x.is_nan() { 0.0 } else { f64::from(x) * f64::from(weight) };
+            }
+            out[row.len()] = f64::from(biases[k]) + f64::from(self.base);
+        }
     }
 }
 
 impl Model for XgBoostModel {
     fn signature(&self) -> &Signature {
-        &self.signature
+        match &self.predictor {
+            Predictor::Trees { served, .. } => served.signature(),
+            Predictor::Linear { signature, .. } => signature,
+        }
     }
 
     fn infer(&self, x: &Frame, out: &mut Matrix) -> Result<()> {
-        let (n, width) = (x.n_rows(), self.signature.n_outputs());
-        for from in (0..n).step_by(BLOCK) {
-            let to = n.min(from + BLOCK);
-            let values = self.codes.values(x, from, to);
-            let out = &mut out.values_mut()[from * width..to * width];
-            self.fitted.predict(&values, x.n_cols(), out).map_err(engine)?;
+        let width = out.n_cols();
+        match &self.predictor {
+            Predictor::Trees { served, unknown }
+                if unknown.is_empty() || !x.rows().any(|row| has_unknown(unknown, row)) =>
+            {
+                served.infer(x, out)
+            }
+            _ => parallel::fill_rows(out, BLOCK, |rows, out| {
+                let mut pairs = rows.zip(out.chunks_exact_mut(width));
+                pairs.try_for_each(|(i, out)| self.infer_row(x.row(i), out))
+            }),
         }
-        Ok(())
     }
 
     fn infer_row(&self, row: &[f32], out: &mut [f64]) -> Result<()> {
-        if self.codes.has_unknown(row) {
-            let mut row = row.to_vec();
-            self.codes.translate(&mut row);
-            return self.fitted.predict(&row, row.len(), out).map_err(engine);
+        match &self.predictor {
+            Predictor::Trees { served, unknown } if has_unknown(unknown, row) => {
+                let mut row = row.to_vec();
+                translate(unknown, &mut row);
+                served.infer_row(&row, out)
+            }
+            Predictor::Trees { served, .. } => served.infer_row(row, out),
+            Predictor::Linear { linear, .. } => {
+                linear.predict(row, out);
+                Ok(())
+            }
         }
-        self.fitted.predict(row, row.len(), out).map_err(engine)
     }
 
     fn to_envelope(&self) -> Result<Envelope> {
@@ -159,34 +316,44 @@ impl Model for XgBoostModel {
     }
 
     fn as_importance(&self) -> Option<&dyn Importance> {
-        if self.fitted.is_linear() { None } else { Some(self) }
+        self.forest().map(|_| self as &dyn Importance)
+    }
+
+    fn as_explains(&self) -> Option<&dyn Explains> {
+        Some(self)
+    }
+}
+
+/// Shapley values by the sums of Hessians of each branch: XGBoost's `pred_contribs`. For a linear
+/// model, each feature's value times its weight; a missing value contributes nothing.
+impl Explains for XgBoostModel {
+    fn scale(&self) -> Scale {
+        match &self.predictor {
+            Predictor::Trees { served, .. } => served.forest().scale(),
+            Predictor::Linear { linear, .. } => linear.link.to_scale(),
+        }
+    }
+
+    fn explain(&self, x: &Frame, out: &mut Contributions) -> Result<()> {
+        match &self.predictor {
+            Predictor::Trees { served, unknown } => served.explainer(unknown)?.explain(x, out),
+            Predictor::Linear { linear, .. } => {
+                for (i, row) in x.rows().enumerate() {
+                    linear.explain(row, out.matrix_mut().row_mut(i));
+                }
+                Ok(())
+            }
+        }
     }
 }
 
 impl Importance for XgBoostModel {
-    /// Gain and cover are totals over the splits on the feature. For a linear model, an error.
+    /// See [`Forest::importance`]. For a linear model, an error.
     fn importance(&self, kind: ImportanceKind) -> Result<Vec<f64>> {
-        if self.fitted.is_linear() {
+        let Some(forest) = self.forest() else {
             return Err(Error::data("importance", "a booster of trees", "`gblinear`"));
-        }
-        let name = match kind {
-            ImportanceKind::Gain => "total_gain",
-            ImportanceKind::Count => "weight",
-            ImportanceKind::Cover => "total_cover",
-            other => {
-                return Err(Error::data(
-                    "importance",
-                    "gain, count, or cover",
-                    format!("{other:?}"),
-                ));
-            }
         };
-        let mut scores = vec![0.0; self.signature.schema.len()];
-        for (at, score) in self.fitted.booster().scores(name, scores.len()).map_err(engine)? {
-            let unknown = || engine(XgBoostError::answer("a feature of the model", &at));
-            *scores.get_mut(at).ok_or_else(unknown)? = f64::from(score);
-        }
-        Ok(scores)
+        forest.importance(kind)
     }
 }
 
@@ -194,7 +361,7 @@ impl Persist for XgBoostModel {
     const TAG: Tag = Tag::new("mm.xgboost", 1);
 
     fn write_body(&self, body: &mut BodyWriter) -> Result<()> {
-        body.json(&self.signature)?;
+        body.json(self.signature())?;
         body.bytes(&self.to_ubjson()?);
         Ok(())
     }
@@ -207,97 +374,101 @@ impl Persist for XgBoostModel {
 
 impl fmt::Debug for XgBoostModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.signature.schema.len();
-        write!(f, "XgBoostModel({width} columns, {}, {} trees)", self.signature.task, self.n_trees)
+        let (width, task) = (self.signature().schema.len(), &self.signature().task);
+        write!(f, "XgBoostModel({width} columns, {task}, {} trees)", self.n_trees())
     }
 }
 
-fn read_config(fitted: &ffi::Fitted) -> Result<Value> {
-    let config = fitted.booster().config().map_err(engine)?;
-    serde_json::from_str(&config).map_err(|e| engine(XgBoostError::answer("JSON", &e)))
-}
-
-/// A number that the engine writes as text.
-fn number(value: &Value) -> Result<usize> {
-    let number = value.as_str().and_then(|text| text.parse().ok());
-    number.ok_or_else(|| engine(XgBoostError::answer("a number as text", value)))
-}
-
-fn derive_signature(fitted: &ffi::Fitted) -> Result<Signature> {
-    let config = read_config(fitted)?;
-    let schema = derive_schema(fitted, &config)?;
-    let learner = &config["learner"];
-    let name = learner["objective"]["name"].as_str().unwrap_or_default();
+fn derive_signature(file: &File) -> Result<Signature> {
+    let schema = derive_schema(file)?;
+    let learner = file.rest.learner()?;
+    let objective = read::object_at_in(learner, "objective")?;
+    let name = read::get(objective, "name")?.str("name")?;
+    let n_outputs = match &file.booster {
+        Booster::Trees(forest) => forest.n_outputs(),
+        Booster::Linear(linear) => linear.n_outputs,
+    };
     let task = match name {
-        "binary:logistic" => Task::classes(["0", "1"])?,
-        "multi:softprob" => {
-            let n_classes = number(&learner["learner_model_param"]["num_class"])?;
-            Task::classes((0..n_classes).map(|class| class.to_string()))?
+        "binary:logistic" | "binary:hinge" if n_outputs == 1 => Task::classes(["0", "1"])?,
+        "multi:softprob" | "multi:softmax" if 1 < n_outputs => {
+            Task::classes((0..n_outputs).map(|class| class.to_string()))?
         }
-        "reg:squarederror"
-        | "reg:absoluteerror"
-        | "reg:pseudohubererror"
-        | "reg:squaredlogerror"
-        | "count:poisson"
-        | "reg:gamma"
-        | "reg:tweedie"
-        | "reg:quantileerror" => Task::Regression,
-        other => {
-            let expected = "an objective that predicts a value, a quantile, or probabilities";
-            return Err(Error::data("objective of the booster", expected, format!("`{other}`")));
-        }
+        _ => Task::Regression,
     };
     let mut signature = Signature::new(schema, task);
     if name == "reg:quantileerror" {
+        let params = read::object_at_in(objective, "quantile_loss_param")?;
+        let text = read::get(params, "quantile_alpha")?.str("quantile_alpha")?;
         // One level in brackets, or several.
-        let levels = &learner["objective"]["quantile_loss_param"]["quantile_alpha"];
-        let text = levels.as_str().unwrap_or_default().trim_matches(['[', ']']);
-        let levels: Result<Vec<f64>, _> = text.split(',').map(|x| x.trim().parse()).collect();
-        let levels = levels.map_err(|_| engine(XgBoostError::answer("quantile levels", &text)))?;
+        let levels = text.trim_matches(['[', ']', '(', ')']).split(',').map(|x| x.trim().parse());
+        let levels: Result<Vec<f64>, _> = levels.collect();
+        let levels = levels.map_err(|_| damaged("levels in `quantile_alpha`", text))?;
         signature.outputs = levels.into_iter().map(Output::Quantile).collect();
+    } else if signature.task == Task::Regression {
+        signature.outputs = vec![Output::Value; n_outputs];
     }
     Ok(signature)
 }
 
-fn derive_schema(fitted: &ffi::Fitted, config: &Value) -> Result<Schema> {
-    let width = number(&config["learner"]["learner_model_param"]["num_feature"])?;
-    let (names, types) = fitted.booster().features().map_err(engine)?;
-    let mut stored = Value::Null;
-    if types.iter().any(|kind| kind == "c") {
-        let text = fitted.booster().save(ffi::Format::Json).map_err(engine)?;
-        let mut model: Value = serde_json::from_slice(&text)
-            .map_err(|e| engine(XgBoostError::answer("a model in JSON", &e)))?;
-        stored = model["learner"]["gradient_booster"]["model"]["cats"]["enc"].take();
-    }
-    let column = |j: usize| {
-        let name = names.get(j).cloned().unwrap_or_else(|| format!("f{j}"));
-        if types.get(j).is_none_or(|kind| kind != "c") {
+fn derive_schema(file: &File) -> Result<Schema> {
+    let levels = stored_levels(file)?;
+    let columns = file.features.iter().enumerate().map(|(j, feature)| {
+        let name = &feature.name;
+        if !feature.is_categorical {
             return Ok(Column::numeric(name));
         }
-        let levels = stored_levels(&stored[j]).filter(|levels| !levels.is_empty());
-        let missing = || {
+        let Some(levels) = levels.get(j).filter(|levels| !levels.is_empty()) else {
             let place = format!("levels of the categorical column `{name}`");
-            Error::data(place, "stored levels, or a signature that has them", "none")
+            return Err(Error::data(place, "stored levels, or a signature that has them", "none"));
         };
-        Ok(Column::categorical(name.clone(), Levels::new(levels.ok_or_else(missing)?)?))
-    };
-    Schema::new((0..width).map(column).collect::<Result<Vec<_>>>()?)
+        Ok(Column::categorical(name, Levels::new(levels.iter().cloned())?))
+    });
+    Schema::new(columns.collect::<Result<Vec<_>>>()?)
 }
 
-/// The levels that XGBoost ≥ 3.1 stores with a categorical column: texts end to end with their
-/// offsets, or numbers.
-fn stored_levels(column: &Value) -> Option<Vec<String>> {
-    let values = column["values"].as_array()?;
-    let Some(offsets) = column["offsets"].as_array() else {
-        return Some(values.iter().map(ToString::to_string).collect());
+/// The levels that XGBoost ≥ 3.1 stores with each column: texts end to end with their offsets, or
+/// numbers.
+fn stored_levels(file: &File) -> Result<Vec<Vec<String>>> {
+    let booster = read::object_at_in(file.rest.learner()?, "gradient_booster")?;
+    let holder = match booster.get("gbtree") {
+        Some(gbtree) => gbtree.object("gbtree")?,
+        None => booster,
     };
-    let bytes: Option<Vec<u8>> = values.iter().map(|x| x.as_i64().map(|x| x as u8)).collect();
-    let bytes = bytes?;
-    let offsets: Option<Vec<usize>> =
-        offsets.iter().map(|x| x.as_u64().and_then(|x| usize::try_from(x).ok())).collect();
-    let text = |pair: &[usize]| {
-        let bytes = bytes.get(pair[0]..pair[1])?;
-        Some(String::from_utf8_lossy(bytes).into_owned())
+    let Some(cats) = read::object_at_in(holder, "model")?.get("cats") else {
+        return Ok(Vec::new());
     };
-    offsets?.windows(2).map(text).collect()
+    let columns = read::get(cats.object("cats")?, "enc")?.array("enc")?;
+    columns
+        .iter()
+        .map(|column| {
+            let column = column.object("enc")?;
+            let values = read::get(column, "values")?;
+            let Some(offsets) = column.get("offsets") else {
+                let kind = column.get("type");
+                return numbers(values, matches!(kind, Some(Value::Integer(10 | 12 | 14 | 16))));
+            };
+            let bytes: Vec<u8> = values.i64s("values")?.into_iter().map(|x| x as u8).collect();
+            let offsets = offsets.i64s("offsets")?;
+            let text = |pair: &[i64]| {
+                let (start, end) = (usize::try_from(pair[0]).ok()?, usize::try_from(pair[1]).ok()?);
+                Some(String::from_utf8_lossy(bytes.get(start..end)?).into_owned())
+            };
+            let texts: Option<Vec<String>> = offsets.windows(2).map(text).collect();
+            texts.ok_or_else(|| damaged("offsets within the levels' texts", "others"))
+        })
+        .collect()
+}
+
+/// Levels that are numbers; those without a sign are stored as if they had one.
+fn numbers(values: &Value, is_unsigned: bool) -> Result<Vec<String>> {
+    Ok(match values {
+        Value::Numbers(Numbers::F32(x)) => x.iter().map(ToString::to_string).collect(),
+        Value::Numbers(Numbers::I16(x)) if is_unsigned => {
+            x.iter().map(|x| x.cast_unsigned().to_string()).collect()
+        }
+        Value::Numbers(Numbers::I32(x)) if is_unsigned => {
+            x.iter().map(|x| x.cast_unsigned().to_string()).collect()
+        }
+        other => other.i64s("values")?.iter().map(ToString::to_string).collect(),
+    })
 }

@@ -7,12 +7,13 @@ use std::{
 use mm_core::{
     BoxModel, Cancel, Catalog, ClassWeight, Column, Dataset, EarlyStopping, Error, FitContext,
     Frame, ImportanceKind, Learner as _, Levels, Metric, Model as _, Observer, Output, ParamError,
-    Params as _, Schema, Signal, Signature, Step, Task,
+    Params as _, Schema, Signal, Signature, Step, Task, WarmStart,
     conformance::{self, Checks, sample},
 };
 use proptest::prelude::*;
 
-use super::*;
+use super::{ffi, learner::Codes, value, *};
+use crate::forest::{Test, Tree};
 
 fn params(edit: impl FnOnce(&mut XgBoostParams)) -> XgBoostParams {
     XgBoostParams::default().with(|p| p.rounds = 10).with(edit)
@@ -496,8 +497,9 @@ fn threads_change_no_bit_of_a_prediction() {
     let data = table(5000, 3);
     let model = fit(&learner(|_| {}), &data);
     let one = predict(&model, data.frame());
-    let model = model.with_threads(NonZeroUsize::new(4).expect("not 0")).expect("sets");
-    assert_eq!(predict(&model, data.frame()), one);
+    let threads = NonZeroUsize::new(4).expect("not 0");
+    let four = mm_core::parallel::with_threads(threads, || predict(&model, data.frame()));
+    assert_eq!(four.expect("threads"), one);
 }
 
 #[test]
@@ -805,6 +807,216 @@ fn boosters_go_out_and_come_back() {
     let model = fit(&quantile, &numeric(&table(100, 0)));
     let derived = XgBoostModel::from_bytes(&model.to_ubjson().expect("writes")).expect("derives");
     assert_eq!(derived.signature(), model.signature());
+}
+
+/// Predictions without XGBoost are those of XGBoost.
+mod without_the_engine {
+    use super::*;
+
+    /// Rows that hold, column by column, every odd value: missing, infinite, zeros of both signs,
+    /// what is next to nothing, thresholds of `model`, and their neighbours; as codes, all levels
+    /// and unknown ones.
+    fn odd_rows(model: &XgBoostModel) -> Frame {
+        let schema = model.signature().schema.clone();
+        let odd = [
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::MAX,
+            f32::MIN,
+            0.0,
+            -0.0,
+            1e-40,
+            -1e-40,
+            0.5,
+            -1.0,
+        ];
+        let pool = |column: &Column| -> Vec<f32> {
+            let plain = column.levels().map_or(odd.to_vec(), |levels| {
+                (0..levels.len()).map(|code| code as f32).chain([Frame::UNKNOWN]).collect()
+            });
+            [plain, vec![f32::NAN]].concat()
+        };
+        let mut pools: Vec<Vec<f32>> = schema.columns().iter().map(pool).collect();
+        let trees = model.forest().map_or(&[][..], |forest| forest.trees());
+        for split in trees.iter().flat_map(Tree::splits) {
+            if let Test::Below { threshold, .. } = split.test {
+                pools[split.feature].extend([
+                    threshold,
+                    threshold.next_up(),
+                    threshold.next_down(),
+                ]);
+            }
+        }
+        let mut state = 1_u64;
+        let mut draw = |n: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) as usize % n
+        };
+        let rows = (0..700)
+            .flat_map(|_| pools.iter().map(|pool| pool[draw(pool.len())]).collect::<Vec<f32>>());
+        Frame::with_schema(rows.collect(), schema).expect("codes of the schema")
+    }
+
+    fn bits(values: &[f64]) -> Vec<u64> {
+        values.iter().map(|y| if y.is_nan() { f64::NAN.to_bits() } else { y.to_bits() }).collect()
+    }
+
+    fn infer(model: &XgBoostModel, x: &Frame) -> Vec<u64> {
+        let mut out = mm_core::Matrix::zeros(x.n_rows(), model.signature().n_outputs());
+        model.infer(x, &mut out).expect("predicts");
+        bits(out.values())
+    }
+
+    #[track_caller]
+    fn check(what: &str, model: &XgBoostModel) {
+        let x = odd_rows(model);
+        let width = model.signature().n_outputs();
+        let mut booster = ffi::Booster::new(&[]).expect("makes one");
+        booster.set("nthread", "1").expect("a number");
+        let bytes = model.to_ubjson().expect("writes");
+        booster.load(&bytes).expect("XGBoost opens what is written");
+        let values = Codes::of(&model.signature().schema).values(&x, 0, x.n_rows()).into_owned();
+        let engine = |is_raw, rounds: (usize, usize)| {
+            let mut out = vec![0.0; x.n_rows() * width];
+            let predicted = booster.predict_values(&values, x.n_cols(), is_raw, rounds, &mut out);
+            predicted.expect("predicts");
+            bits(&out)
+        };
+        let forest = model.forest().expect("trees");
+        let mut raw = vec![0.0; x.n_rows() * width];
+        for (row, out) in values.chunks_exact(x.n_cols()).zip(raw.chunks_exact_mut(width)) {
+            forest.raw_by_definition(row, out);
+        }
+        assert_eq!(bits(&raw), engine(true, (0, 0)), "{what}, raw");
+        let all = infer(model, &x);
+        assert_eq!(all, engine(false, (0, 0)), "{what}");
+        let mut row = vec![0.0; width];
+        for (i, all) in all.chunks_exact(width).enumerate() {
+            model.infer_row(x.row(i), &mut row).expect("predicts");
+            assert_eq!(bits(&row), all, "{what}, row {i} by itself");
+        }
+        let n = model.n_rounds();
+        for rounds in [0..1, 0..n, n / 2..n, n - 1..n] {
+            let slice = model.slice(rounds.clone()).expect("rounds that are there");
+            let got = infer(&slice, &x);
+            assert_eq!(got, engine(false, (rounds.start, rounds.end)), "{what}, {rounds:?}");
+            let bytes = slice.to_ubjson().expect("writes");
+            ffi::Booster::new(&[]).and_then(|mut new| new.load(&bytes)).expect("opens a slice");
+        }
+        assert!(booster.save(ffi::Format::Ubjson).expect("writes") == bytes, "{what}: UBJSON");
+        let json = booster.save(ffi::Format::Json).expect("writes");
+        let ours = model.to_json().expect("writes");
+        // Of two shortest decimals as near as each other, either may be written.
+        let read = |json: &[u8]| value::Value::read(json).expect("JSON");
+        assert_eq!(read(&json), read(ours.as_bytes()), "{what}: JSON");
+        let signature = model.signature().clone();
+        let again = XgBoostModel::from_bytes_as(ours.as_bytes(), signature).expect("reads");
+        assert_eq!(again.forest(), model.forest(), "{what}, read again");
+        assert!(again.to_ubjson().expect("writes") == bytes, "{what}, by way of JSON");
+    }
+
+    #[track_caller]
+    fn agrees(what: &str, edit: impl FnOnce(&mut XgBoostParams), n_classes: usize) {
+        check(what, &fit(&learner(edit), &table(400, n_classes)));
+    }
+
+    #[test]
+    fn every_objective_agrees() {
+        let data = table(400, 0);
+        let positive = data.target().iter().map(|y| (y + 2.0).round()).collect();
+        let data = Dataset::regression(data.frame().clone(), positive).expect("valid");
+        for objective in [
+            Objective::SquaredError,
+            Objective::AbsoluteError,
+            Objective::PseudoHuberError { slope: 1.0 },
+            Objective::SquaredLogError,
+            Objective::Poisson,
+            Objective::Gamma,
+            Objective::Tweedie { power: 1.5 },
+            Objective::Quantile { level: 0.3 },
+        ] {
+            check(&format!("{objective:?}"), &fit(&learner(|p| p.objective = objective), &data));
+        }
+        agrees("binary", |_| {}, 2);
+        agrees("multiclass", |_| {}, 3);
+    }
+
+    #[test]
+    fn every_way_of_boosting_agrees() {
+        for n_classes in [0, 2, 3] {
+            let dart = |p: &mut XgBoostParams| {
+                p.boosting = Boosting::Dart(Dart { drop_rate: 0.3, ..Dart::default() });
+            };
+            agrees("dart", dart, n_classes);
+            agrees("large trees", |p| p.rounds = 60, n_classes);
+            let lossguide = |p: &mut XgBoostParams| {
+                p.tree.growth = Growth::Lossguide { max_leaves: 20, max_depth: 0 };
+            };
+            agrees("by loss", lossguide, n_classes);
+            agrees("approximate", |p| p.tree.method = TreeMethod::Approx, n_classes);
+            let forest = |p: &mut XgBoostParams| {
+                p.sampling.rows = 0.6;
+                p.tree.parallel_trees = 3;
+            };
+            agrees("several trees a round", forest, n_classes);
+            agrees("one level a split", |p| p.categorical.max_onehot = 100, n_classes);
+        }
+        let shared = |p: &mut XgBoostParams| p.tree.multi_strategy = MultiStrategy::MultiOutputTree;
+        agrees("leaves of vectors", shared, 3);
+    }
+
+    #[test]
+    fn an_unknown_level_that_training_has_agrees() {
+        let data = table(300, 0);
+        let mut values = data.frame().values().into_owned();
+        values.chunks_exact_mut(4).step_by(3).for_each(|row| row[3] = Frame::UNKNOWN);
+        let frame = Frame::with_schema(values, data.frame().schema().clone()).expect("valid");
+        let target = frame.column(3).zip(data.target()).map(|(x, y)| f64::from(x) + y).collect();
+        let data = Dataset::regression(frame, target).expect("valid");
+        check("unknown", &fit(&learner(|p| p.categorical.max_onehot = 100), &data));
+    }
+
+    #[test]
+    fn a_pruned_model_predicts_the_same_and_is_written_without_its_holes() {
+        let exact = learner(|p| {
+            p.tree.method = TreeMethod::Exact;
+            p.penalty.min_gain = 0.3;
+        });
+        let data = numeric(&table(400, 0));
+        let model = fit(&exact, &data);
+        let x = odd_rows(&model);
+        let bytes = model.to_ubjson().expect("writes");
+        let mut booster = ffi::Booster::new(&[]).expect("makes one");
+        booster.load(&bytes).expect("XGBoost opens what is written");
+        let mut out = vec![0.0; x.n_rows()];
+        booster.predict_values(&x.values(), 3, false, (0, 0), &mut out).expect("predicts");
+        assert_eq!(infer(&model, &x), bits(&out));
+    }
+
+    #[test]
+    fn a_linear_model_agrees() {
+        for n_classes in [0, 2, 3] {
+            let data = numeric(&table(200, n_classes));
+            let model =
+                fit(&learner(|p| p.boosting = Boosting::GbLinear(Linear::default())), &data);
+            let bytes = model.to_ubjson().expect("writes");
+            let mut booster = ffi::Booster::new(&[]).expect("makes one");
+            booster.load(&bytes).expect("XGBoost opens what is written");
+            let table = ffi::Table::of_values(&data.frame().values(), 3, 1).expect("values");
+            let mut out = vec![0.0; 200 * model.signature().n_outputs()];
+            booster.predict_table(&table, &mut out).expect("predicts");
+            assert_eq!(infer(&model, data.frame()), bits(&out), "{n_classes} classes");
+            assert!(booster.save(ffi::Format::Ubjson).expect("writes") == bytes);
+        }
+    }
+
+    #[test]
+    fn a_continued_model_agrees() {
+        let data = table(300, 2);
+        let first = fit(&learner(|_| {}), &data);
+        let ctx = FitContext::seeded(8);
+        check("continued", &learner(|_| {}).fit_after(&first, &data, &ctx).expect("fits"));
+    }
 }
 
 #[test]

@@ -126,6 +126,8 @@ pub(crate) struct Inputs {
     n_features: usize,
     /// The schema to which frames conform; without one, columns are taken by place.
     schema: Option<Schema>,
+    /// Columns in which an unknown level has a code of its own in the forest, with that code.
+    unknown: Vec<(usize, f32)>,
     /// What appends the values of CTRs, with the features that each CTR is made of.
     encoder: Option<(Arc<Encoder>, Vec<Vec<usize>>)>,
 }
@@ -133,12 +135,17 @@ pub(crate) struct Inputs {
 impl Inputs {
     /// Columns by place.
     fn plain(n_features: usize) -> Self {
-        Self { n_features, schema: None, encoder: None }
+        Self { n_features, schema: None, unknown: Vec::new(), encoder: None }
     }
 
     /// Frames that conform to `schema`.
     pub(crate) fn of(schema: &Schema) -> Self {
         Self { schema: Some(schema.clone()), ..Self::plain(schema.len()) }
+    }
+
+    /// The same where unknown levels have codes in some columns.
+    pub(crate) fn with_unknown(self, unknown: &[(usize, f32)]) -> Self {
+        Self { unknown: unknown.to_vec(), ..self }
     }
 
     /// The same for a forest that was [bound](Forest::bind) to the schema.
@@ -177,6 +184,9 @@ impl Inputs {
             let group = &mut columns[i / L * n_columns..][..n_columns];
             for (lanes, &cell) in group.iter_mut().zip(cells) {
                 lanes[i % L..].fill(cell);
+            }
+            for &(j, code) in self.unknown.iter().filter(|&&(j, _)| row[j] == Frame::UNKNOWN) {
+                group[j][i % L..].fill(code);
             }
         }
         columns
@@ -296,12 +306,18 @@ impl Forest {
 
     /// How raw scores, and so contributions, become predictions.
     pub fn scale(&self) -> Scale {
-        match self.link {
-            Link::Identity => Scale::Prediction,
-            Link::Sigmoid { scale } => Scale::LogOdds { slope: scale },
-            Link::Softmax => Scale::Logits,
-            Link::OneVsAll { scale } => Scale::ClassLogOdds { slope: scale },
-            Link::Exp => Scale::Log,
+        self.link.to_scale()
+    }
+}
+
+impl Link {
+    pub(crate) fn to_scale(self) -> Scale {
+        match self {
+            Self::Identity => Scale::Prediction,
+            Self::Sigmoid { scale } => Scale::LogOdds { slope: scale },
+            Self::Softmax => Scale::Logits,
+            Self::OneVsAll { scale } => Scale::ClassLogOdds { slope: scale },
+            Self::Exp => Scale::Log,
             _ => Scale::Other,
         }
     }

@@ -273,11 +273,10 @@ impl Ctrs {
         Ok(())
     }
 
-    /// The features that a CTR is made of, in ascending order.
+    /// The features that share in a CTR's contributions, in ascending order: as in CatBoost those
+    /// whose levels count, and not those that its questions are about.
     pub(crate) fn features(&self, ctr: usize) -> Vec<usize> {
-        let projection = &self.tables[self.list[ctr].table].projection;
-        let questions = projection.questions.iter().map(|question| question.feature);
-        let mut features: Vec<_> = projection.levels.iter().copied().chain(questions).collect();
+        let mut features = self.tables[self.list[ctr].table].projection.levels.clone();
         features.sort_unstable();
         features.dedup();
         features

@@ -13,7 +13,8 @@
 //! | [`Forest::explainer_against`] | each of some background rows answers in its place | the rows |
 //!
 //! The first ("path-dependent") is what the engines compute themselves, each with a statistic of its
-//! own: LightGBM the number of rows, XGBoost the sum of Hessians, CatBoost the weight of rows. The
+//! own: LightGBM the number of rows, XGBoost the sum of Hessians, CatBoost the weight of rows (and a
+//! symmetric tree's last level is its root, which matters where a feature is asked twice). The
 //! second ("interventional") breaks the tie of correlated features, and the base is the mean score
 //! of the background.
 //!
@@ -107,8 +108,8 @@ const WALK_BUDGET: usize = 1 << 28;
 /// [`Forest::explainer_against`], or by a model's own methods of these names.
 ///
 /// Contributions add up to the raw score within rounding of `f64` (XGBoost adds up its leaves in
-/// `f32`, so that its own score differs by that rounding). A split by a CTR belongs to all features
-/// that the CTR is made of, which share its contribution equally, as CatBoost has it.
+/// `f32`, so that its own score differs by that rounding). A split by a CTR belongs to the features
+/// by whose levels the CTR counts, which share its contribution equally, as CatBoost has it.
 #[derive(Debug, Clone)]
 pub struct Explainer {
     inputs: Inputs,
@@ -128,7 +129,7 @@ pub(crate) struct Inputs {
     schema: Option<Schema>,
     /// Columns in which an unknown level has a code of its own in the forest, with that code.
     unknown: Vec<(usize, f32)>,
-    /// What appends the values of CTRs, with the features that each CTR is made of.
+    /// What appends the values of CTRs, with the features that share in each.
     encoder: Option<(Arc<Encoder>, Vec<Vec<usize>>)>,
 }
 

@@ -144,7 +144,8 @@ impl Weigh {
 #[derive(Clone, Copy)]
 enum At {
     Node(usize),
-    /// The node of a symmetric tree whose path so far has these bits.
+    /// The node of a symmetric tree at this depth, by the answers so far. The last level is asked
+    /// first, as in CatBoost: so the answers are the high bits of the leaf.
     Level(usize, usize),
     Leaf(usize),
 }
@@ -153,7 +154,7 @@ enum At {
 struct Weighed<'a> {
     tree: &'a Tree,
     weigh: Weigh,
-    /// [`Weigh::Leaves`]: of each node, or of each level and path.
+    /// [`Weigh::Leaves`]: of each node, or of each depth and path.
     sums: Vec<Vec<f64>>,
 }
 
@@ -175,9 +176,9 @@ impl<'a> Weighed<'a> {
             (Trunk::Oblivious(oblivious), _) => {
                 let n_levels = oblivious.levels.len();
                 let mut sums = vec![(0..1 << n_levels).map(of_leaf).collect::<Vec<f64>>()];
-                for level in (0..n_levels).rev() {
-                    let (left, right) = sums[sums.len() - 1].split_at(1 << level);
-                    sums.push(left.iter().zip(right).map(|(a, b)| a + b).collect());
+                for _ in 0..n_levels {
+                    let below = &sums[sums.len() - 1];
+                    sums.push(below.chunks(2).map(|pair| pair.iter().sum()).collect());
                 }
                 sums.reverse();
                 sums
@@ -191,7 +192,7 @@ impl<'a> Weighed<'a> {
         let leaf_stats = |leaf: usize| self.tree.leaf_stats.get(leaf).copied().unwrap_or_default();
         match (at, self.weigh, &self.tree.trunk) {
             (_, Weigh::Nothing, _) => 1.0,
-            (At::Level(level, path), ..) => self.sums[level][path],
+            (At::Level(depth, path), ..) => self.sums[depth][path],
             (At::Leaf(leaf), Weigh::Count, _) => leaf_stats(leaf).count,
             (At::Leaf(leaf), ..) => leaf_stats(leaf).cover,
             (At::Node(node), Weigh::Leaves, _) => self.sums[0][node],
@@ -222,16 +223,11 @@ impl<'a> Weighed<'a> {
                 };
                 Some((i, [to(nodes[i].left), to(nodes[i].right)]))
             }
-            (At::Level(level, path), Trunk::Oblivious(oblivious)) => {
-                let next = level + 1;
-                let to = |path| {
-                    if next == oblivious.levels.len() {
-                        At::Leaf(path)
-                    } else {
-                        At::Level(next, path)
-                    }
-                };
-                Some((level, [to(path), to(path | 1 << level)]))
+            (At::Level(depth, path), Trunk::Oblivious(oblivious)) => {
+                let (next, n_levels) = (depth + 1, oblivious.levels.len());
+                let to =
+                    |path| if next == n_levels { At::Leaf(path) } else { At::Level(next, path) };
+                Some((n_levels - next, [to(2 * path), to(2 * path + 1)]))
             }
             _ => None,
         }

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::super::{
-    CategorySet, Child, Ctrs, Feature, Forest, LeafStats, Link, Missing, Node, NodeStats,
-    Oblivious, Outputs, Split, Sum, Test, Tree, Trunk,
+    CategorySet, Child, Ctrs, Feature, Forest, LeafStats, LinearLeaf, Link, Missing, Node,
+    NodeStats, Oblivious, Outputs, Split, Sum, Test, Tree, Trunk,
 };
 use super::*;
 
@@ -44,26 +44,24 @@ fn mean_by_node(
     }
 }
 
+/// The last level is asked first, as in CatBoost: `path` is the answers so far, `asked` their number.
 fn mean_by_level(
     levels: &[Split],
-    level: usize,
+    asked: usize,
     path: usize,
     of: &dyn Fn(usize, usize) -> f64,
     step: &dyn Fn(&Split) -> Option<bool>,
     value: &dyn Fn(usize) -> f64,
 ) -> f64 {
-    if level == levels.len() {
+    if asked == levels.len() {
         return value(path);
     }
-    let right = path | 1 << level;
-    let go = |path| mean_by_level(levels, level + 1, path, of, step, value);
-    match step(&levels[level]) {
-        Some(true) => go(path),
+    let (left, right) = (2 * path, 2 * path + 1);
+    let go = |path| mean_by_level(levels, asked + 1, path, of, step, value);
+    match step(&levels[levels.len() - 1 - asked]) {
+        Some(true) => go(left),
         Some(false) => go(right),
-        None => {
-            let (a, b) = (of(level + 1, path), of(level + 1, right));
-            blend([a, b], [go(path), go(right)])
-        }
+        None => blend([of(asked + 1, left), of(asked + 1, right)], [go(left), go(right)]),
     }
 }
 
@@ -97,10 +95,9 @@ fn game(forest: &Forest, tree: &Tree, row: &[f32], known: u32, k: usize) -> f64 
         }
         Trunk::Oblivious(oblivious) => {
             let levels = &oblivious.levels;
-            let below = |level: usize, path: usize| -> f64 {
-                let low = (1 << level) - 1;
-                let leaves = (0..1 << levels.len()).filter(|leaf| leaf & low == path);
-                leaves.map(leaf_weight).sum()
+            let below = |asked: usize, path: usize| -> f64 {
+                let leaves = 0..1 << levels.len();
+                leaves.filter(|leaf| leaf >> (levels.len() - asked) == path).map(leaf_weight).sum()
             };
             let step = |split: &Split| is_known(split).then(|| goes_left(split));
             mean_by_level(levels, 0, 0, &below, &step, &value)
@@ -378,4 +375,109 @@ fn index(values: &[f64], a: usize, b: usize) -> f64 {
         weight * (values[set | a | b] - values[set | a] - values[set | b] + values[set])
     };
     without.map(term).sum()
+}
+
+/// A chain in which node *i* asks feature *i*, with two rows for each leaf.
+fn chain(n_nodes: usize) -> Forest {
+    let node = |i: usize| Node {
+        split: Split {
+            feature: i,
+            test: Test::AtMost { threshold: 0.5, missing: Missing::AsZero },
+        },
+        left: Child::Leaf(i),
+        right: if i + 1 == n_nodes { Child::Leaf(i + 1) } else { Child::Node(i + 1) },
+        stats: NodeStats { count: 2.0 * (n_nodes - i + 1) as f64, ..NodeStats::default() },
+    };
+    let tree = Tree {
+        trunk: Trunk::Nodes((0..n_nodes).map(node).collect()),
+        leaves: (0..=n_nodes).map(|leaf| (leaf as f64).sin()).collect(),
+        leaf_stats: vec![LeafStats { cover: 0.0, count: 2.0 }; n_nodes + 1],
+        linear: Vec::new(),
+        outputs: Outputs::One(0),
+        weight: 1.0,
+    };
+    let mut forest = of(vec![tree], 1, Sum::Double { is_average: false });
+    let feature = |j| Feature { name: format!("f{j}"), is_categorical: false };
+    forest.features = (0..n_nodes).map(feature).collect();
+    forest
+}
+
+#[test]
+fn a_path_of_hundreds_of_features_still_adds_up() {
+    // Beyond 81 features the quadrature is no longer exact, but as good.
+    for n in [3, 81, 82, 300] {
+        let forest = chain(n);
+        let cells: Vec<f32> =
+            (0..3 * n).map(|i| if i % n < i / n * 40 { 1.0 } else { 0.0 }).collect();
+        let x = Frame::new(cells, n).expect("rows");
+        let parts = forest.explainer().expect("explainable").contributions(&x).expect("width");
+        for (i, row) in x.rows().enumerate() {
+            let mut score = [0.0];
+            forest.raw_by_definition(row, &mut score);
+            let sum: f64 = parts.of(i, 0).iter().sum();
+            assert!((sum - score[0]).abs() < 1e-11, "{n} features: {sum}, not {}", score[0]);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_explained_is_refused_with_the_tree() {
+    #[track_caller]
+    fn check(forest: &Forest, words: &[&str]) {
+        let text = forest.explainer().expect_err("refused").chain();
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    }
+    let mut forest = chain(3);
+    forest.trees[0].linear = vec![LinearLeaf { constant: 1.0, terms: vec![(0, 2.0)] }; 4];
+    check(&forest, &["tree 0", "linear model"]);
+    assert!(!forest.is_constant_in_leaves());
+
+    let mut forest = chain(3);
+    forest.trees[0].leaf_stats[1].count = f64::NAN;
+    check(&forest, &["tree 0", "finite"]);
+
+    let mut forest = chain(3);
+    let Trunk::Nodes(nodes) = &mut forest.trees[0].trunk else { panic!("nodes") };
+    nodes.iter_mut().for_each(|node| node.stats = NodeStats::default());
+    forest.trees[0].leaf_stats.clear();
+    check(&forest, &["tree 0", "number of training rows", "background"]);
+    let x = Frame::new(vec![0.0, 1.0, 0.0], 3).expect("a row");
+    assert!(forest.explainer_against(&x).is_ok(), "a background needs no statistics");
+
+    let mut forest = chain(1);
+    let Trunk::Nodes(nodes) = &mut forest.trees[0].trunk else { panic!("nodes") };
+    nodes[0].split.test = Test::Ctr { border: 0.5 };
+    check(&forest, &["tree 0", "Ctr"]);
+
+    // Of 30,000 levels and as many features: what a walk would keep is too much.
+    check(&chain(30_000), &["tree 0", "256 MiB", "30000"]);
+}
+
+#[test]
+fn against_a_background_frames_and_paths_are_checked() {
+    let forest = chain(70);
+    let x = Frame::new(vec![0.0; 140], 70).expect("rows");
+    let text = forest.explainer_against(&x).expect_err("64 at most").chain();
+    assert!(text.contains("at most 64 features on a path"), "{text}");
+    let forest = chain(3);
+    let wide = forest.explainer_against(&x);
+    assert!(matches!(wide, Err(Error::Columns { expected: 3, got: 70 })));
+    let none = forest.explainer_against(&Frame::new(vec![], 3).expect("no rows"));
+    assert!(none.expect_err("no rows").to_string().contains("background"));
+    assert!(forest.explainer().expect("fine").contributions(&x).is_err(), "another width");
+}
+
+#[test]
+fn a_tree_without_splits_is_all_base() {
+    let mut forest = chain(1);
+    forest.trees[0].trunk = Trunk::Nodes(Vec::new());
+    forest.trees[0].leaves = vec![0.25];
+    forest.trees[0].leaf_stats.clear();
+    let x = Frame::new(vec![0.0, 1.0], 1).expect("rows");
+    for explainer in [forest.explainer(), forest.explainer_against(&x)] {
+        let explainer = explainer.expect("explainable");
+        let parts = explainer.contributions(&x).expect("width");
+        assert_eq!(parts.values(), [0.0, 0.25, 0.0, 0.25]);
+        assert_eq!(explainer.base(), [0.25]);
+    }
 }

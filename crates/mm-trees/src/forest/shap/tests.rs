@@ -438,7 +438,9 @@ fn what_cannot_be_explained_is_refused_with_the_tree() {
 
     let mut forest = chain(3);
     let Trunk::Nodes(nodes) = &mut forest.trees[0].trunk else { panic!("nodes") };
-    nodes.iter_mut().for_each(|node| node.stats = NodeStats::default());
+    for node in nodes {
+        node.stats = NodeStats::default();
+    }
     forest.trees[0].leaf_stats.clear();
     check(&forest, &["tree 0", "number of training rows", "background"]);
     let x = Frame::new(vec![0.0, 1.0, 0.0], 3).expect("a row");

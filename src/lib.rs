@@ -39,6 +39,7 @@
 //! | many models from one plan | [`core::Plan`], [`core::Orchestrator`] |
 //! | versions, aliases, roll back | [`core::registry`] |
 //! | LightGBM, XGBoost | [`trees`] |
+//! | why a model said so | [`core::Explains`], [`core::Permutation`], [`trees::forest::Explainer`] |
 //! | one model of several | [`ensemble`] |
 //! | models that learn from a stream | [`online`] |
 //! | a model of one's own | [`core::Learner`], [`core::Model`], `core::conformance` |

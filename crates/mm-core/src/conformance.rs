@@ -18,6 +18,8 @@
 //! - row *i* of a prediction depends on row *i* of the input alone; no rows in, no rows out; one
 //!   row at a time gives what the batch gives, bit for bit;
 //! - predictions are finite; probabilities lie in [0, 1], and those of all classes add up to 1;
+//! - where a model [explains](crate::Explains) its predictions, contributions add up to them on the
+//!   scale that it names, row by row, and are the same after reloading;
 //! - a wrong width, name, order, or type of a column is an error that says so, as are infinite
 //!   features and targets of one class; a level not seen at fit time is none;
 //! - constant and all-missing columns, more features than rows, rows of weight 0 do no harm;
@@ -322,6 +324,7 @@ fn check_model<L: Learner>(learner: &L, data: &Dataset, catalog: &Catalog) {
         catalog.open(&bytes).unwrap_or_else(|e| panic!("opens what it sealed: {}", e.chain()));
     assert_eq!(opened.signature(), signature, "the same signature after reloading");
     assert_eq!(bits(&predict(&opened, data.frame())), bits(&y), "bit-identical after reloading");
+    check_explains(&model, &opened, data);
     let resealed = opened.to_envelope().expect("seals").into_bytes();
     assert_eq!(resealed, bytes, "sealing a reloaded model gives the same bytes");
     for cut in 0..bytes.len() {
@@ -333,6 +336,37 @@ fn check_model<L: Learner>(learner: &L, data: &Dataset, catalog: &Catalog) {
         assert!(catalog.open(&damaged).is_err(), "a flipped bit in byte {at} is an error");
         damaged[at] ^= 0x10;
     }
+}
+
+/// Contributions add up, and depend on the model and the row alone.
+fn check_explains(model: &dyn Model, opened: &dyn Model, data: &Dataset) {
+    let Some(explains) = model.as_explains() else {
+        assert!(opened.as_explains().is_none(), "reloading adds no ability");
+        return;
+    };
+    let x = data.frame();
+    let parts = explains.contributions(x).unwrap_or_else(|e| panic!("explains: {}", e.chain()));
+    let shape = (parts.n_rows(), parts.n_scores(), parts.n_features());
+    assert_eq!(shape, (x.n_rows(), explains.n_scores(), x.n_cols()), "the shape promised");
+    let (scores, y) = (parts.scores(), predict(model, x));
+    for (scores, y) in scores.rows().zip(y.rows()) {
+        let Some(reached) = explains.scale().to_predictions(scores) else { break };
+        // An engine may add up leaves in f32, with some ten roundings of 6e-8.
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-5 * b.abs().max(1.0);
+        let same = reached.len() == y.len() && reached.iter().zip(y).all(near);
+        assert!(same, "contributions add up to {reached:?}, the prediction is {y:?}");
+    }
+    let one = explains.contributions(&x.slice(1, 1)).expect("explains a row");
+    for k in 0..parts.n_scores() {
+        assert_eq!(one.of(0, k), parts.of(1, k), "an explanation depends on its row alone");
+    }
+    let none = explains.contributions(&x.take(&[])).expect("explains no rows");
+    assert!(none.values().is_empty(), "no rows in, no contributions out");
+    let again = opened.as_explains().expect("reloading keeps the ability").contributions(x);
+    assert_eq!(again.expect("explains"), parts, "the same contributions after reloading");
+    let narrow = Frame::new(vec![0.0], 1).expect("valid");
+    let refused = explains.contributions(&narrow);
+    assert!(matches!(refused, Err(Error::Columns { .. })), "another width is refused");
 }
 
 /// Tables of unusual shape that must do no harm.

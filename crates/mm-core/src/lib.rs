@@ -28,12 +28,14 @@ mod durable;
 mod early_stopping;
 mod envelope;
 mod error;
+mod explain;
 mod learner;
 mod metric;
 mod model;
 mod online;
 mod orchestrator;
 pub mod parallel;
+mod permutation;
 pub mod registry;
 mod schedule;
 mod search;
@@ -60,6 +62,7 @@ pub use crate::{
     early_stopping::{EarlyStopping, Patience},
     envelope::{BodyReader, BodyWriter, Envelope, Persist, Tag},
     error::{Error, ParamError, Result},
+    explain::{Contributions, Explains, Scale},
     learner::{BoxLearner, DynLearner, Learner, Params, WarmStart, check_data},
     metric::{Average, ClassScores, ConfusionMatrix, Direction, Metric},
     model::{BoxModel, Importance, ImportanceKind, Model, Signature},
@@ -68,6 +71,7 @@ pub use crate::{
         Budget, Candidate, DataPlan, EnsemblePlan, Entry, Event, Leaderboard, Orchestrator,
         Outcome, Plan, RegistryPlan, Score, Status, Watcher,
     },
+    permutation::{Permutation, PermutationReport, PermutedFeature},
     schedule::contain,
     search::{FloatRange, IntRange, Search, SpaceSize, Suggest},
     split::{

@@ -8,6 +8,7 @@ use crate::{
     data::{Frame, Matrix, Output, Schema, Task},
     envelope::Envelope,
     error::{Error, Result},
+    explain::Explains,
     online::OnlineModel,
 };
 
@@ -89,6 +90,11 @@ pub trait Model: Any + fmt::Debug + Send + Sync {
         None
     }
 
+    /// The model's ability to say what each feature contributed to a prediction, if it has it.
+    fn as_explains(&self) -> Option<&dyn Explains> {
+        None
+    }
+
     /// Checks `x` against the signature and predicts, one row an example.
     fn predict(&self, x: &Frame) -> Result<Matrix> {
         let x = self.signature().admit(x)?;
@@ -160,6 +166,10 @@ impl Model for BoxModel {
     fn as_online(&self) -> Option<&dyn OnlineModel> {
         (**self).as_online()
     }
+
+    fn as_explains(&self) -> Option<&dyn Explains> {
+        (**self).as_explains()
+    }
 }
 
 /// The capability to say how much each feature mattered in the fit.
@@ -176,11 +186,15 @@ pub trait Importance: Send + Sync {
 pub enum ImportanceKind {
     /// The total gain of the splits on the feature.
     Gain,
+    /// The mean gain of the splits on the feature.
+    MeanGain,
     /// The number of splits on the feature.
     Count,
     /// The total cover of the splits on the feature: rows for LightGBM, sum of Hessians for
     /// XGBoost.
     Cover,
+    /// The mean cover of the splits on the feature.
+    MeanCover,
     /// How far predictions move when the feature changes, in percent of all features' (CatBoost's
     /// `PredictionValuesChange`).
     PredictionChange,

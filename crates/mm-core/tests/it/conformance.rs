@@ -24,6 +24,8 @@ fn each_broken_promise_is_named() {
         (Fault::ForgetsItsThreshold, "bit-identical after reloading"),
         (Fault::RowsDiffer, "row 0 alone gives"),
         (Fault::ProbabilitiesOverOne, "probabilities lie in [0, 1]"),
+        (Fault::ExplainsHalf, "contributions add up to"),
+        (Fault::ExplainsByPlace, "an explanation depends on its row alone"),
     ] {
         let check = || conformance::check(&stump(fault), &catalog());
         let panic = catch_unwind(AssertUnwindSafe(check)).expect_err("a broken promise");

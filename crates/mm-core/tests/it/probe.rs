@@ -10,9 +10,9 @@ use std::{
 };
 
 use mm_core::{
-    BodyReader, BodyWriter, BoxModel, Catalog, Combination, Combiner, Dataset, Envelope, Error,
-    FitContext, Frame, Learner, Matrix, Member, Metric, Model, Output, ParamError, Params, Persist,
-    Result, Signature, Step, Tag, Task, from_config,
+    BodyReader, BodyWriter, BoxModel, Catalog, Combination, Combiner, Contributions, Dataset,
+    Envelope, Error, Explains, FitContext, Frame, Learner, Matrix, Member, Metric, Model, Output,
+    ParamError, Params, Persist, Result, Scale, Signature, Step, Tag, Task, from_config,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,8 @@ pub(crate) enum Fault {
     ForgetsItsThreshold,
     RowsDiffer,
     ProbabilitiesOverOne,
+    ExplainsHalf,
+    ExplainsByPlace,
     /// Fails on the 90 rows of the sample, and fits any part of them.
     RefitFails,
     /// Says that its one column is a quantile.
@@ -261,6 +263,38 @@ impl Model for StumpModel {
 
     fn to_envelope(&self) -> Result<Envelope> {
         Envelope::pack(self)
+    }
+
+    fn as_explains(&self) -> Option<&dyn Explains> {
+        Some(self)
+    }
+}
+
+/// What lies left of the threshold is the base, and column 0 says what the row has beyond it.
+impl Explains for StumpModel {
+    fn scale(&self) -> Scale {
+        Scale::Prediction
+    }
+
+    fn explain(&self, x: &Frame, out: &mut Contributions) -> Result<()> {
+        let mut predicted = Matrix::zeros(x.n_rows(), self.n_scores());
+        self.infer(x, &mut predicted)?;
+        for (i, y) in predicted.rows().enumerate() {
+            let out = out.matrix_mut().row_mut(i).chunks_exact_mut(x.n_cols() + 1);
+            for (out, (y, base)) in out.zip(y.iter().zip(self.sides.row(0))) {
+                out[0] = y - base;
+                out[x.n_cols()] = *base;
+                match self.fault {
+                    Fault::ExplainsHalf => out[0] /= 2.0,
+                    Fault::ExplainsByPlace => {
+                        out[0] += i as f64;
+                        out[1] -= i as f64;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -13,8 +13,8 @@ use std::{
 };
 
 use mm_core::{
-    BodyReader, BodyWriter, Column, Envelope, Error, Frame, Importance, ImportanceKind, Levels,
-    Matrix, Model, Persist, Result, Schema, Signature, Tag,
+    BodyReader, BodyWriter, Column, Contributions, Envelope, Error, Explains, Frame, Importance,
+    ImportanceKind, Levels, Matrix, Model, Persist, Result, Scale, Schema, Signature, Tag,
 };
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
     file::{self, About, ModelFile},
     hash, importance, json, loss,
 };
-use crate::forest::{Feature, Forest, Served, Test};
+use crate::forest::{Explainer, Feature, Forest, Served, Test};
 
 /// A fitted model of CatBoost, in plain Rust.
 ///
@@ -104,6 +104,25 @@ impl CatBoostModel {
     /// Number of trees.
     pub fn n_trees(&self) -> usize {
         self.forest().n_trees()
+    }
+
+    /// The model, ready to explain its raw scores by the training rows that took each branch; made
+    /// once. [`Explains`] uses it; it tells the interactions of features, too.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Forest::explainer`].
+    pub fn explainer(&self) -> Result<&Explainer> {
+        self.served.explainer(&[])
+    }
+
+    /// The model, ready to explain its raw scores against background rows.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Forest::explainer_against`], and columns that the signature does not have.
+    pub fn explainer_against(&self, background: &Frame) -> Result<Explainer> {
+        self.served.explainer_against(background, &[])
     }
 
     /// The raw scores of the rows of `x`, of shape (*n*, *k*) with *k* outputs: CatBoost's
@@ -191,6 +210,21 @@ impl Model for CatBoostModel {
 
     fn as_importance(&self) -> Option<&dyn Importance> {
         Some(self)
+    }
+
+    fn as_explains(&self) -> Option<&dyn Explains> {
+        Some(self)
+    }
+}
+
+/// Shapley values by the weights of the leaves: CatBoost's `ShapValues`.
+impl Explains for CatBoostModel {
+    fn scale(&self) -> Scale {
+        self.forest().scale()
+    }
+
+    fn explain(&self, x: &Frame, out: &mut Contributions) -> Result<()> {
+        self.explainer()?.explain(x, out)
     }
 }
 

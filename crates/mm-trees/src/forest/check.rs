@@ -8,7 +8,7 @@ use std::fmt::Display;
 
 use super::{
     Forest,
-    tree::{Child, Outputs, Tree, Trunk},
+    tree::{Child, Outputs, Split, Test, Tree, Trunk},
 };
 
 /// What was expected of a forest and what came.
@@ -64,7 +64,8 @@ impl Tree {
         if let Some((bad, _)) = linear.find(|&&(feature, _)| n_features <= feature) {
             return Err(Flaw::new(format!("a feature below {n_features}"), bad));
         }
-        if let Some(bad) = self.splits().find(|split| n_features <= split.feature) {
+        let bad = |s: &&Split| n_features <= s.feature && !matches!(s.test, Test::Ctr { .. });
+        if let Some(bad) = self.splits().find(bad) {
             return Err(Flaw::new(format!("a feature below {n_features}"), bad.feature));
         }
         self.check_paths(n_leaves)
@@ -100,7 +101,7 @@ fn show(child: Child) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tree::{Missing, Node, NodeStats, Split, Test};
+    use super::super::tree::{Missing, Node, NodeStats};
     use super::*;
 
     fn tree(children: &[(Child, Child)]) -> Tree {

@@ -273,6 +273,15 @@ impl Ctrs {
         Ok(())
     }
 
+    /// The features that share in a CTR's contributions, in ascending order: as in CatBoost those
+    /// whose levels count, and not those that its questions are about.
+    pub(crate) fn features(&self, ctr: usize) -> Vec<usize> {
+        let mut features = self.tables[self.list[ctr].table].projection.levels.clone();
+        features.sort_unstable();
+        features.dedup();
+        features
+    }
+
     /// The value of a CTR by definition; `hashes` are the levels' of each feature, `None` for an
     /// unknown level.
     pub(super) fn value_of(&self, ctr: &Ctr, row: &[f32], hashes: &[Option<u32>]) -> f32 {

@@ -21,21 +21,27 @@
 
 mod check;
 mod ctr;
+mod importance;
 pub(crate) mod kernel;
 mod link;
 #[cfg_attr(not(test), expect(dead_code, reason = "for the oracle of the tests"))]
 mod reference;
 pub(crate) mod served;
+mod shap;
 mod slice;
 mod tree;
 
-pub(crate) use self::ctr::Encoder;
 #[cfg(any(test, feature = "lightgbm"))]
 pub(crate) use self::link::normalize;
+pub(crate) use self::{
+    ctr::Encoder,
+    shap::{Inputs, Lazy},
+};
 pub use self::{
     ctr::{Counts, Ctr, CtrKind, CtrTable, Ctrs, Projection},
     kernel::Kernel,
     link::Link,
+    shap::{Explainer, Interactions},
     tree::{
         CategorySet, Child, LeafStats, LinearLeaf, Missing, Node, NodeStats, Oblivious, Outputs,
         Split, Test, Tree, Trunk,

@@ -5,7 +5,7 @@
 
 use super::{
     Ctrs, Forest, Sum, ctr,
-    tree::{Child, Outputs, Split, Test, Tree, Trunk, ZERO},
+    tree::{Child, Outputs, Split, Test, Tree, Trunk},
 };
 
 impl Forest {

@@ -1,8 +1,10 @@
 //! A forest that predicts under a signature: what the model types of all engines stand on.
 
+use std::sync::Arc;
+
 use mm_core::{Error, Frame, Matrix, Result, Signature, parallel};
 
-use super::{Encoder, Forest, Kernel, Test};
+use super::{Encoder, Explainer, Forest, Inputs, Kernel, Lazy, Test};
 
 /// Rows whose CTRs are computed, or whose scores are linked, at a time.
 const BLOCK: usize = 1024;
@@ -18,6 +20,7 @@ pub(crate) struct Served {
     /// What appends the values of CTRs to a row, if the forest asks for any.
     encoder: Option<Encoder>,
     kernel: Kernel,
+    explainer: Lazy,
 }
 
 impl Served {
@@ -51,7 +54,7 @@ impl Served {
         } else {
             (None, forest.compile()?)
         };
-        Ok(Self { signature, forest, encoder, kernel })
+        Ok(Self { signature, forest, encoder, kernel, explainer: Lazy::default() })
     }
 
     pub(crate) fn signature(&self) -> &Signature {
@@ -95,6 +98,35 @@ impl Served {
         self.raw_row(row, out)?;
         self.forest.link_row(out);
         Ok(())
+    }
+
+    /// The forest, ready to explain by its training rows; made once. `unknown` are the codes of
+    /// unknown levels, where the forest knows them.
+    pub(crate) fn explainer(&self, unknown: &[(usize, f32)]) -> Result<&Explainer> {
+        self.explainer.get(|| self.explain_by(None, unknown))
+    }
+
+    /// The forest, ready to explain against a background.
+    pub(crate) fn explainer_against(
+        &self,
+        background: &Frame,
+        unknown: &[(usize, f32)],
+    ) -> Result<Explainer> {
+        self.explain_by(Some(background), unknown)
+    }
+
+    fn explain_by(
+        &self,
+        background: Option<&Frame>,
+        unknown: &[(usize, f32)],
+    ) -> Result<Explainer> {
+        let inputs = Inputs::of(&self.signature.schema).with_unknown(unknown);
+        if !self.forest.asks_levels() {
+            return Explainer::new(&self.forest, inputs, background);
+        }
+        let (bound, encoder) = self.forest.bind(&self.signature.schema);
+        let inputs = inputs.encoded(&Arc::new(encoder), &self.forest.ctrs);
+        Explainer::new(&bound, inputs, background)
     }
 
     /// The raw scores of one row, before the link.

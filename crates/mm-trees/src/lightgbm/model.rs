@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use mm_core::{
-    BodyReader, BodyWriter, Column, Envelope, Error, Frame, Importance, ImportanceKind, Levels,
-    Matrix, Model, Output, Persist, Result, Schema, Signature, Tag, Task,
+    BodyReader, BodyWriter, Column, Contributions, Envelope, Error, Explains, Frame, Importance,
+    ImportanceKind, Levels, Matrix, Model, Output, Persist, Result, Scale, Schema, Signature, Tag,
+    Task,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,7 +14,7 @@ use super::{
     read::{Rest, Text, damaged, highest_code},
     write,
 };
-use crate::forest::{Forest, Served, Trunk};
+use crate::forest::{Explainer, Forest, Served};
 
 /// A model that LightGBM has fitted, here or elsewhere.
 ///
@@ -137,6 +138,25 @@ impl LightGbmModel {
         self.served.forest()
     }
 
+    /// The model, ready to explain its raw scores by the training rows that took each branch; made
+    /// once. [`Explains`] uses it; it tells the interactions of features, too.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Forest::explainer`].
+    pub fn explainer(&self) -> Result<&Explainer> {
+        self.served.explainer(&[])
+    }
+
+    /// The model, ready to explain its raw scores against background rows.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Forest::explainer_against`], and columns that the signature does not have.
+    pub fn explainer_against(&self, background: &Frame) -> Result<Explainer> {
+        self.served.explainer_against(background, &[])
+    }
+
     /// Number of trees: rounds times outputs.
     pub fn n_trees(&self) -> usize {
         self.forest().n_trees()
@@ -256,6 +276,22 @@ impl Model for LightGbmModel {
     fn as_importance(&self) -> Option<&dyn Importance> {
         Some(self)
     }
+
+    fn as_explains(&self) -> Option<&dyn Explains> {
+        if self.forest().is_constant_in_leaves() { Some(self) } else { None }
+    }
+}
+
+/// Shapley values by the training rows that took each branch: LightGBM's `pred_contrib`. A model
+/// with linear leaves has none, as in LightGBM.
+impl Explains for LightGbmModel {
+    fn scale(&self) -> Scale {
+        self.forest().scale()
+    }
+
+    fn explain(&self, x: &Frame, out: &mut Contributions) -> Result<()> {
+        self.served.explainer(&[])?.explain(x, out)
+    }
 }
 
 impl Persist for LightGbmModel {
@@ -276,25 +312,9 @@ impl Persist for LightGbmModel {
     }
 }
 
-/// LightGBM's importances: splits that gained nothing do not count. Cover is the number of training
-/// rows that came through the splits.
+/// LightGBM's importances: see [`Forest::importance`].
 impl Importance for LightGbmModel {
     fn importance(&self, kind: ImportanceKind) -> Result<Vec<f64>> {
-        let mut sums = vec![0.0; self.forest().features().len()];
-        for tree in self.forest().trees() {
-            let Trunk::Nodes(nodes) = &tree.trunk else { continue };
-            for node in nodes.iter().filter(|node| 0.0 < node.stats.gain) {
-                sums[node.split.feature] += match kind {
-                    ImportanceKind::Gain => node.stats.gain,
-                    ImportanceKind::Count => 1.0,
-                    ImportanceKind::Cover => node.stats.count,
-                    other => {
-                        let expected = "gain, count, or cover";
-                        return Err(Error::data("importance", expected, format!("{other:?}")));
-                    }
-                };
-            }
-        }
-        Ok(sums)
+        self.forest().importance(kind)
     }
 }

@@ -168,7 +168,6 @@ impl Text {
             trees_per_round: per_round,
             sum: Sum::Double { is_average: head.get("average_output").is_some() },
             link,
-            ctrs: crate::forest::Ctrs::default(),
         };
         forest
             .check()

@@ -10,8 +10,9 @@
 use std::{fmt, ops::Range};
 
 use mm_core::{
-    BodyReader, BodyWriter, Column, Envelope, Error, Frame, Importance, ImportanceKind, Levels,
-    Matrix, Model, Output, Persist, Result, Schema, Signature, Tag, Task, parallel,
+    BodyReader, BodyWriter, Column, Contributions, Envelope, Error, Explains, Frame, Importance,
+    ImportanceKind, Levels, Matrix, Model, Output, Persist, Result, Scale, Schema, Signature, Tag,
+    Task, parallel,
 };
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
     value::{Numbers, Value, damaged},
     write,
 };
-use crate::forest::{Forest, Served, Test, Trunk};
+use crate::forest::{Explainer, Forest, Served, Test};
 
 /// Rows that one thread predicts at a time where cells must be translated.
 const BLOCK: usize = 256;
@@ -163,6 +164,37 @@ impl XgBoostModel {
         }
     }
 
+    /// The model, ready to explain its raw scores by the training rows that took each branch; made
+    /// once. [`Explains`] uses it; it tells the interactions of features, too.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Forest::explainer`], and for a linear model.
+    pub fn explainer(&self) -> Result<&Explainer> {
+        let (served, unknown) = self.trees_to_explain()?;
+        served.explainer(unknown)
+    }
+
+    /// The model, ready to explain its raw scores against background rows.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Forest::explainer_against`], for columns that the signature does not have, and for a
+    /// linear model.
+    pub fn explainer_against(&self, background: &Frame) -> Result<Explainer> {
+        let (served, unknown) = self.trees_to_explain()?;
+        served.explainer_against(background, unknown)
+    }
+
+    fn trees_to_explain(&self) -> Result<(&Served, &[(usize, f32)])> {
+        match &self.predictor {
+            Predictor::Trees { served, unknown } => Ok((served, unknown)),
+            Predictor::Linear { .. } => {
+                Err(Error::data("explainer", "a booster of trees", "`gblinear`"))
+            }
+        }
+    }
+
     /// Number of trees; 0 for a linear model.
     pub fn n_trees(&self) -> usize {
         self.forest().map_or(0, Forest::n_trees)
@@ -227,6 +259,20 @@ impl Linear {
     }
 }
 
+impl Linear {
+    /// What each column of one row contributes, and then the bias, output by output.
+    fn explain(&self, row: &[f32], out: &mut [f64]) {
+        let biases = &self.weights[row.len() * self.n_outputs..];
+        for (k, out) in out.chunks_exact_mut(row.len() + 1).enumerate() {
+            for (j, (out, &x)) in out.iter_mut().zip(row).enumerate() {
+                let weight = self.weights[j * self.n_outputs + k];
+                *out = if x.is_nan() { 0.0 } else { f64::from(x) * f64::from(weight) };
+            }
+            out[row.len()] = f64::from(biases[k]) + f64::from(self.base);
+        }
+    }
+}
+
 impl Model for XgBoostModel {
     fn signature(&self) -> &Signature {
         match &self.predictor {
@@ -272,30 +318,42 @@ impl Model for XgBoostModel {
     fn as_importance(&self) -> Option<&dyn Importance> {
         self.forest().map(|_| self as &dyn Importance)
     }
+
+    fn as_explains(&self) -> Option<&dyn Explains> {
+        Some(self)
+    }
+}
+
+/// Shapley values by the sums of Hessians of each branch: XGBoost's `pred_contribs`. For a linear
+/// model, each feature's value times its weight; a missing value contributes nothing.
+impl Explains for XgBoostModel {
+    fn scale(&self) -> Scale {
+        match &self.predictor {
+            Predictor::Trees { served, .. } => served.forest().scale(),
+            Predictor::Linear { linear, .. } => linear.link.to_scale(),
+        }
+    }
+
+    fn explain(&self, x: &Frame, out: &mut Contributions) -> Result<()> {
+        match &self.predictor {
+            Predictor::Trees { served, unknown } => served.explainer(unknown)?.explain(x, out),
+            Predictor::Linear { linear, .. } => {
+                for (i, row) in x.rows().enumerate() {
+                    linear.explain(row, out.matrix_mut().row_mut(i));
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Importance for XgBoostModel {
-    /// Gain and cover are totals over the splits on the feature. For a linear model, an error.
+    /// See [`Forest::importance`]. For a linear model, an error.
     fn importance(&self, kind: ImportanceKind) -> Result<Vec<f64>> {
         let Some(forest) = self.forest() else {
             return Err(Error::data("importance", "a booster of trees", "`gblinear`"));
         };
-        let mut scores = vec![0.0_f32; forest.features().len()]; // As XGBoost adds them up.
-        for tree in forest.trees() {
-            let Trunk::Nodes(nodes) = &tree.trunk else { continue };
-            for node in nodes {
-                scores[node.split.feature] += match kind {
-                    ImportanceKind::Gain => node.stats.gain as f32,
-                    ImportanceKind::Count => 1.0,
-                    ImportanceKind::Cover => node.stats.cover as f32,
-                    other => {
-                        let expected = "gain, count, or cover";
-                        return Err(Error::data("importance", expected, format!("{other:?}")));
-                    }
-                };
-            }
-        }
-        Ok(scores.into_iter().map(f64::from).collect())
+        forest.importance(kind)
     }
 }
 

@@ -172,7 +172,6 @@ impl File {
             trees_per_round: even.unwrap_or(1),
             sum: Sum::Single { base },
             link,
-            ctrs: crate::forest::Ctrs::default(),
         };
         forest
             .check()

@@ -12,11 +12,9 @@
 pub mod catboost;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod constraint;
-#[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod domain;
 #[expect(dead_code, reason = "the model types come to stand on it")]
 pub mod forest;
-#[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod run;
 
 #[cfg(feature = "lightgbm")]

@@ -90,7 +90,7 @@ impl Booster {
         start: &[Vec<f64>],
         rng: Rng,
     ) -> Self {
-        let mut settings = settings;
+        let (mut settings, mut rng) = (settings, rng);
         let n = table.n_rows as f64;
         let total = weights.as_ref().map_or(n, |w| w.iter().map(|&w| f64::from(w)).sum());
         settings.l2 *= total / n;
@@ -100,10 +100,15 @@ impl Booster {
         } else {
             start.to_vec()
         };
-        // Exact leaves of the fold that is grown on heed the weights drawn for the tree.
-        let averaging = (settings.estimation.method == Method::Exact)
-            .then(|| Fold { order: None, scores: scores.clone() });
+        let averaging = None;
         let folds = vec![Fold { order: None, scores }];
+        // For each fold CatBoost draws the rows that features of texts and the like are quantized
+        // from, though there are none.
+        for _ in 0..=folds.len() {
+            if ESTIMATED_ROWS < table.n_rows {
+                rng.sampled(table.n_rows, ESTIMATED_ROWS);
+            }
+        }
         Self {
             settings,
             table,
@@ -134,31 +139,15 @@ impl Booster {
         self.rng.next(); // Seeds of the folds' estimates, which are not random either.
 
         let rate = self.settings.learning_rate;
-        let mut estimate = None;
         if self.averaging.is_some() {
-            let counted = self.counted(&drawn);
             for fold in 0..self.folds.len() {
-                let weights = match self.settings.estimation.method {
-                    Method::Exact => Some(&counted[..]),
-                    _ => self.weights.as_deref(),
-                };
-                let values = self.estimate(&self.folds[fold], weights, &leaf_of, n_leaves).values;
+                let values = self.estimate(&self.folds[fold], &leaf_of, n_leaves).values;
                 let values: Vec<f64> = values.into_iter().map(|v| v * rate).collect();
-                let loss = self.settings.loss;
-                advance(loss, &mut self.folds[fold].scores, &values, &leaf_of);
+                advance(self.settings.loss, &mut self.folds[fold].scores, &values, &leaf_of);
             }
-        } else {
-            let weights = self.weights.as_deref();
-            estimate = Some(self.estimate(&self.folds[taken], weights, &leaf_of, n_leaves));
         }
-        let estimate = estimate.unwrap_or_else(|| {
-            let fold = self.averaging.as_ref().unwrap_or(&self.folds[taken]);
-            let weights = match self.settings.estimation.method {
-                Method::Exact => None,
-                _ => self.weights.as_deref(),
-            };
-            self.estimate(fold, weights, &leaf_of, n_leaves)
-        });
+        let fold = self.averaging.as_ref().unwrap_or(&self.folds[taken]);
+        let estimate = self.estimate(fold, &leaf_of, n_leaves);
         for _ in 0..estimate.draws {
             self.rng.next();
         }
@@ -175,13 +164,10 @@ impl Booster {
         Grown { splits, leaves, weights }
     }
 
-    fn estimate(
-        &self,
-        fold: &Fold,
-        weights: Option<&[f32]>,
-        leaf_of: &[u32],
-        n_leaves: usize,
-    ) -> leaves::Estimate {
+    fn estimate(&self, fold: &Fold, leaf_of: &[u32], n_leaves: usize) -> leaves::Estimate {
+        // CatBoost's exact leaves heed no weights.
+        let is_exact = self.settings.estimation.method == Method::Exact;
+        let weights = self.weights.as_deref().filter(|_| !is_exact);
         let rows = Rows { target: &self.target, weights, scores: &fold.scores };
         leaves::estimate(self.settings.loss, self.settings.estimation, rows, leaf_of, n_leaves)
     }
@@ -243,14 +229,6 @@ impl Booster {
                 order.iter().zip(drawn).for_each(|(&row, w)| weights[row as usize] = w);
                 weights
             }
-        }
-    }
-
-    /// The drawn weights times the rows' own.
-    fn counted(&self, drawn: &[f32]) -> Vec<f32> {
-        match &self.weights {
-            None => drawn.to_vec(),
-            Some(own) => drawn.iter().zip(own).map(|(drawn, own)| drawn * own).collect(),
         }
     }
 
@@ -397,6 +375,9 @@ impl Booster {
         }
     }
 }
+
+/// Rows of which CatBoost draws no part for features made of others.
+const ESTIMATED_ROWS: usize = 100_000;
 
 /// Binary columns that share a candidate.
 const PACK: usize = 8;

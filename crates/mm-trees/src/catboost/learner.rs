@@ -172,7 +172,9 @@ impl CatBoostParams {
             (Objective::Mae, Task::Regression) => Loss::Quantile { level: 0.5 },
             (Objective::Quantile { level }, Task::Regression) => Loss::Quantile { level },
             (Objective::Huber { delta }, Task::Regression) => Loss::Huber { delta },
-            (Objective::Expectile { level }, Task::Regression) => Loss::Expectile { level },
+            (Objective::Expectile { level }, Task::Regression) => {
+                Loss::Expectile { level: f64::from(level as f32) } // As in CatBoost.
+            }
             (Objective::Poisson, Task::Regression) => Loss::Poisson,
             (Objective::Tweedie { power }, Task::Regression) => Loss::Tweedie { power },
             (objective, task) => {

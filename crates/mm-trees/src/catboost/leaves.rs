@@ -291,6 +291,7 @@ fn multiple(loss: Loss, how: Estimation, rows: Rows<'_>, by_leaf: &ByLeaf) -> Es
         }
         (sums, total)
     };
+    let rounded = Estimation { l2: f64::from(how.l2 as f32), ..how }; // As in CatBoost.
     let step_of = |sums: &[f64], out: &mut [f64]| {
         let weight = sums[stride - 1];
         if weight <= f64::from(f32::EPSILON) {
@@ -299,10 +300,10 @@ fn multiple(loss: Loss, how: Estimation, rows: Rows<'_>, by_leaf: &ByLeaf) -> Es
         }
         let (g, h) = sums[..stride - 1].split_at(k);
         match (how.method, loss) {
-            (Method::Newton, Loss::MultiClass(_)) => solve(g, h, how.l2, out),
+            (Method::Newton, Loss::MultiClass(_)) => solve(g, h, rounded.l2, out),
             (Method::Newton, _) => {
                 for ((out, &g), &h) in out.iter_mut().zip(g).zip(h) {
-                    *out = delta(how, g, h, weight);
+                    *out = delta(rounded, g, h, weight);
                 }
             }
             _ => {

@@ -255,6 +255,7 @@ impl Heap {
 /// programming: the best cut never moves left as the values go on, so each bin halves its way
 /// through them.
 fn best(sorted: &[f32], max: usize, worth: fn(f64) -> f64) -> Vec<f32> {
+    const TIE: f64 = 1e-12;
     let mut values: Vec<f32> = Vec::new();
     let mut ends: Vec<f64> = Vec::new(); // Rows up to and with each value.
     for (i, &x) in sorted.iter().enumerate() {
@@ -286,7 +287,9 @@ fn best(sorted: &[f32], max: usize, worth: fn(f64) -> f64) -> Vec<f32> {
             let mut at = low;
             for i in low..high.min(j + 1) {
                 let sum = with(i, j, &total);
-                if next[j] < sum {
+                // Of equal cuts the last one, but in the last layer the first, as in CatBoost.
+                let is_better = if layer + 1 == max { next[j] < sum } else { next[j] <= sum + TIE };
+                if is_better {
                     (next[j], at) = (sum, i);
                 }
             }

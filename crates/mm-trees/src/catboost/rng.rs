@@ -5,6 +5,8 @@
 //! one, whose increment is 1, seeds both. A task that runs beside others draws from a stream of its
 //! own, seeded by its number, so that what comes out does not depend on threads.
 
+use std::collections::HashSet;
+
 /// CatBoost's 64-bit generator.
 #[derive(Debug, Clone)]
 pub(super) struct Rng {
@@ -84,6 +86,24 @@ impl Rng {
         for i in 1..n {
             order.swap(i, self.below(i as u64 + 1) as usize);
         }
+        order
+    }
+
+    /// `k` different numbers below `n`, in no particular order.
+    pub(super) fn sampled(&mut self, n: usize, k: usize) -> Vec<u32> {
+        if (k as f64) <= n as f64 / (k as f64).log2() {
+            let mut sample = HashSet::with_capacity(k);
+            while sample.len() < k {
+                sample.insert(self.below(n as u64) as u32);
+            }
+            return sample.into_iter().collect();
+        }
+        let mut order: Vec<u32> = (0..n as u32).collect();
+        for i in 0..k {
+            let at = i + self.below((n - i) as u64) as usize;
+            order.swap(i, at);
+        }
+        order.truncate(k);
         order
     }
 }

@@ -150,13 +150,7 @@ fn border_rows(n_rows: usize, is_shuffled: bool, rng: &mut Rng) -> Option<Vec<u3
     if is_shuffled {
         return Some((0..BORDER_ROWS as u32).collect());
     }
-    let mut order: Vec<u32> = (0..n_rows as u32).collect();
-    for i in 0..BORDER_ROWS {
-        let at = i + rng.below((n_rows - i) as u64) as usize;
-        order.swap(i, at);
-    }
-    order.truncate(BORDER_ROWS);
-    Some(order)
+    Some(rng.sampled(n_rows, BORDER_ROWS))
 }
 
 impl Categorical {

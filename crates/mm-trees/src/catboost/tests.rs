@@ -235,7 +235,7 @@ mod trees_equal_the_official_ones {
     use super::check;
 
     fixtures! {
-        balanced, bayesian, bernoulli, binary, binary_columns, binary_newton, blocks,
+        balanced, borders_max_log_sum, borders_min_entropy, expectile, mae_weights, many_rows, quantile, weights_multiclass, mae, bayesian, bernoulli, binary, binary_columns, binary_newton, blocks,
         borders_greedy_min_entropy, borders_median,
         borders_uniform, borders_uniform_and_quantiles, column_share, cross_entropy, deep,
         few_rows, from_mean, gradient, huber, l2_score, missing,

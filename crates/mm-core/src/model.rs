@@ -169,4 +169,7 @@ pub enum ImportanceKind {
     /// The total cover of the splits on the feature: rows for LightGBM, sum of Hessians for
     /// XGBoost.
     Cover,
+    /// How far predictions move when the feature changes, in percent of all features' (CatBoost's
+    /// `PredictionValuesChange`).
+    PredictionChange,
 }

@@ -24,15 +24,19 @@ pub mod xgboost;
 
 use mm_core::Catalog;
 
-pub use crate::forest::Forest;
 #[cfg(feature = "lightgbm")]
 pub use crate::lightgbm::{LightGbm, LightGbmModel, LightGbmParams};
 #[cfg(feature = "xgboost")]
 pub use crate::xgboost::{XgBoost, XgBoostModel, XgBoostParams};
+pub use crate::{
+    catboost::{CatBoost, CatBoostModel, CatBoostParams},
+    forest::Forest,
+};
 
 /// Adds what this crate can make and open to `catalog`.
 #[must_use]
 pub fn register(catalog: Catalog) -> Catalog {
+    let catalog = catalog.with::<CatBoostModel>().with_kind::<CatBoostParams>("catboost");
     #[cfg(feature = "lightgbm")]
     let catalog = catalog.with::<LightGbmModel>().with_kind::<LightGbmParams>("lightgbm");
     #[cfg(feature = "xgboost")]

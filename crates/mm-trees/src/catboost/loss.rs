@@ -1,311 +1,150 @@
-//! What is minimised: derivatives by row, and the sum of the loss.
-//!
-//! All derivatives are those of the *negative* loss, as CatBoost has them: the first points downhill,
-//! the second is negative. Scores of [`Loss::CrossEntropy`] and [`Loss::Poisson`] are kept as their
-//! exponentials, so that a step multiplies them and no row needs an exponential of its own.
+//! What a model predicts, by the loss that it was trained for.
 
-/// A loss with its constants.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Loss {
-    /// Logistic loss of a class or a probability; the score is the log odds.
-    CrossEntropy,
-    /// Squared error.
-    Rmse,
-    /// Pinball loss of a level; absolute error at one half.
-    Quantile { level: f64 },
-    /// Huber's loss: quadratic up to `delta`, linear beyond.
-    Huber { delta: f64 },
-    /// Asymmetric squared error.
-    Expectile { level: f64 },
-    /// Poisson likelihood, log link.
-    Poisson,
-    /// Tweedie likelihood, log link.
-    Tweedie { power: f64 },
-    /// Softmax over so many classes.
-    MultiClass(usize),
-    /// One logistic loss for each of so many classes.
-    OneVsAll(usize),
+use std::collections::BTreeMap;
+
+use mm_core::{Error, Output, Result, Task};
+use serde_json::Value;
+
+use super::flat::damaged;
+use crate::forest::Link;
+
+/// What the scores of a model mean.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Meaning {
+    pub(super) task: Task,
+    pub(super) outputs: Vec<Output>,
+    pub(super) link: Link,
 }
 
-/// Residuals nearer to 0 than this count as none in the pinball loss.
-pub(super) const QUANTILE_DELTA: f64 = 1e-6;
-
-impl Loss {
-    /// How many scores a row has.
-    pub(super) fn n_outputs(self) -> usize {
-        match self {
-            Self::MultiClass(k) | Self::OneVsAll(k) => k,
-            _ => 1,
+/// What `n_outputs` raw scores mean, by what the file says about the training. A file that does not
+/// name a loss predicts values.
+///
+/// As CatBoost's Python package predicts by default (`predict_proba` for classes, and for others the
+/// prediction type that goes with the loss).
+pub(super) fn meaning(info: &BTreeMap<String, String>, n_outputs: usize) -> Result<Meaning> {
+    let params = json(info, "params");
+    let loss = params.as_ref().map_or(&Value::Null, |params| &params["loss_function"]);
+    let name = loss["type"].as_str().unwrap_or_default();
+    // `alpha` is text; here and there a number.
+    let alpha = match &loss["params"]["alpha"] {
+        Value::String(text) => text.clone(),
+        Value::Null => "0.5".to_owned(),
+        other => other.to_string(),
+    };
+    let single = |task, outputs, link| {
+        if n_outputs == 1 {
+            return Ok(Meaning { task, outputs, link });
         }
-    }
-
-    /// Whether scores are kept as their exponentials.
-    pub(super) fn keeps_exp(self) -> bool {
-        matches!(self, Self::CrossEntropy | Self::Poisson)
-    }
-
-    /// First and second derivatives of rows of one score each.
-    pub(super) fn derivatives(self, scores: &[f64], target: &[f32], g: &mut [f64], h: &mut [f64]) {
-        let rows = scores.iter().zip(target).zip(g.iter_mut().zip(h));
-        match self {
-            Self::CrossEntropy => {
-                for ((&e, &y), (g, h)) in rows {
-                    let p = 1.0 - 1.0 / (1.0 + e);
-                    *g = f64::from(y) - p;
-                    *h = -p * (1.0 - p);
-                }
-            }
-            Self::Rmse => {
-                for ((&a, &y), (g, h)) in rows {
-                    *g = f64::from(y) - a;
-                    *h = -1.0;
-                }
-            }
-            Self::Quantile { level } => {
-                for ((&a, &y), (g, h)) in rows {
-                    let r = f64::from(y) - a;
-                    *g = if r.abs() < QUANTILE_DELTA {
-                        0.0
-                    } else if 0.0 < r {
-                        level
-                    } else {
-                        -(1.0 - level)
-                    };
-                    *h = 0.0;
-                }
-            }
-            Self::Huber { delta } => {
-                for ((&a, &y), (g, h)) in rows {
-                    let r = f64::from(y) - a;
-                    (*g, *h) = if r.abs() < delta { (r, -1.0) } else { (delta.copysign(r), 0.0) };
-                }
-            }
-            Self::Expectile { level } => {
-                for ((&a, &y), (g, h)) in rows {
-                    let r = f64::from(y) - a;
-                    let slope = 2.0 * if 0.0 < r { level } else { 1.0 - level };
-                    (*g, *h) = (slope * r, -slope);
-                }
-            }
-            Self::Poisson => {
-                for ((&e, &y), (g, h)) in rows {
-                    (*g, *h) = (f64::from(y) - e, -e);
-                }
-            }
-            Self::Tweedie { power } => {
-                for ((&a, &y), (g, h)) in rows {
-                    let y = f64::from(y) * ((1.0 - power) * a).exp();
-                    let mean = ((2.0 - power) * a).exp();
-                    *g = y - mean;
-                    *h = y * (1.0 - power) - mean * (2.0 - power);
-                }
-            }
-            Self::MultiClass(_) | Self::OneVsAll(_) => unreachable!("rows have several scores"),
+        Err(damaged(format_args!("1 output for the loss `{name}`"), n_outputs))
+    };
+    let values = |link| {
+        let outputs = vec![Output::Value; n_outputs];
+        Ok(Meaning { task: Task::Regression, outputs, link })
+    };
+    match name {
+        "Logloss" | "CrossEntropy" | "Focal" => {
+            let task = Task::classes(class_names(info, 2)?)?;
+            let outputs = task.outputs();
+            single(task, outputs, Link::Sigmoid { scale: 1.0 })
         }
-    }
-
-    /// The loss of rows of one score each, up to a constant of the data.
-    pub(super) fn sum(self, scores: &[f64], target: &[f32], weights: Option<&[f32]>) -> f64 {
-        let rows = scores.iter().zip(target).map(|(&a, &y)| (a, f64::from(y)));
-        match self {
-            Self::CrossEntropy => {
-                // −y ln e is left to `linear`, which needs no logarithm.
-                match weights {
-                    None => sum_ln_1p(scores),
-                    Some(w) => {
-                        let terms = scores.iter().zip(w).map(|(&e, &w)| f64::from(w) * e.ln_1p());
-                        terms.sum()
-                    }
-                }
-            }
-            Self::Rmse => weighted(rows, weights, |a, y| (y - a) * (y - a)),
-            Self::Quantile { level } => weighted(rows, weights, |a, y| {
-                let r = y - a;
-                if 0.0 < r { level * r } else { (level - 1.0) * r }
-            }),
-            Self::Huber { delta } => weighted(rows, weights, |a, y| {
-                let r = (y - a).abs();
-                if r < delta { 0.5 * r * r } else { delta * (r - 0.5 * delta) }
-            }),
-            Self::Expectile { level } => weighted(rows, weights, |a, y| {
-                let r = y - a;
-                (if 0.0 < r { level } else { 1.0 - level }) * r * r
-            }),
-            Self::Poisson => weighted(rows, weights, |e, _| e), // −y ln e: see `linear`.
-            Self::Tweedie { power } => weighted(rows, weights, |a, y| {
-                -y * (a * (1.0 - power)).exp() / (1.0 - power)
-                    + (a * (2.0 - power)).exp() / (2.0 - power)
-            }),
-            Self::MultiClass(_) | Self::OneVsAll(_) => unreachable!("rows have several scores"),
+        "MultiClass" | "MultiClassOneVsAll" => {
+            let names = class_names(info, n_outputs)?;
+            let outputs = names.iter().cloned().map(Output::Probability).collect();
+            let task = Task::classes(names)?;
+            // CatBoost does not divide one-against-all probabilities by their sum.
+            let link =
+                if name == "MultiClass" { Link::Softmax } else { Link::Sigmoid { scale: 1.0 } };
+            Ok(Meaning { task, outputs, link })
         }
-    }
-
-    /// Derivatives of one row with several scores: the first into `g`; into `h` the upper triangle
-    /// of the Hessian by rows ([`Loss::MultiClass`]) or its diagonal ([`Loss::OneVsAll`]).
-    pub(super) fn multi(self, scores: &[f64], class: usize, g: &mut [f64], h: Option<&mut [f64]>) {
-        if let Self::OneVsAll(_) = self {
-            for (g, &a) in g.iter_mut().zip(scores) {
-                let e = a.exp();
-                *g = if e.is_finite() { e / (1.0 + e) } else { 1.0 };
-            }
-            if let Some(h) = h {
-                for (h, &p) in h.iter_mut().zip(&*g) {
-                    *h = -p * (1.0 - p);
-                }
-            }
-        } else {
-            softmax(scores, g);
-            if let Some(h) = h {
-                let mut at = 0;
-                for (i, &p) in g.iter().enumerate() {
-                    h[at] = p * (p - 1.0);
-                    at += 1;
-                    for &q in &g[i + 1..] {
-                        h[at] = p * q;
-                        at += 1;
-                    }
-                }
-            }
+        "Quantile" | "MultiQuantile" => {
+            let levels: Result<Vec<f64>, _> = alpha.split(',').map(|x| x.trim().parse()).collect();
+            let levels = levels.ok().filter(|levels| levels.len() == n_outputs);
+            let levels = levels.ok_or_else(|| {
+                damaged(format_args!("{n_outputs} quantile levels"), format_args!("`{alpha}`"))
+            })?;
+            let outputs = levels.into_iter().map(Output::Quantile).collect();
+            Ok(Meaning { task: Task::Regression, outputs, link: Link::Identity })
         }
-        for g in g.iter_mut() {
-            *g = -*g;
+        "Poisson" | "Tweedie" => single(Task::Regression, vec![Output::Value], Link::Exp),
+        "MultiLogloss" | "MultiCrossEntropy" | "RMSEWithUncertainty" => {
+            let expected = "one that predicts values, quantiles, or exclusive classes";
+            Err(Error::data("loss of the model", expected, format_args!("`{name}`")))
         }
-        g[class] += 1.0;
-    }
-
-    /// The loss of one row with several scores.
-    pub(super) fn multi_value(self, scores: &[f64], class: usize) -> f64 {
-        if let Self::OneVsAll(k) = self {
-            let one = |(i, &a): (usize, &f64)| {
-                let a = if i == class { a } else { -a };
-                if 0.0 < a { (-a).exp().ln_1p() } else { a.exp().ln_1p() - a }
-            };
-            return scores.iter().enumerate().map(one).sum::<f64>() / k as f64;
-        }
-        let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        scores.iter().map(|a| (a - top).exp()).sum::<f64>().ln() + top - scores[class]
-    }
-
-    /// Numbers in the Hessian of a row, as [`multi`](Self::multi) writes it.
-    pub(super) fn hessian_len(self) -> usize {
-        match self {
-            Self::MultiClass(k) => k * (k + 1) / 2,
-            other => other.n_outputs(),
-        }
+        _ => values(Link::Identity),
     }
 }
 
-fn weighted(
-    rows: impl Iterator<Item = (f64, f64)>,
-    weights: Option<&[f32]>,
-    loss: impl Fn(f64, f64) -> f64,
-) -> f64 {
-    match weights {
-        None => rows.map(|(a, y)| loss(a, y)).sum(),
-        Some(w) => rows.zip(w).map(|((a, y), &w)| f64::from(w) * loss(a, y)).sum(),
-    }
+fn json(info: &BTreeMap<String, String>, key: &str) -> Option<Value> {
+    info.get(key).and_then(|text| serde_json::from_str(text).ok())
 }
 
-/// exp(a) / Σ exp(a).
-fn softmax(scores: &[f64], out: &mut [f64]) {
-    let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let mut sum = 0.0;
-    for (p, a) in out.iter_mut().zip(scores) {
-        *p = (a - top).exp();
-        sum += *p;
+/// The names of `n` classes; their numbers if the file has none.
+fn class_names(info: &BTreeMap<String, String>, n: usize) -> Result<Vec<String>> {
+    // Models before 0.23 have the labels of several classes elsewhere.
+    let params = json(info, "class_params").or_else(|| json(info, "multiclass_params"));
+    let names = params.as_ref().map_or(&Value::Null, |params| &params["class_names"]);
+    let is_float = params.as_ref().is_some_and(|params| params["class_label_type"] == "Float");
+    let name = |name: &Value| match name {
+        Value::String(text) => text.clone(),
+        // As text sources show floats: with a point.
+        Value::Number(x) if is_float => format!("{:?}", x.as_f64().unwrap_or_default()),
+        other => other.to_string(),
+    };
+    match names.as_array().map_or(&[][..], Vec::as_slice) {
+        [] => Ok((0..n).map(|class| class.to_string()).collect()),
+        names if names.len() == n => Ok(names.iter().map(name).collect()),
+        names => Err(damaged(format_args!("{n} class names"), names.len())),
     }
-    for p in out {
-        *p /= sum;
-    }
-}
-
-/// Σ ln(1 + e): the logarithm of products of some terms, one for many; of large terms one by one.
-fn sum_ln_1p(terms: &[f64]) -> f64 {
-    const LANES: usize = 4;
-    let mut sum = 0.0;
-    for block in terms.chunks(8 * LANES) {
-        let mut products = [1.0; LANES];
-        for lane in block.chunks(LANES) {
-            for (product, e) in products.iter_mut().zip(lane) {
-                *product *= 1.0 + e;
-            }
-        }
-        let product: f64 = products.iter().product();
-        sum += if product < 1e300 {
-            product.ln()
-        } else {
-            block.iter().map(|e| e.ln_1p()).sum::<f64>()
-        };
-    }
-    sum
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Central differences of the loss against its derivatives.
-    #[test]
-    fn derivatives_are_those_of_the_loss() {
-        let losses = [
-            Loss::CrossEntropy,
-            Loss::Rmse,
-            Loss::Huber { delta: 1.2 },
-            Loss::Expectile { level: 0.3 },
-            Loss::Poisson,
-            Loss::Tweedie { power: 1.4 },
-        ];
-        for loss in losses {
-            for (a, y) in [(0.3, 1.0_f32), (-1.1, 0.0), (0.7, 0.25), (2.0, 1.0)] {
-                let value = |a: f64| {
-                    let score = if loss.keeps_exp() { a.exp() } else { a };
-                    let linear = if loss.keeps_exp() { -f64::from(y) * a } else { 0.0 };
-                    loss.sum(&[score], &[y], None) + linear
-                };
-                let step = 1e-4;
-                let (low, mid, high) = (value(a - step), value(a), value(a + step));
-                let score = if loss.keeps_exp() { a.exp() } else { a };
-                let (mut g, mut h) = ([0.0], [0.0]);
-                loss.derivatives(&[score], &[y], &mut g, &mut h);
-                // RMSE and expectile are used without their halves.
-                let scale = if loss == Loss::Rmse { 0.5 } else { 1.0 };
-                let slope = -scale * (high - low) / (2.0 * step);
-                let bend = -scale * (high - 2.0 * mid + low) / (step * step);
-                assert!((g[0] - slope).abs() < 1e-6, "{loss:?} at {a}: {} {slope}", g[0]);
-                assert!((h[0] - bend).abs() < 1e-5, "{loss:?} at {a}: {} {bend}", h[0]);
-            }
-        }
+    fn of(params: &str, classes: &str, n_outputs: usize) -> Result<Meaning> {
+        let entries = [("params", params), ("class_params", classes)];
+        let entries = entries.map(|(key, text)| (key.to_owned(), text.to_owned()));
+        meaning(&entries.into(), n_outputs)
     }
 
     #[test]
-    fn derivatives_of_classes_are_those_of_the_loss() {
-        let step = 1e-4;
-        for (loss, scale) in [(Loss::MultiClass(3), 1.0), (Loss::OneVsAll(3), 3.0)] {
-            let scores = [0.3, -0.4, 1.0];
-            let mut g = [0.0; 3];
-            let mut h = vec![0.0; loss.hessian_len()];
-            loss.multi(&scores, 1, &mut g, Some(&mut h));
-            let moved = |i: usize, by: f64| {
-                let mut scores = scores;
-                scores[i] += by;
-                loss.multi_value(&scores, 1)
-            };
-            for i in 0..3 {
-                let slope = -scale * (moved(i, step) - moved(i, -step)) / (2.0 * step);
-                assert!((g[i] - slope).abs() < 1e-6);
-                let bend = moved(i, step) - 2.0 * moved(i, 0.0) + moved(i, -step);
-                let at = if loss == Loss::OneVsAll(3) { i } else { [0, 3, 5][i] };
-                assert!((h[at] + scale * bend / (step * step)).abs() < 1e-5);
-            }
+    fn classes_are_named_by_the_file_or_by_their_numbers() {
+        let loss = r#"{"loss_function": {"type": "Logloss", "params": {}}}"#;
+        for (classes, positive) in [
+            (r#"{"class_label_type": "Integer", "class_names": [0, 7]}"#, "7"),
+            (r#"{"class_label_type": "Float", "class_names": [-2, 1.5]}"#, "1.5"),
+            (r#"{"class_label_type": "Float", "class_names": [-2, 3]}"#, "3.0"),
+            (r#"{"class_label_type": "String", "class_names": ["n", "y"]}"#, "y"),
+            (r#"{"class_label_type": "Boolean", "class_names": [false, true]}"#, "true"),
+            (r#"{"class_names": []}"#, "1"),
+            ("", "1"),
+        ] {
+            let meaning = of(loss, classes, 1).expect("binary");
+            assert_eq!(meaning.task.positive(), positive, "{classes}");
+            assert_eq!(meaning.link, Link::Sigmoid { scale: 1.0 });
         }
+        assert!(of(loss, r#"{"class_names": [0, 1, 2]}"#, 1).is_err(), "three of two");
+        assert!(of(loss, "", 2).is_err(), "two outputs");
     }
 
     #[test]
-    fn the_product_of_many_terms_does_not_overflow() {
-        let terms: Vec<f64> = (0..1000).map(|i| f64::from(i).exp()).collect();
-        let finite = &terms[..700];
-        let expected: f64 = finite.iter().map(|e| e.ln_1p()).sum();
-        assert!((sum_ln_1p(finite) / expected - 1.0).abs() < 1e-12);
-        assert_eq!(sum_ln_1p(&terms), f64::INFINITY);
+    fn quantile_levels_are_those_of_the_loss() {
+        let loss = |name: &str, alpha: &str| {
+            format!(r#"{{"loss_function": {{"type": "{name}", "params": {{"alpha": {alpha}}}}}}}"#)
+        };
+        let meaning = of(&loss("MultiQuantile", r#""0.1, 0.5""#), "", 2).expect("two");
+        assert_eq!(meaning.outputs, [Output::Quantile(0.1), Output::Quantile(0.5)]);
+        let meaning = of(&loss("Quantile", "0.25"), "", 1).expect("one");
+        assert_eq!(meaning.outputs, [Output::Quantile(0.25)]);
+        assert!(of(&loss("MultiQuantile", r#""0.1,0.5""#), "", 3).is_err());
+        assert!(of(&loss("Quantile", r#""x""#), "", 1).is_err());
+    }
+
+    #[test]
+    fn a_model_that_says_nothing_predicts_values_and_some_losses_are_refused_by_name() {
+        assert_eq!(of("", "", 2).expect("values").outputs, [Output::Value, Output::Value]);
+        let error =
+            of(r#"{"loss_function": {"type": "MultiLogloss"}}"#, "", 2).expect_err("labels");
+        assert!(error.to_string().contains("`MultiLogloss`"), "{error}");
     }
 }

@@ -1,15 +1,57 @@
-//! CatBoost's models, without CatBoost.
+//! CatBoost without CatBoost: its two file formats, prediction as its own, and training tree by tree
+//! as it trains.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `model.rs` | [`CatBoostModel`]: what predicts |
+//! | `file.rs` | what the formats have in common: a model file as a forest, and back |
+//! | `cbm.rs`, `flat.rs` | the binary format, and the FlatBuffers that it is made of |
+//! | `json.rs` | the JSON format |
+//! | `loss.rs` | what the scores of a model mean |
+//! | `hash.rs` | the hashes of levels and of their combinations |
+//! | `importance.rs` | how far predictions change with a feature |
+//! | `training/` | the trainer: [`CatBoostParams`] → [`CatBoost`] |
 
-mod boost;
-mod bootstrap;
+mod cbm;
+mod file;
+mod flat;
 pub(crate) mod hash;
-mod learner;
-mod leaves;
+mod importance;
+mod json;
 mod loss;
-mod params;
-mod quantize;
-mod rng;
-mod score;
-mod table;
+mod model;
 #[cfg(test)]
 mod tests;
+mod training;
+
+use mm_core::Result;
+
+pub use self::{
+    model::CatBoostModel,
+    training::{
+        Bins, BorderRule, CatBoost, CatBoostParams, Categorical, LeafMethod, Leaves, MissingRule,
+        Objective, Penalty, RowSampling, Sampling, ScoreFunction, Statistic, StatisticKind,
+        TreeParams,
+    },
+};
+
+/// A format of CatBoost's model files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The binary one, `.cbm`.
+    Cbm,
+    /// JSON.
+    Json,
+}
+
+/// Writes a model file of either format in the given one.
+///
+/// Names of levels are not needed, as they are for a [`CatBoostModel`]; those that the file has are
+/// kept as far as the format has room for them.
+pub fn convert(bytes: &[u8], to: Format) -> Result<Vec<u8>> {
+    let file = file::read(bytes)?;
+    match to {
+        Format::Cbm => cbm::write(&file),
+        Format::Json => Ok(json::write(&file)?.into_bytes()),
+    }
+}

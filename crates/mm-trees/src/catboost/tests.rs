@@ -1,246 +1,294 @@
-//! Trees equal to the official ones, split by split and leaf by leaf.
-//!
-//! `tests/fixtures/catboost_training.py` trained CatBoost 1.2.10 on data that a formula makes; the
-//! same formula, here, makes the same data.
+//! Against the official package's models and predictions (`tests/fixtures/catboost.py`).
 
-use mm_core::{Column, Dataset, FitContext, Frame, Levels, Schema, Task};
+use std::{collections::BTreeMap, fs};
+
+use mm_core::{Catalog, Column, Frame, ImportanceKind, Levels, Model as _, Output, Schema};
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::params::CatBoostParams;
-use crate::forest::{Split, Test, Trunk};
+use super::{CatBoostModel, Format, cbm, convert, file::ModelFile, json};
+use crate::forest::Test;
 
-/// A file of `tests/fixtures/catboost/training`.
+/// What the package says of a model.
 #[derive(Debug, Deserialize)]
-struct Fixture {
-    spec: Spec,
-    params: serde_json::Value,
-    seed: u64,
-    learning_rate: f64,
-    bias: serde_json::Value,
-    n_trees: usize,
-    trees: std::collections::BTreeMap<usize, OfficialTree>,
-    raw: Vec<f64>,
+struct Case {
+    name: String,
+    has_json: bool,
+    columns: Vec<String>,
+    categorical: Vec<bool>,
+    rows: Vec<Vec<Value>>,
+    raw: Vec<Vec<f64>>,
+    predictions: Vec<Vec<f64>>,
+    importance: Vec<f64>,
 }
 
-/// A tree of the official model.
-#[derive(Debug, Deserialize)]
-struct OfficialTree {
-    splits: Vec<OfficialSplit>,
-    leaves: Vec<f64>,
-    weights: Vec<f64>,
+fn fixture(name: &str) -> Vec<u8> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/catboost");
+    fs::read(format!("{folder}/{name}")).expect("a committed file")
 }
 
-#[derive(Debug, Deserialize, PartialEq)]
-#[serde(untagged)]
-enum OfficialSplit {
-    Plain(String, usize, f64),
-    Ctr(String, String, Vec<(String, usize, f64)>, usize, f64, f64),
+fn cases() -> Vec<Case> {
+    serde_json::from_slice(&fixture("cases.json")).expect("JSON")
 }
 
-/// The formula of the data.
-#[derive(Debug, Clone, Deserialize)]
-struct Spec {
-    rows: usize,
-    seed: u64,
-    columns: Vec<ColumnSpec>,
-    task: String,
-    thresholds: Vec<f64>,
-    noise: f64,
-    #[serde(default)]
-    products: Vec<(usize, usize, f64)>,
-    #[serde(default)]
-    scale: f64,
-    weights: Option<f64>,
-    #[serde(default)]
-    held_out: usize,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct ColumnSpec {
-    kind: String,
-    #[serde(default)]
-    n: f64,
-    #[serde(default)]
-    share: f64,
-    effect: f64,
-}
-
-fn mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
-
-impl Spec {
-    fn uniform(&self, row: u64, stream: usize) -> f64 {
-        let key = self.seed << 48 | (stream as u64) << 32;
-        (mix(row.wrapping_add(key)) >> 40) as f64 / f64::from(1 << 24)
-    }
-
-    fn bell(&self, row: u64, stream: usize) -> f64 {
-        let u = |s| self.uniform(row, stream + s);
-        ((u(0) + u(1)) + u(2)) + u(3) - 2.0
-    }
-
-    fn cell(&self, row: u64, j: usize) -> f32 {
-        let (column, s) = (&self.columns[j], 16 * j);
-        let x = match &*column.kind {
-            "uniform" => self.uniform(row, s),
-            "bell" => self.bell(row, s),
-            "steps" => (self.uniform(row, s) * column.n).floor(),
-            "binary" => f64::from(u8::from(self.uniform(row, s) < column.share)),
-            "missing" if self.uniform(row, s + 4) < column.share => f64::NAN,
-            "missing" => self.bell(row, s),
-            "category" => {
-                let u = self.uniform(row, s);
-                (u * u * column.n).floor()
+impl Case {
+    /// The rows as a frame whose dictionaries have every level that occurs.
+    fn frame(&self) -> Frame {
+        let column = |(j, name): (usize, &String)| {
+            if !self.categorical[j] {
+                return Column::numeric(name);
             }
-            other => panic!("no column kind `{other}`"),
+            let mut names: Vec<&str> =
+                self.rows.iter().map(|row| row[j].as_str().expect("a level")).collect();
+            names.sort_unstable();
+            names.dedup();
+            Column::categorical(name, Levels::new(names).expect("distinct"))
         };
-        x as f32
-    }
-
-    fn target(&self, row: u64, cells: &[f32]) -> f64 {
-        let mut f = 0.0;
-        for (j, (column, &x)) in self.columns.iter().zip(cells).enumerate() {
-            let effect = match &*column.kind {
-                "category" => self.uniform(x as u64, 1000 + j) - 0.5,
-                _ if x.is_nan() => 0.0,
-                _ => f64::from(x),
-            };
-            f += column.effect * effect;
-        }
-        for &(a, b, effect) in &self.products {
-            let (x, y) = (f64::from(cells[a]), f64::from(cells[b]));
-            f += if self.columns[a].kind == "category" {
-                effect * (self.uniform((x * 1000.0 + y) as u64, 2000) - 0.5)
-            } else {
-                effect * (x * y)
-            };
-        }
-        f += self.noise * self.bell(row, 3000);
-        match &*self.task {
-            "classes" => self.thresholds.iter().filter(|&&t| f > t).count() as f64,
-            "count" => (f * self.scale).max(0.0).floor(),
-            "share" => (f + 0.5).clamp(0.0, 1.0),
-            _ => f,
-        }
-    }
-
-    /// The rows of the fit, or those held out.
-    fn data(&self, held_out: bool) -> Dataset {
-        let columns = self.columns.iter().enumerate().map(|(j, column)| {
-            let name = format!("c{j}");
-            if column.kind == "category" {
-                let names = (0..column.n as usize).map(|code| format!("k{code}"));
-                Column::categorical(name, Levels::new(names).expect("distinct"))
-            } else {
-                Column::numeric(name)
-            }
-        });
-        let schema = Schema::new(columns).expect("distinct");
-        let rows = if held_out { self.rows..self.rows + self.held_out } else { 0..self.rows };
-        let (mut values, mut target) = (Vec::new(), Vec::new());
-        for row in rows.clone() {
-            let row = row as u64;
-            let cells: Vec<f32> = (0..self.columns.len()).map(|j| self.cell(row, j)).collect();
-            target.push(f64::from(self.target(row, &cells) as f32));
-            values.extend(cells);
-        }
-        let task = match &*self.task {
-            "classes" => {
-                Task::classes((0..=self.thresholds.len()).map(|k| k.to_string())).expect("≥ 2")
-            }
-            _ => Task::Regression,
+        let schema = Schema::new(self.columns.iter().enumerate().map(column)).expect("distinct");
+        let cell = |(column, cell): (&Column, &Value)| match (column.levels(), cell) {
+            (Some(levels), Value::String(name)) => levels.code(name).expect("listed") as f32,
+            (None, Value::Number(x)) => x.as_f64().expect("a number") as f32,
+            (None, Value::String(text)) => text.parse().expect("an infinity"),
+            _ => f32::NAN,
         };
-        let frame = Frame::with_schema(values, schema).expect("valid");
-        let data = Dataset::new(frame, task, target).expect("valid");
-        match self.weights {
-            Some(least) if !held_out => {
-                let weight = |row| (self.uniform(row as u64, 4000) * 4.0).floor() / 2.0 + least;
-                data.with_weights(rows.map(weight).collect()).expect("valid")
-            }
-            _ => data,
-        }
+        let cells = self.rows.iter().flat_map(|row| schema.columns().iter().zip(row));
+        let values = cells.map(cell).collect();
+        Frame::with_schema(values, schema).expect("rows")
+    }
+
+    /// The formats that the model is there in.
+    fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let names = [format!("{}.cbm", self.name), format!("{}.json", self.name)];
+        let names = names.into_iter().take(if self.has_json { 2 } else { 1 });
+        names.map(|name| (name.clone(), fixture(&name))).collect()
     }
 }
 
-fn plain(split: &Split) -> OfficialSplit {
-    match split.test {
-        Test::AtMost { threshold, .. } => {
-            OfficialSplit::Plain("f".to_owned(), split.feature, threshold)
-        }
-        Test::Hash(hash) => OfficialSplit::Plain("o".to_owned(), split.feature, f64::from(hash)),
-        _ => panic!("{split:?}"),
-    }
-}
-
-/// Trains on the fixture's data and compares tree by tree.
+/// The sum of a few numbers in another order differs by some roundings of the largest.
 #[track_caller]
-fn check(name: &str) {
-    let path =
-        format!("{}/tests/fixtures/catboost/training/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(path).expect("a fixture");
-    let fixture: Fixture = serde_json::from_str(&text).expect("JSON");
-    let params: CatBoostParams = serde_json::from_value(fixture.params).expect("params");
-    let learner = params.build().expect("valid");
-    let data = fixture.spec.data(false);
-    let held_out = (0 < fixture.spec.held_out).then(|| fixture.spec.data(true));
-    for threads in [1, 3] {
-        let mut ctx = FitContext::seeded(fixture.seed).with_threads(threads);
-        if let Some(held_out) = &held_out {
-            ctx = ctx.with_validation(held_out);
-        }
-        let (_, forest, _) = learner.boost(&data, &ctx).expect("fits");
-        assert_eq!(forest.n_trees(), fixture.n_trees, "{name}: as many trees");
-        for (&i, official) in &fixture.trees {
-            let tree = &forest.trees()[i];
-            let Trunk::Oblivious(trunk) = &tree.trunk else { panic!("{name}: symmetric") };
-            let splits: Vec<OfficialSplit> = trunk.levels.iter().map(plain).collect();
-            assert_eq!(splits, official.splits, "{name}: splits of tree {i}");
-            assert_eq!(tree.leaves.len(), official.leaves.len(), "{name}: leaves of tree {i}");
-            for (leaf, (&got, &expected)) in tree.leaves.iter().zip(&official.leaves).enumerate() {
-                let near = (got - expected).abs() <= 1e-9; // Sums of rows in another order.
-                assert!(near, "{name}: tree {i}, leaf {leaf}: {got}, official {expected}");
-            }
-            for (stats, &expected) in tree.leaf_stats.iter().zip(&official.weights) {
-                assert!((stats.cover - expected).abs() <= 1e-9 * expected.max(1.0), "{name}");
-            }
-        }
-        let _ = (&fixture.bias, fixture.learning_rate);
-        let k = forest.n_outputs();
-        let mut out = vec![0.0; k];
-        for (row, expected) in data.frame().rows().zip(fixture.raw.chunks(k)) {
-            forest.raw_by_definition(row, &mut out);
-            for (got, expected) in out.iter().zip(expected) {
-                assert!((got - expected).abs() <= 1e-9, "{name}: raw {got}, official {expected}");
+fn near(what: &str, got: &[f64], expected: &[f64]) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    for (got, expected) in got.iter().zip(expected) {
+        let ok = (got - expected).abs() <= 1e-12 * expected.abs().max(1.0);
+        assert!(ok, "{what}: {got} is not {expected}");
+    }
+}
+
+#[test]
+fn scores_and_predictions_are_those_of_the_official_package() {
+    for case in cases() {
+        let x = case.frame();
+        for (name, bytes) in case.files() {
+            let model = CatBoostModel::read(&bytes, Some(x.schema().clone())).expect(&name);
+            let raw = model.predict_raw(&x).expect("predicts");
+            let out = model.predict(&x).expect("predicts");
+            for i in 0..x.n_rows() {
+                let place = format!("{name}, row {i}: {:?}", case.rows[i]);
+                near(&place, raw.row(i), &case.raw[i]);
+                near(&place, out.row(i), &case.predictions[i]);
+                let mut single = vec![0.0; out.n_cols()];
+                model.predict_row(x.row(i), &mut single).expect("predicts");
+                assert_eq!(single, out.row(i), "{place}");
             }
         }
     }
 }
 
-macro_rules! fixtures {
-    ($($name:ident),* $(,)?) => {
-        $(
-            #[test]
-            fn $name() {
-                check(stringify!($name));
+#[test]
+fn codes_and_columns_answer_as_hashes_and_ctrs_by_definition_do() {
+    for case in cases() {
+        let x = case.frame();
+        let model =
+            CatBoostModel::read(&fixture(&format!("{}.cbm", case.name)), Some(x.schema().clone()));
+        let model = model.expect("reads");
+        let (forest, encoder) = (model.forest(), &model.encoder);
+        for row in x.rows() {
+            // Each level in turn missing and unknown, too.
+            let categorical = (0..row.len()).filter(|&j| case.categorical[j]);
+            let odd = categorical.flat_map(|j| [(j, f32::NAN), (j, Frame::UNKNOWN)]);
+            for (j, cell) in odd.chain([(0, row[0])]) {
+                let mut row = row.to_vec();
+                row[j] = cell;
+                let mut expected = vec![0.0; forest.n_outputs()];
+                forest.raw_by_hashes(&row, &encoder.hashes(&row), &mut expected);
+                let mut got = expected.clone();
+                model.raw_row(&row, &mut got);
+                assert_eq!(got, expected, "{}: {row:?}", case.name);
             }
-        )*
-    };
+        }
+    }
 }
 
-mod trees_equal_the_official_ones {
-    use super::check;
+#[test]
+fn what_is_written_reads_as_the_same_model_in_both_formats() {
+    let forget = |file: ModelFile| ModelFile { has_dictionary: false, ..file };
+    for case in cases() {
+        let read = cbm::read(&fixture(&format!("{}.cbm", case.name))).expect("reads");
+        let again = cbm::read(&cbm::write(&read).expect("writes")).expect("reads");
+        assert!(again == read, "{}: .cbm", case.name);
+        let text = json::write(&read).expect("writes");
+        let again = json::read(text.as_bytes()).expect("reads");
+        let again_binary = cbm::read(&cbm::write(&again).expect("writes")).expect("reads");
+        assert!(forget(again_binary) == forget(again.clone()), "{}: JSON to .cbm", case.name);
+        assert!(json::write(&again).expect("writes") == text, "{}: JSON to JSON", case.name);
+        // JSON has no number for the target's binarisation; all else is the same.
+        let mut without = read;
+        without.forest.ctrs = again.forest.ctrs.clone();
+        assert_eq!(normal(again.info.clone()), normal(without.info.clone()), "{}", case.name);
+        let (again, without) = (again.forest, without.forest);
+        assert_eq!(again, without, "{}: JSON", case.name);
+        assert_eq!(
+            json::write(&json::read(text.as_bytes()).expect("reads")).expect("writes"),
+            text
+        );
+    }
+}
 
-    fixtures! {
-        balanced, borders_max_log_sum, borders_min_entropy, expectile, mae_weights, many_rows, quantile, weights_multiclass, mae, bayesian, bernoulli, binary, binary_columns, binary_newton, blocks,
-        borders_greedy_min_entropy, borders_median,
-        borders_uniform, borders_uniform_and_quantiles, column_share, cross_entropy, deep,
-        few_rows, from_mean, gradient, huber, l2_score, missing,
-        missing_max, multiclass, no_backtracking, no_sampling, one_vs_all, poisson, poisson_newton,
-        regression, seeded, sparse_columns, ties, tweedie, weights,
-        weights_zero,
+/// Parameters as values, since JSON in JSON loses its spaces.
+fn normal(info: BTreeMap<String, String>) -> Vec<(String, Value)> {
+    let value = |text: String| serde_json::from_str(&text).unwrap_or(Value::String(text));
+    info.into_iter().map(|(key, text)| (key, value(text))).collect()
+}
+
+#[test]
+fn both_formats_of_a_model_hold_the_same_trees() {
+    for case in cases().iter().filter(|case| case.has_json) {
+        let of = |suffix| fixture(&format!("{}.{suffix}", case.name));
+        let (binary, text) = (cbm::read(&of("cbm")), json::read(&of("json")));
+        let (binary, text) = (binary.expect("reads"), text.expect("reads"));
+        assert!(binary.forest.trees == text.forest.trees, "{}", case.name);
+        assert_eq!(binary.forest.ctrs.list.len(), text.forest.ctrs.list.len(), "{}", case.name);
+        assert_eq!(binary.nans, text.nans, "{}", case.name);
+    }
+}
+
+#[test]
+fn the_change_of_predictions_is_the_official_one() {
+    for case in cases() {
+        for (name, bytes) in case.files() {
+            let schema = case.frame().schema().clone();
+            let model = CatBoostModel::read(&bytes, Some(schema)).expect("reads");
+            let importance = model.as_importance().expect("has");
+            let change = importance.importance(ImportanceKind::PredictionChange).expect("weights");
+            for (got, expected) in change.iter().zip(&case.importance) {
+                // In percent; sums of squares in another order.
+                assert!((got - expected).abs() <= 1e-9, "{name}: {change:?} {:?}", case.importance);
+            }
+            let error = importance.importance(ImportanceKind::Gain).expect_err("not in the file");
+            assert!(error.to_string().contains("Gain"), "{error}");
+            let count = importance.importance(ImportanceKind::Count).expect("counts");
+            for (change, count) in change.iter().zip(count) {
+                assert!(*change == 0.0 || 0.0 < count, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_signature_is_made_from_the_file_alone_where_it_has_the_names() {
+    let read = |name: &str| CatBoostModel::read(&fixture(name), None);
+    let model = read("combinations.json").expect("has a dictionary");
+    let columns = model.signature().schema.columns();
+    assert_eq!(columns[0], Column::numeric("x"));
+    let colours = columns[1].levels().expect("categorical");
+    assert!(colours.code("ümlaut").is_some() && colours.code("mauve").is_none());
+    assert_eq!(model.signature().outputs, [Output::Probability("1".to_owned())]);
+
+    let error = read("combinations.cbm").expect_err("hashes alone");
+    let expected = "levels of the categorical column `colour`: \
+                    expected stored names, or a schema that has them, got hashes";
+    assert_eq!(error.to_string(), expected);
+
+    let model = read("multi_quantile.cbm").expect("numeric");
+    assert_eq!(model.signature().outputs, [0.1, 0.5, 0.9].map(Output::Quantile));
+    let model = read("one_vs_all.cbm").expect("numeric");
+    let names = model.signature().task.class_names().expect("classes");
+    assert_eq!(names, ["0.5", "1.0", "2.0"]);
+}
+
+#[test]
+fn a_file_s_own_dictionary_predicts_as_a_larger_schema_does() {
+    for case in cases().iter().filter(|case| case.has_json && case.categorical.contains(&true)) {
+        let (x, bytes) = (case.frame(), fixture(&format!("{}.json", case.name)));
+        let alone = CatBoostModel::read(&bytes, None).expect("has a dictionary");
+        let out = alone.predict(&x).expect("translates levels by name");
+        let wide = alone.with_schema(x.schema().clone()).expect("the same columns");
+        assert_eq!(out, wide.predict(&x).expect("predicts"), "{}", case.name);
+        // … and what it writes has the dictionary.
+        let again = alone.to_json().expect("writes");
+        let again = CatBoostModel::read(again.as_bytes(), None).expect("has a dictionary");
+        assert_eq!(again.predict(&x).expect("predicts"), out, "{}", case.name);
+    }
+}
+
+#[test]
+fn a_schema_of_other_columns_is_refused() {
+    let bytes = fixture("combinations.cbm");
+    let error = CatBoostModel::read(&bytes, Some(Schema::numeric(5))).expect_err("kinds");
+    assert_eq!(error.to_string(), "column 0 must be numeric `x`, got numeric `f0`");
+    let error = CatBoostModel::read(&bytes, Some(Schema::numeric(4))).expect_err("width");
+    assert_eq!(error.to_string(), "expected 5 feature columns, got 4");
+}
+
+#[test]
+fn an_envelope_opens_as_the_same_model() {
+    let catalog = crate::register(Catalog::default());
+    for case in cases() {
+        let x = case.frame();
+        let bytes = fixture(&format!("{}.cbm", case.name));
+        let model = CatBoostModel::read(&bytes, Some(x.schema().clone())).expect("reads");
+        let envelope = model.to_envelope().expect("seals").into_bytes();
+        let opened = catalog.open(&envelope).expect("opens");
+        assert_eq!(opened.signature(), model.signature());
+        assert_eq!(opened.predict(&x).expect("predicts"), model.predict(&x).expect("predicts"));
+    }
+}
+
+#[test]
+fn the_kinds_of_questions_all_occur_in_the_fixtures() {
+    let (mut hashes, mut combined, mut mixed) = (0, 0, 0);
+    for case in cases() {
+        let file = cbm::read(&fixture(&format!("{}.cbm", case.name))).expect("reads");
+        let splits = file.forest.trees().iter().flat_map(crate::forest::Tree::splits);
+        hashes += splits.filter(|split| matches!(split.test, Test::Hash(_))).count();
+        for table in &file.forest.ctrs().tables {
+            combined += usize::from(1 < table.projection().levels.len());
+            mixed += usize::from(!table.projection().questions.is_empty());
+        }
+    }
+    assert!(0 < hashes && 0 < combined && 0 < mixed, "{hashes} {combined} {mixed}");
+}
+
+#[test]
+fn truncated_and_altered_files_are_errors_or_other_models_and_never_panic() {
+    for name in ["combinations.cbm", "lossguide.cbm", "multiclass_levels.cbm"] {
+        let bytes = fixture(name);
+        for cut in (0..bytes.len()).step_by(7) {
+            assert!(cbm::read(&bytes[..cut]).is_err(), "{name} cut at {cut}");
+        }
+        for i in 0..bytes.len() {
+            for change in [0x01, 0x80, 0xff] {
+                let mut bytes = bytes.clone();
+                bytes[i] ^= change;
+                let _ = cbm::read(&bytes);
+            }
+        }
+    }
+    let bytes = fixture("lossguide_multiclass.json");
+    for cut in (0..bytes.trim_ascii_end().len()).step_by(97) {
+        assert!(json::read(&bytes[..cut]).is_err(), "JSON cut at {cut}");
+    }
+}
+
+/// `tests/fixtures/catboost_check.py` has the official package open and predict them.
+#[test]
+fn what_is_written_is_what_the_official_package_was_seen_to_open() {
+    let written: BTreeMap<String, u64> =
+        serde_json::from_slice(&fixture("written.json")).expect("JSON");
+    for (name, hash) in written {
+        let (source, to) = name.rsplit_once('.').expect("two extensions");
+        let to = if to == "json" { Format::Json } else { Format::Cbm };
+        let bytes = convert(&fixture(source), to).expect("converts");
+        assert_eq!(ch_cityhash102::cityhash64(&bytes), hash, "{name}: run catboost_check.py");
     }
 }

@@ -311,8 +311,10 @@ impl Split {
     /// unknown ones.
     pub(crate) fn goes_left(&self, row: &[f32], hashes: &[Option<u32>], ctrs: &Ctrs) -> bool {
         match self.test {
-            // `!(… > …)`, so that a value that is not a number goes left.
-            Test::Ctr { border } => !(ctrs.value(self.feature, row, hashes) > border),
+            Test::Ctr { border } => {
+                let value = ctrs.value(self.feature, row, hashes);
+                value <= border || value.is_nan()
+            }
             _ => goes_left(self, row, hashes),
         }
     }

@@ -25,6 +25,7 @@ mod reference;
 pub(crate) mod served;
 mod tree;
 
+pub(crate) use self::ctr::Encoder;
 pub use self::{
     ctr::{Counts, Ctr, CtrKind, CtrTable, Ctrs, Projection},
     link::Link,

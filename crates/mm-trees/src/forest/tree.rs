@@ -228,3 +228,14 @@ impl Test {
         })
     }
 }
+
+impl Tree {
+    /// Its splits, in the order of its nodes or levels.
+    pub(crate) fn splits(&self) -> impl Iterator<Item = &Split> {
+        let (nodes, levels): (&[Node], &[Split]) = match &self.trunk {
+            Trunk::Nodes(nodes) => (nodes, &[]),
+            Trunk::Oblivious(tree) => (&[], &tree.levels),
+        };
+        nodes.iter().map(|node| &node.split).chain(levels)
+    }
+}

@@ -1,16 +1,17 @@
 //! The hyper-parameters and their domains.
 
-use mm_core::{ClassWeight, EarlyStopping, ParamError};
+use mm_core::{ClassWeight, EarlyStopping, ParamError, Params};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    learner::CatBoost,
+    CatBoost,
+    ctr::{Statistic, StatisticKind},
     quantize::{BorderRule, MissingRule},
     score::ScoreFunction,
 };
 use crate::domain::{not_negative, open_unit, positive, share, unit, whole};
 
-/// Hyper-parameters of [`CatBoost`]; plain data, checked by [`build`](Self::build).
+/// Hyper-parameters of [`CatBoost`]; plain data, checked by [`build`](Params::build).
 ///
 /// Defaults are those of CatBoost 1.2.10 on a CPU, and what they come to depends on the data there
 /// and here alike.
@@ -322,6 +323,8 @@ impl Default for Bins {
 /// | --- | ---: | --- | --- | --- |
 /// | `max_one_hot` | 2 | 0 to 255 | values of a column that is split one value from the others | `one_hot_max_size` |
 /// | `max_combination` | none | 1 to 16 | columns combined to one at most, where the splits before count as one; none: 4, or 1 for fewer than 200 rounds | `max_ctr_complexity` |
+/// | `simple` | borders, counter | see [`Statistic`] | numbers made of one column | `simple_ctr` |
+/// | `combined` | borders, counter | see [`Statistic`] | numbers made of combinations | `combinations_ctr` |
 /// | `orders` | 4 | ≥ 1 | random orders of the rows | `permutation_count` |
 /// | `in_time` | false | | rows are in the order of time: one order, as they are | `has_time` |
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -332,6 +335,10 @@ pub struct Categorical {
     pub max_one_hot: usize,
     /// Columns combined to one at most.
     pub max_combination: Option<usize>,
+    /// Numbers made of one column.
+    pub simple: Vec<Statistic>,
+    /// Numbers made of combinations.
+    pub combined: Vec<Statistic>,
     /// Random orders of the rows.
     pub orders: usize,
     /// Whether rows are in the order of time.
@@ -340,13 +347,22 @@ pub struct Categorical {
 
 impl Default for Categorical {
     fn default() -> Self {
-        Self { max_one_hot: 2, max_combination: None, orders: 4, in_time: false }
+        let both = [StatisticKind::Borders, StatisticKind::Counter].map(Statistic::of).to_vec();
+        Self {
+            max_one_hot: 2,
+            max_combination: None,
+            simple: both.clone(),
+            combined: both,
+            orders: 4,
+            in_time: false,
+        }
     }
 }
 
-impl CatBoostParams {
-    /// Checks every field.
-    pub fn build(self) -> Result<CatBoost, ParamError> {
+impl Params for CatBoostParams {
+    type Learner = CatBoost;
+
+    fn build(self) -> Result<CatBoost, ParamError> {
         let p = &self;
         whole("rounds", p.rounds, 1, i32::MAX as usize)?;
         positive("learning_rate", p.learning_rate.unwrap_or(1.0))?;
@@ -391,10 +407,26 @@ impl CatBoostParams {
         let combination = p.categorical.max_combination.unwrap_or(1);
         whole("categorical.max_combination", combination, 1, 16)?;
         whole("categorical.orders", p.categorical.orders, 1, 1000)?;
+        let lists = [("simple", &p.categorical.simple), ("combined", &p.categorical.combined)];
+        for (list, statistics) in lists {
+            let place = format!("categorical.{list}");
+            let n: usize = statistics.iter().map(|statistic| statistic.priors.len()).sum();
+            let ok = (1..=100).contains(&n) && statistics.iter().all(|s| !s.priors.is_empty());
+            ParamError::ensure(ok, &*place, n, "1 to 100 priors, each statistic with some")?;
+            for &prior in statistics.iter().flat_map(|statistic| &statistic.priors) {
+                let ok = (-100.0..=100.0).contains(&prior);
+                ParamError::ensure(
+                    ok,
+                    format!("{place}.priors"),
+                    prior,
+                    "a number in [-100, 100]",
+                )?;
+            }
+        }
         p.class_weight.check("class_weight")?;
         if let Some(stopping) = &p.early_stopping {
             stopping.check("early_stopping")?;
         }
-        Ok(CatBoost::new(self))
+        Ok(CatBoost { params: self })
     }
 }

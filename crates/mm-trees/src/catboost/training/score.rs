@@ -87,13 +87,22 @@ impl Sample {
         (self.rows, self.stats, self.starts) = (rows, stats, starts);
     }
 
-    /// Adds the rows of `leaf` to the bins' sums.
-    fn accumulate(&self, leaf: usize, bins: &[u8], sums: &mut [f64]) {
+    /// Adds the rows of `leaf` to the sums of the columns' bins.
+    fn accumulate(&self, leaf: usize, columns: Columns<'_>, sums: &mut [f64]) {
         let span = self.starts[leaf]..self.starts[leaf + 1];
         let stride = self.stride();
         let rows = &self.rows[span.clone()];
         let stats = &self.stats[span.start * stride..span.end * stride];
-        if stride == 2 {
+        let Columns { bins, width, n_bins } = columns;
+        if 1 < width {
+            for (&row, stat) in rows.iter().zip(stats.chunks_exact(stride)) {
+                let row = &bins[row as usize * width..][..width];
+                for (sums, &bin) in sums.chunks_exact_mut(n_bins * stride).zip(row) {
+                    let sum = &mut sums[usize::from(bin) * stride..][..stride];
+                    sum.iter_mut().zip(stat).for_each(|(sum, x)| *sum += x);
+                }
+            }
+        } else if stride == 2 {
             let (sums, _) = sums.as_chunks_mut::<2>();
             let (stats, _) = stats.as_chunks::<2>();
             for (&row, stat) in rows.iter().zip(stats) {
@@ -111,27 +120,36 @@ impl Sample {
     }
 }
 
-/// A column's sums of derivatives and weights by leaf and bin, of shape (leaves, bins, outputs + 1).
+/// One or more columns of bins, row by row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Columns<'a> {
+    /// Of shape (rows, width).
+    pub(super) bins: &'a [u8],
+    pub(super) width: usize,
+    /// Bins of each column.
+    pub(super) n_bins: usize,
+}
+
+/// The sums of derivatives and weights by leaf and bin, of shape (leaves, columns, bins, outputs + 1).
 #[derive(Debug, Clone)]
 pub(super) struct Histogram {
-    n_bins: usize,
     sums: Vec<f64>,
 }
 
 impl Histogram {
     /// From all rows.
-    pub(super) fn new(sample: &Sample, bins: &[u8], n_bins: usize) -> Self {
-        let size = n_bins * sample.stride();
+    pub(super) fn new(sample: &Sample, columns: Columns<'_>) -> Self {
+        let size = columns.size(sample.stride());
         let mut sums = vec![0.0; sample.n_leaves() * size];
         for (leaf, sums) in sums.chunks_mut(size).enumerate() {
-            sample.accumulate(leaf, bins, sums);
+            sample.accumulate(leaf, columns, sums);
         }
-        Self { n_bins, sums }
+        Self { sums }
     }
 
     /// Catches up with a sample whose leaves have been split once since.
-    pub(super) fn refine(&mut self, sample: &Sample, bins: &[u8]) {
-        let size = self.n_bins * sample.stride();
+    pub(super) fn refine(&mut self, sample: &Sample, columns: Columns<'_>) {
+        let size = columns.size(sample.stride());
         let n = sample.n_leaves() / 2;
         self.sums.resize(2 * n * size, 0.0);
         let (parents, new) = self.sums.split_at_mut(n * size);
@@ -139,7 +157,7 @@ impl Histogram {
             let (parent, new) =
                 (&mut parents[leaf * size..][..size], &mut new[leaf * size..][..size]);
             let left_is_smaller = sample.len(leaf) < sample.len(leaf + n);
-            sample.accumulate(if left_is_smaller { leaf } else { leaf + n }, bins, new);
+            sample.accumulate(if left_is_smaller { leaf } else { leaf + n }, columns, new);
             for (parent, new) in parent.iter_mut().zip(new) {
                 let rest = *parent - *new;
                 if left_is_smaller {
@@ -150,10 +168,12 @@ impl Histogram {
             }
         }
     }
+}
 
-    /// Size in bytes for so many leaves.
-    pub(super) fn bytes(n_bins: usize, stride: usize, n_leaves: usize) -> usize {
-        n_bins * stride * n_leaves * size_of::<f64>()
+impl Columns<'_> {
+    /// Numbers of a leaf's histogram.
+    pub(super) fn size(&self, stride: usize) -> usize {
+        self.width * self.n_bins * stride
     }
 }
 
@@ -197,31 +217,45 @@ impl Scorer {
         Self { l2, function, above, below, left, left_weight }
     }
 
-    /// The scores of all splits over a histogram that stands at the sample's leaves.
-    pub(super) fn score(&mut self, histogram: &Histogram, stride: usize, shape: Shape) -> Vec<f64> {
-        self.start(shape.n_splits(histogram.n_bins));
-        for sums in histogram.sums.chunks(histogram.n_bins * stride) {
-            self.add(sums, stride, shape);
-        }
-        self.finish()
+    /// The scores of all splits of each column, over a histogram that stands at the sample's leaves.
+    pub(super) fn score(
+        &mut self,
+        histogram: &Histogram,
+        columns: Columns<'_>,
+        stride: usize,
+        shape: Shape,
+    ) -> Vec<Vec<f64>> {
+        let (size, column_size) = (columns.size(stride), columns.n_bins * stride);
+        let of_column = |column: usize| {
+            self.start(shape.n_splits(columns.n_bins));
+            for sums in histogram.sums.chunks_exact(size) {
+                self.add(&sums[column * column_size..][..column_size], stride, shape);
+            }
+            self.finish()
+        };
+        (0..columns.width).map(of_column).collect()
     }
 
     /// The same without a histogram of all leaves in memory.
     pub(super) fn score_rows(
         &mut self,
         sample: &Sample,
-        bins: &[u8],
-        n_bins: usize,
+        columns: Columns<'_>,
         shape: Shape,
-    ) -> Vec<f64> {
-        self.start(shape.n_splits(n_bins));
-        let mut sums = vec![0.0; n_bins * sample.stride()];
-        for leaf in (0..sample.n_leaves()).filter(|&leaf| 0 < sample.len(leaf)) {
-            sums.fill(0.0);
-            sample.accumulate(leaf, bins, &mut sums);
-            self.add(&sums, sample.stride(), shape);
-        }
-        self.finish()
+    ) -> Vec<Vec<f64>> {
+        let stride = sample.stride();
+        let mut leaf_sums = Histogram { sums: vec![0.0; columns.size(stride)] };
+        let of_column = |column: usize| {
+            self.start(shape.n_splits(columns.n_bins));
+            for leaf in (0..sample.n_leaves()).filter(|&leaf| 0 < sample.len(leaf)) {
+                leaf_sums.sums.fill(0.0);
+                sample.accumulate(leaf, columns, &mut leaf_sums.sums);
+                let size = columns.n_bins * stride;
+                self.add(&leaf_sums.sums[column * size..][..size], stride, shape);
+            }
+            self.finish()
+        };
+        (0..columns.width).map(of_column).collect()
     }
 
     fn start(&mut self, n_splits: usize) {
@@ -288,37 +322,48 @@ mod tests {
         (Sample::new(1, (0..rows.len() as u32).collect(), stats), bins)
     }
 
+    fn columns(bins: &[u8], width: usize, n_bins: usize) -> Columns<'_> {
+        Columns { bins, width, n_bins }
+    }
+
     #[test]
     fn scores_are_those_of_the_formula() {
         let (sample, bins) = sample(&[(0, 1.0, 1.0), (1, -2.0, 1.0), (1, -1.0, 2.0)]);
-        let histogram = Histogram::new(&sample, &bins, 2);
+        let columns = columns(&bins, 1, 2);
+        let histogram = Histogram::new(&sample, columns);
         let (left, right) = (1.0 / 4.0, -3.0 / 6.0);
         let (above, below): (f64, f64) = (left - 3.0 * right, left * left + 3.0 * right * right);
-        let score = |function| Scorer::new(3.0, function).score(&histogram, 2, Shape::Thresholds);
-        assert!((score(ScoreFunction::L2)[0] - above).abs() < 1e-15);
-        assert!((score(ScoreFunction::Cosine)[0] - above / below.sqrt()).abs() < 1e-15);
+        let score = |function| {
+            Scorer::new(3.0, function).score(&histogram, columns, 2, Shape::Thresholds)[0][0]
+        };
+        assert!((score(ScoreFunction::L2) - above).abs() < 1e-15);
+        assert!((score(ScoreFunction::Cosine) - above / below.sqrt()).abs() < 1e-15);
     }
 
     proptest! {
-        /// Splitting and subtracting gives what building anew gives.
+        /// Splitting and subtracting gives what building anew gives, for one column and for several
+        /// side by side.
         #[test]
         fn refined_histograms_equal_fresh_ones(
             rows in prop::collection::vec((0_u8..7, -8_i8..8, 1_u8..4, any::<[bool; 3]>()), 1..60),
         ) {
             let of = |row: &(u8, i8, u8, [bool; 3])| (row.0, f64::from(row.1), f64::from(row.2));
             let (mut sample, bins) = sample(&rows.iter().map(of).collect::<Vec<_>>());
-            let mut histogram = Histogram::new(&sample, &bins, 7);
+            let twice: Vec<u8> = bins.iter().flat_map(|&bin| [6 - bin, bin]).collect();
+            let (one, two) = (columns(&bins, 1, 7), columns(&twice, 2, 7));
+            let mut histogram = Histogram::new(&sample, one);
+            let mut both = Histogram::new(&sample, two);
+            let scorer = || Scorer::new(3.0, ScoreFunction::Cosine);
             for level in 0..3 {
                 sample.split(|row| rows[row as usize].3[level]);
-                histogram.refine(&sample, &bins);
-                let fresh = Histogram::new(&sample, &bins, 7);
+                histogram.refine(&sample, one);
+                both.refine(&sample, two);
+                let fresh = Histogram::new(&sample, one);
                 prop_assert_eq!(&histogram.sums, &fresh.sums); // Whole numbers: exact.
                 for shape in [Shape::Thresholds, Shape::Levels] {
-                    let cached =
-                        Scorer::new(3.0, ScoreFunction::Cosine).score(&histogram, 2, shape);
-                    let direct =
-                        Scorer::new(3.0, ScoreFunction::Cosine).score_rows(&sample, &bins, 7, shape);
-                    prop_assert_eq!(cached, direct);
+                    let cached = scorer().score(&histogram, one, 2, shape);
+                    prop_assert_eq!(&cached, &scorer().score_rows(&sample, one, shape));
+                    prop_assert_eq!(&cached[0], &scorer().score(&both, two, 2, shape)[1]);
                 }
             }
         }

@@ -2,11 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use mm_core::{Column, Dataset, Error, Frame, Result};
+use mm_core::{Column, Error, Frame, Result};
 use rayon::prelude::*;
 
 use super::{
-    hash,
+    super::hash,
+    bundle::{self, Member},
     quantize::{BorderRule, Borders, MissingRule},
     rng::Rng,
 };
@@ -17,6 +18,15 @@ pub(super) struct Table {
     pub(super) n_rows: usize,
     pub(super) numeric: Vec<Numeric>,
     pub(super) categorical: Vec<Categorical>,
+    /// Columns that share a candidate.
+    pub(super) bundles: Vec<Vec<Bundled>>,
+}
+
+/// A column of a bundle, by its place among its like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bundled {
+    Numeric(usize),
+    Categorical(usize),
 }
 
 /// A numeric column.
@@ -40,17 +50,14 @@ pub(super) struct Categorical {
     pub(super) hashes: Vec<Option<u32>>,
     /// The codes as bins, where there are few enough for one-hot splits.
     pub(super) bins: Option<Arc<Vec<u8>>>,
+    /// Whether no split may ask it.
+    pub(super) is_ignored: bool,
 }
 
 impl Categorical {
     /// How many values occur.
     pub(super) fn n_values(&self) -> usize {
         self.hashes.len()
-    }
-
-    /// The code of each hash.
-    pub(super) fn codes_of(&self) -> HashMap<Option<u32>, u32> {
-        (0..).zip(&self.hashes).map(|(code, &hash)| (hash, code)).collect()
     }
 }
 
@@ -137,9 +144,63 @@ impl Table {
             numeric.extend(number);
             categorical.extend(category);
         }
-        categorical.retain(|category| !ignored[category.column]);
-        Ok(Self { n_rows, numeric, categorical })
+        for category in &mut categorical {
+            if ignored[category.column] {
+                (category.is_ignored, category.bins) = (true, None);
+            }
+        }
+        let bundles = bundles(&numeric, &categorical, n_rows, n_cols);
+        Ok(Self { n_rows, numeric, categorical, bundles })
     }
+}
+
+/// The bundles of all columns that have more than one bin.
+fn bundles(
+    numeric: &[Numeric],
+    categorical: &[Categorical],
+    n_rows: usize,
+    n_cols: usize,
+) -> Vec<Vec<Bundled>> {
+    let mut places = vec![None; n_cols];
+    for (i, column) in numeric.iter().enumerate().filter(|(_, c)| !c.bins.is_empty()) {
+        places[column.column] = Some(Bundled::Numeric(i));
+    }
+    let differs = |column: &Categorical| !column.is_ignored && 1 < column.n_values();
+    for (i, column) in categorical.iter().enumerate().filter(|(_, c)| differs(c)) {
+        places[column.column] = Some(Bundled::Categorical(i));
+    }
+    let counts: Vec<Option<usize>> = places
+        .par_iter()
+        .map(|place| {
+            Some(match (*place)? {
+                Bundled::Numeric(i) => numeric[i].bins.iter().filter(|&&bin| bin != 0).count(),
+                Bundled::Categorical(i) => {
+                    categorical[i].codes.iter().filter(|&&code| code != 0).count()
+                }
+            })
+        })
+        .collect();
+    let least = counts.iter().flatten().copied().min().unwrap_or(0);
+    let member = |(place, count): (&Option<Bundled>, &Option<usize>)| {
+        let (place, n_set) = ((*place)?, (*count)?);
+        let is_rare = n_set + least <= n_rows;
+        let (n_bins, rows) = match place {
+            Bundled::Numeric(i) => {
+                let bins = if is_rare { &numeric[i].bins[..] } else { &[] };
+                let rows = bundle::mask(bins.iter().map(|&bin| bin != 0));
+                (numeric[i].borders.values.len(), rows)
+            }
+            Bundled::Categorical(i) => {
+                let codes = if is_rare { &categorical[i].codes[..] } else { &[] };
+                let rows = bundle::mask(codes.iter().map(|&code| code != 0));
+                (categorical[i].n_values() - 1, rows)
+            }
+        };
+        Some(Member { n_bins, n_rows: n_set, rows })
+    };
+    let members: Vec<Option<Member>> = places.par_iter().zip(&counts).map(member).collect();
+    let bundles = bundle::bundles(&members, n_rows);
+    bundles.into_iter().map(|parts| parts.into_iter().filter_map(|j| places[j]).collect()).collect()
 }
 
 /// The rows to choose borders from; `None` for all.
@@ -183,16 +244,26 @@ impl Categorical {
             }
             codes.push(code);
         }
+        // The most frequent value is the first; of several, that of the least hash.
+        let mut counts = vec![0_usize; hashes.len()];
+        for &code in &codes {
+            counts[code as usize] += 1;
+        }
+        let key = |&code: &usize| (counts[code], std::cmp::Reverse(hashes[code]));
+        if let Some(first) = (0..hashes.len()).max_by_key(key).filter(|&first| first != 0) {
+            hashes.swap(0, first);
+            for code in &mut codes {
+                if *code == 0 {
+                    *code = first as u32;
+                } else if *code == first as u32 {
+                    *code = 0;
+                }
+            }
+        }
         let bins = (hashes.len() <= one_hot_max)
             .then(|| Arc::new(codes.iter().map(|&code| code as u8).collect()));
-        Self { column, codes, hashes, bins }
+        Self { column, codes, hashes, bins, is_ignored: false }
     }
-}
-
-/// The target as CatBoost takes it, in the given order of rows.
-pub(super) fn target(data: &Dataset, order: Option<&[u32]>) -> Result<Vec<f32>> {
-    let narrow: Vec<f32> = narrowed("target", data.target())?;
-    Ok(in_order(&narrow, order))
 }
 
 /// Numbers as `f32`, none of which may become infinite by that.

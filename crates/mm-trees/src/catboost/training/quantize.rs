@@ -101,6 +101,17 @@ impl Borders {
     }
 }
 
+/// The border that parts `values` most evenly, if two of them differ.
+pub(super) fn halving(values: &[f32]) -> Option<f32> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f32::total_cmp);
+    if sorted.is_empty() {
+        None
+    } else {
+        place(&sorted, 1, BorderRule::MinEntropy).first().copied()
+    }
+}
+
 /// The borders by `rule`, rising and distinct, between sorted values, of which there is at least
 /// one.
 fn place(sorted: &[f32], max: usize, rule: BorderRule) -> Vec<f32> {

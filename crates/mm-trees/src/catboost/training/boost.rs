@@ -215,7 +215,7 @@ impl Booster {
                     own = self.leaves_in(&self.folds[fold], &splits);
                     &own
                 };
-                let values = self.estimate(&self.folds[fold], leaf_of, n_leaves).values;
+                let values = self.estimate(&self.folds[fold], false, leaf_of, n_leaves).values;
                 let values: Vec<f64> = values.into_iter().map(|v| v * rate).collect();
                 advance(self.settings.loss, &mut self.folds[fold].scores, &values, leaf_of);
             }
@@ -223,7 +223,7 @@ impl Booster {
         }
         let leaf_of = averaged.unwrap_or(leaf_of);
         let fold = self.averaging.as_ref().unwrap_or(&self.folds[taken]);
-        let estimate = self.estimate(fold, &leaf_of, n_leaves);
+        let estimate = self.estimate(fold, true, &leaf_of, n_leaves);
         for _ in 0..estimate.draws {
             self.rng.next();
         }
@@ -242,11 +242,23 @@ impl Booster {
         Grown { splits, leaves, weights }
     }
 
-    fn estimate(&self, fold: &Fold, leaf_of: &[u32], n_leaves: usize) -> leaves::Estimate {
+    fn estimate(
+        &self,
+        fold: &Fold,
+        is_final: bool,
+        leaf_of: &[u32],
+        n_leaves: usize,
+    ) -> leaves::Estimate {
         // CatBoost's exact leaves heed no weights.
         let is_exact = self.settings.estimation.method == Method::Exact;
         let weights = self.learning.weights.as_deref().filter(|_| !is_exact);
-        let rows = Rows { target: &self.learning.target, weights, scores: &fold.scores };
+        let rows = Rows {
+            target: &self.learning.target,
+            weights,
+            scores: &fold.scores,
+            order: fold.order.as_deref(),
+            is_final,
+        };
         leaves::estimate(self.settings.loss, self.settings.estimation, rows, leaf_of, n_leaves)
     }
 

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use super::rng::{Rng, minus_ln};
+use super::{fast_log::fast_ln, rng::Rng};
 
 /// How rows are drawn, with CatBoost's `f32` parameters.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,7 +52,7 @@ pub(super) fn draw(
                 weights.par_chunks_mut(BAYESIAN_BLOCK).enumerate().for_each(|(block, weights)| {
                     let mut rng = Rng::of_task(seed, block);
                     for weight in weights {
-                        *weight = minus_ln((rng.uniform() + 1e-100) as f32).powf(temperature);
+                        *weight = (-fast_ln((rng.uniform() + 1e-100) as f32)).powf(temperature);
                     }
                 });
             }

@@ -6,7 +6,10 @@
 
 use rayon::prelude::*;
 
-use super::loss::{Loss, QUANTILE_DELTA};
+use super::{
+    loss::{CrossEntropySum, Loss, QUANTILE_DELTA},
+    table,
+};
 
 /// How leaves are estimated.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +41,11 @@ pub(super) struct Rows<'a> {
     pub(super) weights: Option<&'a [f32]>,
     /// For each output the scores of all rows, as [`Loss::keeps_exp`] says.
     pub(super) scores: &'a [Vec<f64>],
+    /// The order of the fold; that of the data if `None`.
+    pub(super) order: Option<&'a [u32]>,
+    /// Whether the loss of a step is compared on the way, as CatBoost does for the leaves of the
+    /// model, or from the start, as it does for the folds that trees are grown on.
+    pub(super) is_final: bool,
 }
 
 /// What a leaf has become.
@@ -112,7 +120,7 @@ pub(super) fn estimate(
     let by_leaf = ByLeaf::new(leaf_of, n_leaves);
     match (how.method, loss.n_outputs()) {
         (Method::Exact, _) => exact(loss, rows, &by_leaf),
-        (_, 1) => single(loss, how, rows, &by_leaf),
+        (_, 1) => single(loss, how, rows, &by_leaf, leaf_of),
         _ => multiple(loss, how, rows, &by_leaf),
     }
 }
@@ -125,7 +133,13 @@ struct Sums {
     loss: f64,
 }
 
-fn single(loss: Loss, how: Estimation, rows: Rows<'_>, by_leaf: &ByLeaf) -> Estimate {
+fn single(
+    loss: Loss,
+    how: Estimation,
+    rows: Rows<'_>,
+    by_leaf: &ByLeaf,
+    leaf_of: &[u32],
+) -> Estimate {
     let n_leaves = by_leaf.starts.len() - 1;
     let scores = by_leaf.gather(&rows.scores[0]);
     let target = by_leaf.gather(rows.target);
@@ -139,7 +153,7 @@ fn single(loss: Loss, how: Estimation, rows: Rows<'_>, by_leaf: &ByLeaf) -> Esti
         weight[leaf] = weights
             .as_ref()
             .map_or(span.len() as f64, |w| w[span.clone()].iter().map(|&w| f64::from(w)).sum());
-        if loss.keeps_exp() && how.backtracks {
+        if loss == Loss::Poisson && how.backtracks {
             let y = target[span.clone()].iter().map(|&y| f64::from(y));
             linear[leaf] = match &weights {
                 None => y.sum(),
@@ -149,6 +163,13 @@ fn single(loss: Loss, how: Estimation, rows: Rows<'_>, by_leaf: &ByLeaf) -> Esti
     }
 
     let wants_loss = how.backtracks && 1 < how.steps;
+    let mut cross_entropy = (wants_loss && loss == Loss::CrossEntropy).then(|| CrossEntropySum {
+        scores: table::in_order(&rows.scores[0], rows.order),
+        target: table::in_order(rows.target, rows.order),
+        weights: rows.weights.map(|w| table::in_order(w, rows.order)),
+        leaf_of: table::in_order(leaf_of, rows.order),
+    });
+    let sums_loss = wants_loss && cross_entropy.is_none();
     let evaluate = |values: &[f64]| {
         let moves: Vec<f64> = if loss.keeps_exp() {
             values.iter().map(|v| v.exp()).collect()
@@ -177,7 +198,7 @@ fn single(loss: Loss, how: Estimation, rows: Rows<'_>, by_leaf: &ByLeaf) -> Esti
                     *h *= f64::from(w);
                 }
             }
-            let loss = if wants_loss { loss.sum(moved, target, weights) } else { 0.0 };
+            let loss = if sums_loss { loss.sum(moved, target, weights) } else { 0.0 };
             Sums { g: sum(g), h: sum(h), loss }
         };
         let parts: Vec<Sums> = pieces.par_iter().with_min_len(8).map(of_piece).collect();
@@ -195,6 +216,9 @@ fn single(loss: Loss, how: Estimation, rows: Rows<'_>, by_leaf: &ByLeaf) -> Esti
 
     let mut values = vec![0.0; n_leaves];
     let (mut sums, mut best) = evaluate(&values);
+    if let Some(cross_entropy) = &cross_entropy {
+        best = cross_entropy.after(&vec![1.0; n_leaves]);
+    }
     let (mut step, mut draws) = (0, 0);
     while step < how.steps {
         draws += 1;
@@ -211,9 +235,37 @@ fn single(loss: Loss, how: Estimation, rows: Rows<'_>, by_leaf: &ByLeaf) -> Esti
         let mut scale = 1.0;
         while step < how.steps {
             let trial: Vec<f64> = values.iter().zip(&delta).map(|(v, d)| v + scale * d).collect();
-            let (at_trial, loss) = evaluate(&trial);
-            if loss < best {
-                (values, sums, best) = (trial, at_trial, loss);
+            let is_taken = match &mut cross_entropy {
+                None => {
+                    let (at_trial, loss) = evaluate(&trial);
+                    let is_taken = loss < best;
+                    if is_taken {
+                        (sums, best) = (at_trial, loss);
+                    }
+                    is_taken
+                }
+                Some(cross_entropy) => {
+                    let factors: Vec<f64> = if rows.is_final {
+                        delta.iter().map(|d| (scale * d).exp()).collect()
+                    } else {
+                        trial.iter().map(|v| v.exp()).collect()
+                    };
+                    let loss = cross_entropy.after(&factors);
+                    let is_taken = loss < best;
+                    if is_taken {
+                        best = loss;
+                        if rows.is_final {
+                            cross_entropy.advance(&factors);
+                        }
+                        if step + 1 < how.steps {
+                            (sums, _) = evaluate(&trial);
+                        }
+                    }
+                    is_taken
+                }
+            };
+            if is_taken {
+                values = trial;
                 break;
             }
             scale /= 2.0;
@@ -432,7 +484,13 @@ mod tests {
     #[test]
     fn a_newton_step_of_squared_error_is_the_mean_residual() {
         let scores = vec![vec![0.5; 4]];
-        let rows = Rows { target: &[1.0, 3.0, 5.0, 9.0], weights: None, scores: &scores };
+        let rows = Rows {
+            target: &[1.0, 3.0, 5.0, 9.0],
+            weights: None,
+            scores: &scores,
+            order: None,
+            is_final: true,
+        };
         let estimate = estimate(Loss::Rmse, newton(1), rows, &[0, 0, 1, 1], 2);
         let expected = [1.5, 6.5]; // Less a part in 1e9 for the penalty.
         assert!(estimate.values.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-7));
@@ -442,7 +500,8 @@ mod tests {
     fn many_newton_steps_reach_the_log_odds() {
         let scores = vec![vec![1.0; 40]];
         let target: Vec<f32> = (0..40).map(|i| f32::from(u8::from(i % 4 == 0))).collect();
-        let rows = Rows { target: &target, weights: None, scores: &scores };
+        let rows =
+            Rows { target: &target, weights: None, scores: &scores, order: None, is_final: true };
         let estimate = estimate(Loss::CrossEntropy, newton(20), rows, &[0; 40], 1);
         assert!((estimate.values[0] - (0.25_f64 / 0.75).ln()).abs() < 1e-6);
     }
@@ -450,7 +509,13 @@ mod tests {
     #[test]
     fn one_step_of_softmax_solves_the_newton_equation() {
         let scores = vec![vec![0.0; 3]; 3];
-        let rows = Rows { target: &[0.0, 1.0, 1.0], weights: None, scores: &scores };
+        let rows = Rows {
+            target: &[0.0, 1.0, 1.0],
+            weights: None,
+            scores: &scores,
+            order: None,
+            is_final: true,
+        };
         let how = Estimation { l2: 3.0, ..newton(1) };
         let estimate = estimate(Loss::MultiClass(3), how, rows, &[0; 3], 1);
         let x = &estimate.values;
@@ -463,7 +528,13 @@ mod tests {
     #[test]
     fn the_exact_leaf_is_a_quantile() {
         let scores = vec![vec![0.0; 5]];
-        let rows = Rows { target: &[1.0, 2.0, 3.0, 4.0, 100.0], weights: None, scores: &scores };
+        let rows = Rows {
+            target: &[1.0, 2.0, 3.0, 4.0, 100.0],
+            weights: None,
+            scores: &scores,
+            order: None,
+            is_final: true,
+        };
         let how = Estimation { method: Method::Exact, ..newton(1) };
         let loss = Loss::Quantile { level: 0.5 };
         let value = estimate(loss, how, rows, &[0; 5], 1).values[0];

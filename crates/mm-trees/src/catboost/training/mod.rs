@@ -17,7 +17,7 @@
 //! | `ctr.rs` | statistics of categories |
 //! | `bootstrap.rs` | which rows a tree sees |
 //! | `leaves.rs`, `loss.rs` | values of leaves; derivatives of losses |
-//! | `rng.rs` | CatBoost's random stream |
+//! | `rng.rs`, `fast_log.rs` | CatBoost's random stream, and its fast logarithm |
 //! | `assemble.rs` | from grown trees to a model |
 //!
 //! # What is equal
@@ -48,6 +48,7 @@ mod boost;
 mod bootstrap;
 mod bundle;
 mod ctr;
+mod fast_log;
 mod leaves;
 mod loss;
 mod params;

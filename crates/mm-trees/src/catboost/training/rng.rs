@@ -124,18 +124,6 @@ impl Half {
     }
 }
 
-/// −ln(*x*) as CatBoost computes it for Bayesian weights: the logarithm in `f32` of Mineiro's
-/// fastapprox (2011), exact to some 1e-5.
-pub(super) fn minus_ln(x: f32) -> f32 {
-    let bits = x.to_bits();
-    let mantissa = f32::from_bits(bits & 0x007f_ffff | 0x3f00_0000);
-    let log2 = bits as f32 * 1.192_092_9e-7
-        - 124.225_515
-        - 1.498_030_3 * mantissa
-        - 1.725_88 / (0.352_088_7 + mantissa);
-    -(std::f32::consts::LN_2 * log2)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,14 +134,6 @@ mod tests {
         assert_ne!(order, (0..1000).collect::<Vec<u32>>());
         order.sort_unstable();
         assert_eq!(order, (0..1000).collect::<Vec<u32>>());
-    }
-
-    #[test]
-    fn the_fast_logarithm_is_near_the_exact_one() {
-        for i in 1..1000 {
-            let x = i as f32 / 1000.0;
-            assert!((minus_ln(x) + x.ln()).abs() < 2e-4, "at {x}: {}", minus_ln(x)); // Its known error.
-        }
     }
 
     #[test]

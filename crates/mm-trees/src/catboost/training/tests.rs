@@ -4,11 +4,12 @@
 //! same formula, here, makes the same data.
 
 use mm_core::{
-    Column, Dataset, FitContext, Frame, Learner as _, Levels, Params as _, Schema, Task,
+    Catalog, Column, Dataset, EarlyStopping, FitContext, Frame, Learner as _, Levels, Model as _,
+    Params as _, Schema, Task,
 };
 use serde::Deserialize;
 
-use super::CatBoostParams;
+use super::{CatBoost, CatBoostParams, LeafMethod, Objective, RowSampling};
 use crate::forest::{Ctrs, Split, Test, Trunk};
 
 /// A file of `tests/fixtures/catboost/training`.
@@ -17,8 +18,6 @@ struct Fixture {
     spec: Spec,
     params: serde_json::Value,
     seed: u64,
-    learning_rate: f64,
-    bias: serde_json::Value,
     n_trees: usize,
     trees: std::collections::BTreeMap<usize, OfficialTree>,
     raw: Vec<f64>,
@@ -244,7 +243,6 @@ fn check(name: &str) {
                 assert_eq!(&weights, official, "{name}: weights of tree {i}");
             }
         }
-        let _ = (&fixture.bias, fixture.learning_rate);
         let raw = model.predict_raw(&data.frame().slice(0, fixture.raw.len() / forest.n_outputs()));
         for (got, expected) in raw.expect("predicts").values().iter().zip(&fixture.raw) {
             let near = (got - expected).abs() <= fixture.near;
@@ -268,7 +266,7 @@ mod trees_equal_the_official_ones {
     use super::check;
 
     fixtures! {
-        balanced, bundles, bundles_levels, levels, levels_regression, levels_multiclass, combinations, combinations_regression, combinations_multiclass, combinations_deep, combinations_weights, levels_blocks, levels_blocks_long, one_hot, one_hot_and_combinations, in_time, in_time_combinations, statistics, orders, model_size, levels_column_share, levels_mae, held_out, held_out_levels, held_out_rate, borders_max_log_sum, borders_min_entropy, expectile, mae_weights, many_rows, quantile, weights_multiclass, mae, bayesian, bernoulli, binary, binary_columns, binary_newton, blocks,
+        balanced, bundles, bundles_levels, levels, levels_regression, levels_multiclass, levels_newton, default_binary, combinations, combinations_regression, combinations_multiclass, combinations_deep, combinations_weights, levels_blocks, levels_blocks_long, one_hot, one_hot_and_combinations, in_time, in_time_combinations, statistics, orders, model_size, levels_column_share, levels_mae, held_out, held_out_levels, held_out_rate, borders_max_log_sum, borders_min_entropy, expectile, mae_weights, many_rows, quantile, weights_multiclass, mae, bayesian, bernoulli, binary, binary_columns, binary_newton, blocks,
         borders_greedy_min_entropy, borders_median,
         borders_uniform, borders_uniform_and_quantiles, column_share, cross_entropy, deep,
         few_rows, from_mean, gradient, huber, l2_score, missing,
@@ -276,4 +274,172 @@ mod trees_equal_the_official_ones {
         regression, seeded, sparse_columns, ties, tweedie, weights,
         weights_zero,
     }
+}
+
+fn edit(edit: impl FnOnce(&mut CatBoostParams)) -> CatBoostParams {
+    CatBoostParams::default().with(|p| {
+        p.rounds = 12;
+        edit(p);
+    })
+}
+
+fn build(params: CatBoostParams) -> CatBoost {
+    params.build().expect("valid")
+}
+
+#[test]
+fn conforms() {
+    let catalog = crate::register(Catalog::default());
+    mm_core::conformance::check(&build(edit(|_| {})), &catalog);
+    let rich = edit(|p| {
+        p.tree.depth = 3;
+        p.leaves.steps = Some(4);
+        p.categorical.max_one_hot = 0;
+        p.categorical.max_combination = Some(3);
+        p.early_stopping = Some(EarlyStopping::after(3));
+    });
+    mm_core::conformance::check(&build(rich), &catalog);
+}
+
+#[test]
+fn every_edge_of_the_tables_holds() {
+    type Edit = fn(&mut CatBoostParams);
+    let valid: [Edit; 9] = [
+        |p| p.rounds = 1,
+        |p| p.tree.depth = 16,
+        |p| p.tree.depth = 1,
+        |p| p.penalty.l2 = Some(0.0),
+        |p| p.bins.max_borders = 255,
+        |p| p.sampling.rows = RowSampling::Mvs { fraction: 1.0 },
+        |p| p.categorical.max_one_hot = 255,
+        |p| p.objective = Objective::Tweedie { power: 1.01 },
+        |p| p.leaves.method = LeafMethod::Gradient,
+    ];
+    for (i, edit) in valid.into_iter().enumerate() {
+        let built = CatBoostParams::default().with(edit).build();
+        assert!(built.is_ok(), "valid {i}: {}", built.expect_err("an error"));
+    }
+    let refused: [(Edit, &str); 20] = [
+        (|p| p.rounds = 0, "rounds"),
+        (|p| p.learning_rate = Some(0.0), "learning_rate"),
+        (|p| p.learning_rate = Some(f64::NAN), "learning_rate"),
+        (|p| p.tree.depth = 0, "tree.depth"),
+        (|p| p.tree.depth = 17, "tree.depth"),
+        (|p| p.leaves.steps = Some(0), "leaves.steps"),
+        (|p| p.leaves.method = LeafMethod::Exact, "leaves.method"),
+        (
+            |p| {
+                p.objective = Objective::Mae;
+                p.leaves.method = LeafMethod::Newton;
+            },
+            "leaves.method",
+        ),
+        (|p| p.sampling.rows = RowSampling::Mvs { fraction: 0.0 }, "sampling.rows.mvs.fraction"),
+        (
+            |p| p.sampling.rows = RowSampling::Bayesian { temperature: -1.0 },
+            "sampling.rows.bayesian.temperature",
+        ),
+        (|p| p.sampling.columns = 0.0, "sampling.columns"),
+        (|p| p.sampling.noise = -1.0, "sampling.noise"),
+        (|p| p.penalty.l2 = Some(-1.0), "penalty.l2"),
+        (|p| p.penalty.model_size = f64::INFINITY, "penalty.model_size"),
+        (|p| p.bins.max_borders = 0, "bins.max_borders"),
+        (|p| p.bins.max_borders = 256, "bins.max_borders"),
+        (|p| p.categorical.max_combination = Some(0), "categorical.max_combination"),
+        (|p| p.categorical.orders = 0, "categorical.orders"),
+        (|p| p.categorical.simple.clear(), "categorical.simple"),
+        (|p| p.objective = Objective::Tweedie { power: 2.0 }, "objective.tweedie.power"),
+    ];
+    for (edit, name) in refused {
+        let error = CatBoostParams::default().with(edit).build().expect_err(name);
+        assert_eq!(error.name, name);
+    }
+}
+
+#[test]
+fn params_come_back_from_json() {
+    let params = edit(|p| {
+        p.objective = Objective::Quantile { level: 0.9 };
+        p.sampling.rows = RowSampling::Bernoulli { fraction: 0.5 };
+    });
+    let text = serde_json::to_string(&params).expect("JSON");
+    assert_eq!(serde_json::from_str::<CatBoostParams>(&text).expect("params"), params);
+    assert!(serde_json::from_str::<CatBoostParams>(r#"{"iterations": 3}"#).is_err());
+}
+
+#[test]
+fn a_continued_model_starts_from_the_predictions_of_the_one_before() {
+    let spec = spec_of("regression");
+    let data = spec.data(false);
+    let ctx = FitContext::seeded(0);
+    let learner = build(edit(|p| p.sampling.noise = 0.0));
+    let first = learner.fit(&data, &ctx).expect("fits");
+    let more = learner.fit_after(&first, &data, &ctx).expect("continues");
+    assert_eq!(more.n_trees(), 24);
+    assert_eq!(more.forest().trees()[..12], *first.forest().trees());
+    let error = |model: &crate::CatBoostModel| {
+        let raw = model.predict_raw(data.frame()).expect("predicts");
+        let pairs = raw.values().iter().zip(data.target());
+        pairs.map(|(a, y)| (a - y).powi(2)).sum::<f64>()
+    };
+    assert!(error(&more) < 0.9 * error(&first), "further trees lower the error");
+}
+
+#[test]
+fn a_model_with_statistics_is_not_continued_from() {
+    let data = spec_of("levels").data(false);
+    let learner = build(edit(|_| {}));
+    let first = learner.fit(&data, &FitContext::seeded(0)).expect("fits");
+    let error = learner.fit_after(&first, &data, &FitContext::seeded(0)).expect_err("refused");
+    assert!(error.to_string().contains("target statistics"), "{error}");
+}
+
+#[test]
+fn objectives_of_other_tasks_and_targets_out_of_their_domain_are_refused() {
+    let data = spec_of("regression").data(false);
+    for objective in [Objective::Logloss, Objective::MultiClass, Objective::Poisson] {
+        let learner = build(edit(|p| p.objective = objective));
+        let error = learner.fit(&data, &FitContext::seeded(0)).expect_err("refused");
+        assert!(matches!(error, mm_core::Error::Data { .. }), "{error}");
+    }
+}
+
+#[test]
+fn awkward_tables_are_fitted() {
+    // A constant target, a level in one class only, missing and unknown levels, the empty name.
+    let levels = Levels::new(["", "a", "b", "c"]).expect("distinct");
+    let schema = Schema::new([Column::numeric("x"), Column::categorical("c", levels)]);
+    let schema = schema.expect("distinct");
+    let cells = [f32::NAN, Frame::UNKNOWN, 0.0, 1.0, 2.0, 3.0];
+    let values = (0..120).flat_map(|i| [(i % 7) as f32, cells[i % 6]]).collect();
+    let frame = Frame::with_schema(values, schema).expect("valid");
+    let constant = Dataset::regression(frame.clone(), vec![2.5; 120]).expect("valid");
+    let task = Task::classes(["no", "yes"]).expect("two");
+    let target = (0..120).map(|i| f64::from(u8::from(i % 6 == 4))).collect();
+    let classes = Dataset::new(frame, task, target).expect("valid");
+    for max_one_hot in [0, 2, 10] {
+        for (data, depth) in [(&constant, 1), (&classes, 1), (&constant, 16), (&classes, 16)] {
+            let learner = build(edit(|p| {
+                p.tree.depth = depth;
+                p.categorical.max_one_hot = max_one_hot;
+                p.categorical.max_combination = Some(2);
+            }));
+            let model = learner.fit(data, &FitContext::seeded(0)).expect("fits");
+            let y = model.predict(data.frame()).expect("predicts");
+            assert!(y.values().iter().all(|y| y.is_finite()));
+            let reopened = crate::CatBoostModel::read(
+                &model.to_cbm().expect("writes"),
+                Some(data.frame().schema().clone()),
+            );
+            let again = reopened.expect("opens").predict(data.frame()).expect("predicts");
+            assert_eq!(again.values(), y.values(), "the file predicts the same");
+        }
+    }
+}
+
+fn spec_of(name: &str) -> Spec {
+    let path =
+        format!("{}/tests/fixtures/catboost/training/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).expect("a fixture");
+    serde_json::from_str::<Fixture>(&text).expect("JSON").spec
 }

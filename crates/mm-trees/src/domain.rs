@@ -37,11 +37,13 @@ pub(crate) fn share(name: &str, x: f64) -> Checked {
     ParamError::ensure(0.0 < x && x <= 1.0, name, x, "a number in (0, 1]")
 }
 
+#[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 /// [1, 2): powers of the mean to which a Tweedie variance may be proportional.
 pub(crate) fn tweedie_power(name: &str, x: f64) -> Checked {
     ParamError::ensure((1.0..2.0).contains(&x), name, x, "a number in [1, 2)")
 }
 
+#[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 /// An extra parameter, whose own name in the engine is `known`, that nothing else says: `covered`
 /// holds the names of those that something does, each with what that is.
 pub(crate) fn not_covered(

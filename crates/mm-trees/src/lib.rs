@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | LightGBM | [`LightGbmModel`]: opens and writes the text of 3.x and 4.x | `lightgbm`: `LightGbmParams` → `LightGbm` (4.7.0) |
 //! | XGBoost | [`XgBoostModel`]: opens and writes JSON and UBJSON of 1.x to 3.x | `xgboost`: `XgBoostParams` → `XgBoost` (3.4.0) |
-//! | CatBoost | [`CatBoostModel`]: opens and writes `.cbm` and JSON of 1.x | |
+//! | CatBoost | [`CatBoostModel`]: opens and writes `.cbm` and JSON of 1.x | always, in Rust: [`CatBoostParams`] → [`CatBoost`] |
 //!
 //! Models are pure Rust: whoever trained them, they are opened, predict, and are written without their
 //! engine, and predict to the bit what it predicts. They stand on a [`Forest`], the engine-neutral
@@ -26,13 +26,11 @@
 pub mod catboost;
 #[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod constraint;
-#[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod domain;
 #[cfg(test)]
 mod foreign;
 pub mod forest;
 mod open;
-#[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod run;
 
 pub mod lightgbm;
@@ -45,7 +43,10 @@ pub use crate::lightgbm::{LightGbm, LightGbmParams};
 #[cfg(feature = "xgboost")]
 pub use crate::xgboost::{XgBoost, XgBoostParams};
 pub use crate::{
-    catboost::CatBoostModel, forest::Forest, lightgbm::LightGbmModel, open::open,
+    catboost::{CatBoost, CatBoostModel, CatBoostParams},
+    forest::Forest,
+    lightgbm::LightGbmModel,
+    open::open,
     xgboost::XgBoostModel,
 };
 
@@ -53,6 +54,7 @@ pub use crate::{
 #[must_use]
 pub fn register(catalog: Catalog) -> Catalog {
     let catalog = catalog.with::<LightGbmModel>().with::<XgBoostModel>().with::<CatBoostModel>();
+    let catalog = catalog.with_kind::<CatBoostParams>("catboost");
     #[cfg(feature = "lightgbm")]
     let catalog = catalog.with_kind::<LightGbmParams>("lightgbm");
     #[cfg(feature = "xgboost")]

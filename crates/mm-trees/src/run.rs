@@ -6,6 +6,7 @@ use mm_core::{
     Signature, Step, Task, check_data,
 };
 
+#[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 /// The seed of an engine, whose generators take 31 bits. Small seeds stay as they are, so that a
 /// model can be compared with another binding's.
 pub(crate) fn seed(ctx: &FitContext<'_>) -> u32 {

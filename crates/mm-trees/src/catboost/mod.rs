@@ -1,4 +1,5 @@
-//! CatBoost's models, without CatBoost: its two file formats, and prediction as its own.
+//! CatBoost without CatBoost: its two file formats, prediction as its own, and training tree by tree
+//! as it trains.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -9,6 +10,7 @@
 //! | `loss.rs` | what the scores of a model mean |
 //! | `hash.rs` | the hashes of levels and of their combinations |
 //! | `importance.rs` | how far predictions change with a feature |
+//! | `training/` | the trainer: [`CatBoostParams`] → [`CatBoost`] |
 
 mod cbm;
 mod file;
@@ -22,11 +24,19 @@ mod loss;
 mod model;
 #[cfg(test)]
 mod tests;
+mod training;
 
 use mm_core::Result;
 
 use self::file::ModelFile;
-pub use self::model::CatBoostModel;
+pub use self::{
+    model::CatBoostModel,
+    training::{
+        Bins, BorderRule, CatBoost, CatBoostParams, Categorical, LeafMethod, Leaves, MissingRule,
+        Objective, Penalty, RowSampling, Sampling, ScoreFunction, Statistic, StatisticKind,
+        TreeParams,
+    },
+};
 
 /// A format of CatBoost's model files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -101,6 +101,11 @@ impl CatBoostModel {
         self.served.forest()
     }
 
+    /// What the file says besides its trees.
+    pub(super) fn about(&self) -> &About {
+        &self.about
+    }
+
     /// Number of trees.
     pub fn n_trees(&self) -> usize {
         self.forest().n_trees()

@@ -1,0 +1,194 @@
+//! Which rows a tree sees, and with what weight.
+//!
+//! The weights drawn here count in the search for splits alone; the values of the leaves are
+//! estimated from all rows.
+
+use rayon::prelude::*;
+
+use super::{fast_log::fast_ln, rng::Rng};
+
+/// How rows are drawn, with CatBoost's `f32` parameters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Bootstrap {
+    /// All rows count 1.
+    No,
+    /// Each row counts 1 with a probability.
+    Bernoulli { fraction: f32 },
+    /// Each row counts (−ln u)^t for a uniform u (Rubin 1981, "The Bayesian bootstrap").
+    Bayesian { temperature: f32 },
+    /// Minimal variance sampling (Ibragimov & Gusev 2019, "Minimal variance sampling in stochastic
+    /// gradient boosting"): rows of large derivatives are kept, the others drawn and weighted up.
+    Mvs { fraction: f32, lambda: Option<f32> },
+}
+
+/// Rows of a block that draws from a stream of its own.
+const MVS_BLOCK: usize = 8192;
+const BAYESIAN_BLOCK: usize = 1000;
+
+/// The weight of each row at its place in the fold.
+///
+/// `derivatives` are the weighted ones of each output, at the same places; `last_leaves` are the
+/// leaves of the tree before, of shape (leaves, outputs).
+pub(super) fn draw(
+    how: Bootstrap,
+    derivatives: &[Vec<f64>],
+    last_leaves: Option<&[f64]>,
+    rng: &mut Rng,
+) -> Vec<f32> {
+    let n = derivatives[0].len();
+    let mut weights = vec![1.0_f32; n];
+    match how {
+        Bootstrap::No => {}
+        Bootstrap::Bernoulli { fraction } => {
+            if fraction < 1.0 {
+                for weight in &mut weights {
+                    *weight = f32::from(u8::from(rng.uniform() < f64::from(fraction)));
+                }
+            }
+        }
+        Bootstrap::Bayesian { temperature } => {
+            if temperature != 0.0 {
+                let seed = rng.next();
+                weights.par_chunks_mut(BAYESIAN_BLOCK).enumerate().for_each(|(block, weights)| {
+                    let mut rng = Rng::of_task(seed, block);
+                    for weight in weights {
+                        *weight = (-fast_ln((rng.uniform() + 1e-100) as f32)).powf(temperature);
+                    }
+                });
+            }
+        }
+        Bootstrap::Mvs { fraction, lambda } => {
+            if fraction < 1.0 {
+                let lambda = lambda.map_or_else(
+                    || {
+                        let mean = match last_leaves {
+                            Some(leaves) => mean_norm(leaves.chunks(derivatives.len())),
+                            None => mean_gradient(derivatives),
+                        };
+                        mean * mean
+                    },
+                    f64::from,
+                );
+                let seed = rng.next();
+                weights.par_chunks_mut(MVS_BLOCK).enumerate().for_each(|(block, weights)| {
+                    let mut rng = Rng::of_task(seed, block);
+                    let rows = block * MVS_BLOCK..block * MVS_BLOCK + weights.len();
+                    mvs(derivatives, rows, f64::from(fraction), lambda, &mut rng, weights);
+                });
+            }
+        }
+    }
+    weights
+}
+
+fn mean_norm<'a>(rows: impl ExactSizeIterator<Item = &'a [f64]>) -> f64 {
+    let n = rows.len() as f64;
+    rows.map(|row| row.iter().map(|x| x * x).sum::<f64>().sqrt()).sum::<f64>() / n
+}
+
+fn mean_gradient(derivatives: &[Vec<f64>]) -> f64 {
+    let n = derivatives[0].len();
+    let norm = |i: usize| derivatives.iter().map(|g| g[i] * g[i]).sum::<f64>().sqrt();
+    (0..n).map(norm).sum::<f64>() / n as f64
+}
+
+fn mvs(
+    derivatives: &[Vec<f64>],
+    rows: std::ops::Range<usize>,
+    fraction: f64,
+    lambda: f64,
+    rng: &mut Rng,
+    weights: &mut [f32],
+) {
+    let mut norms = vec![lambda; weights.len()];
+    for g in derivatives {
+        for (norm, g) in norms.iter_mut().zip(&g[rows.clone()]) {
+            *norm += g * g;
+        }
+    }
+    for norm in &mut norms {
+        *norm = norm.sqrt();
+    }
+    let threshold = threshold(&mut norms.clone(), fraction * weights.len() as f64);
+    for (weight, norm) in weights.iter_mut().zip(norms) {
+        let probability = if norm > threshold { 1.0 } else { norm / threshold };
+        *weight = if probability > f64::EPSILON && rng.uniform() < probability {
+            (1.0 / probability) as f32
+        } else {
+            0.0
+        };
+    }
+}
+
+/// The *t* for which Σ min(1, *c* / *t*) is `expected`, by a search that drops half of the candidates
+/// or so in each round: O(*n*) on average.
+fn threshold(candidates: &mut [f64], expected: f64) -> f64 {
+    let mut open = candidates;
+    let (mut small, mut n_large) = (0.0, 0.0);
+    loop {
+        let pivot = open[open.len() / 2];
+        let below = partition(open, |x| x < pivot);
+        let equal_end = below + partition(&mut open[below..], |x| x <= pivot);
+        let below_sum: f64 = open[..below].iter().sum();
+        let n_equal = (equal_end - below) as f64;
+        let above = (open.len() - equal_end) as f64;
+        let got = (small + below_sum) / pivot + n_large + above + n_equal;
+        if got > expected {
+            let taken = small + below_sum + n_equal * pivot;
+            if equal_end == open.len() {
+                return taken / (expected - n_large);
+            }
+            small = taken;
+            open = &mut open[equal_end..];
+        } else {
+            if below == 0 {
+                return small / (expected - n_large - n_equal - above);
+            }
+            n_large += above + n_equal;
+            open = &mut open[..below];
+        }
+    }
+}
+
+/// Moves what fulfils `test` to the front; how many do.
+fn partition(values: &mut [f64], test: impl Fn(f64) -> bool) -> usize {
+    let mut front = 0;
+    for i in 0..values.len() {
+        let is_in = test(values[i]);
+        values.swap(front, i);
+        front += usize::from(is_in);
+    }
+    front
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::rng::Rng, *};
+
+    proptest! {
+        #[test]
+        fn the_threshold_yields_the_expected_number_of_rows(
+            norms in prop::collection::vec(1e-3_f64..10.0, 2..300),
+            fraction in 0.05_f64..0.95,
+        ) {
+            let expected = fraction * norms.len() as f64;
+            let t = threshold(&mut norms.clone(), expected);
+            let got: f64 = norms.iter().map(|c| (c / t).min(1.0)).sum();
+            prop_assert!((got / expected - 1.0).abs() < 1e-9, "{got} of {expected}"); // Rounding.
+        }
+    }
+
+    #[test]
+    fn sampled_weights_are_unbiased() {
+        let g: Vec<f64> = (0..20_000).map(|i| f64::from(i % 100) / 100.0).collect();
+        let sum: f64 = g.iter().sum();
+        let how = Bootstrap::Mvs { fraction: 0.5, lambda: None };
+        let weights = draw(how, &[g.clone()], None, &mut Rng::new(1));
+        let drawn: f64 = g.iter().zip(&weights).map(|(g, &w)| g * f64::from(w)).sum();
+        assert!((drawn / sum - 1.0).abs() < 0.02); // Five standard errors are 0.01.
+        let n = weights.iter().filter(|&&w| 0.0 < w).count();
+        assert!((9_500..10_500).contains(&n), "{n} rows");
+    }
+}

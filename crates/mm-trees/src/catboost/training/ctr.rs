@@ -1,0 +1,485 @@
+//! Categorical columns as numbers: target statistics of the rows before.
+//!
+//! A [`Projection`] parts the rows into buckets, by one or more categorical columns and the answers to
+//! the splits so far. In a fold's order of the rows, each row gets numbers from those before it in its
+//! bucket, of which *t* there are, *g* with a target above a border:
+//!
+//! ```text
+//! borders: ((g + prior) / (t + 1) + shift) · 15 / norm        shift = −min(0, prior)
+//! counter: (rows of the bucket + prior) / (rows of the largest bucket + 1), likewise
+//! ```
+//!
+//! of which the whole part is the bin, in `f32` throughout. That a row's own target does not count is
+//! what keeps the statistic honest (Prokhorenkova et al. 2018, "CatBoost: unbiased boosting with
+//! categorical features").
+
+use serde::{Deserialize, Serialize};
+
+use super::table::{Categorical, Table};
+use crate::forest::CtrKind;
+
+/// Borders between the bins of a statistic.
+pub(super) const CTR_BORDERS: u8 = 15;
+
+/// One or more numbers made of the target, or the frequency, of a categorical column's values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Statistic {
+    /// What is counted.
+    pub kind: StatisticKind,
+    /// One number for each prior, which stands for a row seen before the first; each in [−100, 100].
+    pub priors: Vec<f64>,
+}
+
+impl Default for Statistic {
+    fn default() -> Self {
+        Self { kind: StatisticKind::Borders, priors: vec![0.0, 0.5, 1.0] }
+    }
+}
+
+impl Statistic {
+    /// Of a kind, with CatBoost's priors: 0 for a counter, else 0, ½ and 1.
+    pub fn of(kind: StatisticKind) -> Self {
+        match kind {
+            StatisticKind::Counter => Self { kind, priors: vec![0.0] },
+            _ => Self { kind, ..Self::default() },
+        }
+    }
+}
+
+/// What a statistic counts. Target *classes* are the classes of the task; of a regression's target
+/// there are two, parted where their numbers are most equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StatisticKind {
+    /// The share of earlier rows of a class above a border, for each border between classes.
+    #[default]
+    Borders,
+    /// The share of earlier rows of a class, for each class.
+    Buckets,
+    /// The mean number of the class among earlier rows, divided by the largest number.
+    BinarizedTargetMean,
+    /// How many rows have the value, relative to the most frequent one.
+    Counter,
+}
+
+impl StatisticKind {
+    /// The kind in model files.
+    pub(super) fn ctr(self) -> CtrKind {
+        match self {
+            Self::Borders => CtrKind::Borders,
+            Self::Buckets => CtrKind::Buckets,
+            Self::BinarizedTargetMean => CtrKind::BinarizedTargetMeanValue,
+            Self::Counter => CtrKind::Counter,
+        }
+    }
+}
+
+/// How rows are parted into buckets. The parts name the table's columns; splits are in the order in
+/// which the tree asked them, as in CatBoost.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub(super) struct Projection {
+    /// Categorical columns, rising.
+    pub(super) columns: Vec<u32>,
+    /// Numeric columns with a border.
+    pub(super) borders: Vec<(u32, u32)>,
+    /// Categorical columns with a code.
+    pub(super) levels: Vec<(u32, u32)>,
+}
+
+impl Projection {
+    /// With one more categorical column.
+    pub(super) fn with(&self, column: u32) -> Self {
+        let mut more = self.clone();
+        more.columns.push(column);
+        more.columns.sort_unstable();
+        more
+    }
+
+    /// Whether a column is named twice.
+    pub(super) fn is_redundant(&self) -> bool {
+        self.columns.windows(2).any(|pair| pair[0] == pair[1])
+    }
+
+    /// Columns combined; all splits together count as one.
+    pub(super) fn len(&self) -> usize {
+        self.columns.len() + usize::from(!self.is_plain())
+    }
+
+    /// Whether it is about nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether no splits take part.
+    pub(super) fn is_plain(&self) -> bool {
+        self.borders.is_empty() && self.levels.is_empty()
+    }
+
+    /// CatBoost's hash, by which its sets are ordered.
+    fn hash(&self) -> u64 {
+        let list = |items: &mut dyn Iterator<Item = u32>| {
+            let hash = items
+                .fold(1_988_712_u32, |hash, item| hash.wrapping_mul(984_121).wrapping_add(item));
+            i64::from(hash as i32) as u64
+        };
+        let pair = |&(a, b): &(u32, u32)| (scramble(u64::from(b)) ^ u64::from(a)) as u32;
+        let columns = list(&mut self.columns.iter().copied());
+        let borders = list(&mut self.borders.iter().map(pair));
+        let splits = if self.levels.is_empty() {
+            borders
+        } else {
+            scramble(list(&mut self.levels.iter().map(pair))) ^ borders
+        };
+        scramble(splits) ^ columns
+    }
+}
+
+/// A bijection of 64-bit numbers that sends neighbours far apart (Wang 2007, "Integer hash function").
+fn scramble(key: u64) -> u64 {
+    let key = key.wrapping_add(!(key << 32));
+    let key = key ^ key >> 22;
+    let key = key.wrapping_add(!(key << 13));
+    let key = key ^ key >> 8;
+    let key = key.wrapping_add(key << 3);
+    let key = key ^ key >> 15;
+    let key = key.wrapping_add(!(key << 27));
+    key ^ key >> 31
+}
+
+/// `projections` without repetition, in the order in which CatBoost's hash set yields them: bucket by
+/// bucket, and within one the newest first; when the set is full it grows to the next of some primes.
+pub(super) fn in_set_order(projections: Vec<Projection>) -> Vec<Projection> {
+    const SIZES: [usize; 5] = [7, 17, 29, 53, 97];
+    let mut buckets: Vec<Vec<Projection>> = vec![Vec::new(); SIZES[0]];
+    let mut len = 0;
+    for projection in projections {
+        if buckets.iter().flatten().any(|other| *other == projection) {
+            continue;
+        }
+        if buckets.len() < len + 1 {
+            let size = SIZES.into_iter().find(|&size| len < size).unwrap_or(len + 1);
+            let mut grown = vec![Vec::new(); size];
+            // Each bucket gives up its elements from the front.
+            for projection in buckets.into_iter().flatten() {
+                let at = (projection.hash() % size as u64) as usize;
+                grown[at].insert(0, projection);
+            }
+            buckets = grown;
+        }
+        let at = (projection.hash() % buckets.len() as u64) as usize;
+        buckets[at].insert(0, projection);
+        len += 1;
+    }
+    buckets.into_iter().flatten().collect()
+}
+
+/// The bucket of each row.
+#[derive(Debug)]
+pub(super) struct Buckets {
+    pub(super) of_row: Vec<u32>,
+    /// Rows by bucket; some may be empty.
+    totals: Vec<u32>,
+    n_used: usize,
+    largest: u32,
+}
+
+impl Buckets {
+    fn new(of_row: Vec<u32>, n_slots: usize) -> Self {
+        let mut totals = vec![0; n_slots];
+        for &bucket in &of_row {
+            totals[bucket as usize] += 1;
+        }
+        let n_used = totals.iter().filter(|&&n| 0 < n).count();
+        let largest = totals.iter().copied().max().unwrap_or(0);
+        Self { of_row, totals, n_used, largest }
+    }
+
+    /// By one column.
+    pub(super) fn by_column(categorical: &Categorical) -> Self {
+        Self::new(categorical.codes.clone(), categorical.n_values())
+    }
+
+    /// By the answers to splits, given as bits of a number below `n_slots`.
+    pub(super) fn by_answers(answers: Vec<u32>, n_slots: usize) -> Self {
+        Self::new(answers, n_slots)
+    }
+
+    /// By one more column.
+    pub(super) fn with(&self, categorical: &Categorical) -> Self {
+        let n = self.of_row.len();
+        let rows = self.of_row.iter().zip(&categorical.codes);
+        let domain = self.totals.len() as u64 * categorical.n_values() as u64;
+        if domain <= 2 * n as u64 {
+            let n_values = categorical.n_values() as u32;
+            let of_row = rows.map(|(bucket, code)| bucket * n_values + code).collect();
+            return Self::new(of_row, domain as usize);
+        }
+        // Open addressing with linear probing; a key and its number share a cache line.
+        let capacity = (2 * n).next_power_of_two();
+        let shift = 64 - capacity.trailing_zeros();
+        let mut slots = vec![(u64::MAX, 0_u32); capacity];
+        let mut n_slots = 0;
+        let of_row = rows
+            .map(|(&bucket, &code)| {
+                let key = u64::from(bucket) << 32 | u64::from(code);
+                let mut at = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> shift) as usize;
+                loop {
+                    let slot = &mut slots[at];
+                    if slot.0 == key {
+                        return slot.1;
+                    }
+                    if slot.0 == u64::MAX {
+                        *slot = (key, n_slots);
+                        n_slots += 1;
+                        return n_slots - 1;
+                    }
+                    at = (at + 1) & (capacity - 1);
+                }
+            })
+            .collect();
+        Self::new(of_row, n_slots as usize)
+    }
+
+    /// How many buckets have rows.
+    pub(super) fn n_used(&self) -> usize {
+        self.n_used
+    }
+
+    /// Size in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        4 * (self.of_row.len() + self.totals.len())
+    }
+}
+
+impl Table {
+    /// The buckets of a projection, from scratch.
+    pub(super) fn buckets(&self, projection: &Projection) -> Buckets {
+        let n_splits = projection.borders.len() + projection.levels.len();
+        let mut answers = vec![0_u32; self.n_rows];
+        let mut bit = 0;
+        for &(column, border) in &projection.borders {
+            let bins = &self.numeric[column as usize].bins;
+            for (answer, &bin) in answers.iter_mut().zip(&**bins) {
+                *answer |= u32::from(border < u32::from(bin)) << bit;
+            }
+            bit += 1;
+        }
+        for &(column, code) in &projection.levels {
+            let codes = &self.categorical[column as usize].codes;
+            for (answer, &own) in answers.iter_mut().zip(codes) {
+                *answer |= u32::from(own == code) << bit;
+            }
+            bit += 1;
+        }
+        let categorical = |&column: &u32| &self.categorical[column as usize];
+        let mut columns = projection.columns.iter().map(categorical);
+        let start = if n_splits == 0 { columns.next().map(Buckets::by_column) } else { None };
+        let start = start.unwrap_or_else(|| Buckets::by_answers(answers, 1 << n_splits));
+        columns.fold(start, |buckets, column| buckets.with(column))
+    }
+}
+
+/// One number that a projection yields.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct CtrColumn {
+    pub(super) kind: StatisticKind,
+    /// The class, or the border between classes, that is *good*.
+    pub(super) target_border: usize,
+    pub(super) prior: f32,
+}
+
+impl CtrColumn {
+    /// What is added to the ratio, and what the sum is divided by, so that it lies in [0, 1].
+    pub(super) fn shift_and_norm(&self) -> (f32, f32) {
+        let low = self.prior.min(0.0);
+        (-low, self.prior.max(1.0) - low)
+    }
+}
+
+/// The numbers of a projection, in CatBoost's order.
+pub(super) fn columns_of(statistics: &[Statistic], n_classes: usize) -> Vec<CtrColumn> {
+    let mut columns = Vec::new();
+    for Statistic { kind, priors } in statistics {
+        let n_borders = match kind {
+            StatisticKind::Borders => n_classes - 1,
+            StatisticKind::Buckets => n_classes,
+            StatisticKind::BinarizedTargetMean | StatisticKind::Counter => 1,
+        };
+        for target_border in 0..n_borders {
+            let column =
+                |&prior: &f64| CtrColumn { kind: *kind, target_border, prior: prior as f32 };
+            columns.extend(priors.iter().map(column));
+        }
+    }
+    columns
+}
+
+/// The classes of the target that statistics count.
+#[derive(Debug)]
+pub(super) struct Classes {
+    pub(super) of_row: Vec<u8>,
+    pub(super) n: usize,
+}
+
+/// Rows whose counts are gathered before bins are made of them.
+const BLOCK: usize = 512;
+
+/// The bins of all rows, of shape (rows, columns), the rows in the order of the data.
+pub(super) fn bins(
+    columns: &[CtrColumn],
+    buckets: &Buckets,
+    order: Option<&[u32]>,
+    classes: &Classes,
+) -> Vec<u8> {
+    let (n, width, k) = (buckets.of_row.len(), columns.len(), classes.n);
+    let mut out = vec![0_u8; n * width];
+    let counter = CounterBins::new(columns, buckets);
+    let mut counts = vec![0_u32; buckets.totals.len() * k];
+    let has_means = columns.iter().any(|c| c.kind == StatisticKind::BinarizedTargetMean);
+    let mut sums = vec![0.0_f32; if has_means { buckets.totals.len() } else { 0 }];
+
+    let mut total = [0.0_f32; BLOCK];
+    let mut mean = [0.0_f32; BLOCK];
+    let mut seen = vec![[0.0_f32; BLOCK]; k]; // Of each class.
+    let mut rows = [0_u32; BLOCK];
+    for start in (0..n).step_by(BLOCK) {
+        let len = BLOCK.min(n - start);
+        for i in 0..len {
+            let row = order.map_or((start + i) as u32, |order| order[start + i]);
+            rows[i] = row;
+            let bucket = buckets.of_row[row as usize] as usize;
+            let class = usize::from(classes.of_row[row as usize]);
+            let counts = &mut counts[bucket * k..][..k];
+            let mut sum = 0;
+            for (seen, &count) in seen.iter_mut().zip(&*counts) {
+                seen[i] = count as f32;
+                sum += count;
+            }
+            total[i] = sum as f32;
+            counts[class] += 1;
+            if has_means {
+                mean[i] = sums[bucket];
+                sums[bucket] += class as f32 / (k - 1) as f32;
+            }
+        }
+        for (c, column) in columns.iter().enumerate() {
+            let mut bins = [0_u8; BLOCK];
+            match column.kind {
+                StatisticKind::Counter => {
+                    for (bin, &row) in bins.iter_mut().zip(&rows[..len]) {
+                        *bin = counter.bin(c, buckets.of_row[row as usize]);
+                    }
+                }
+                StatisticKind::Buckets => {
+                    column.fill(&seen[column.target_border], &total, &mut bins);
+                }
+                StatisticKind::BinarizedTargetMean => column.fill(&mean, &total, &mut bins),
+                StatisticKind::Borders => {
+                    let mut good = seen[column.target_border + 1];
+                    for above in &seen[column.target_border + 2..] {
+                        good.iter_mut().zip(above).for_each(|(good, n)| *good += n);
+                    }
+                    column.fill(&good, &total, &mut bins);
+                }
+            }
+            for (&row, &bin) in rows[..len].iter().zip(&bins) {
+                out[row as usize * width + c] = bin;
+            }
+        }
+    }
+    out
+}
+
+impl CtrColumn {
+    fn fill(&self, good: &[f32; BLOCK], total: &[f32; BLOCK], bins: &mut [u8; BLOCK]) {
+        for ((bin, good), total) in bins.iter_mut().zip(good).zip(total) {
+            *bin = self.bin(*good, *total);
+        }
+    }
+
+    fn bin(&self, good: f32, total: f32) -> u8 {
+        let (shift, norm) = self.shift_and_norm();
+        let ratio = (good + self.prior) / (total + 1.0);
+        ((ratio + shift) / norm * f32::from(CTR_BORDERS)) as i32 as u8
+    }
+}
+
+/// The bins of counters by bucket.
+struct CounterBins(Vec<Vec<u8>>);
+
+impl CounterBins {
+    fn new(columns: &[CtrColumn], buckets: &Buckets) -> Self {
+        let bins = |column: &CtrColumn| match column.kind {
+            StatisticKind::Counter => {
+                let largest = buckets.largest as f32;
+                buckets.totals.iter().map(|&n| column.bin(n as f32, largest)).collect()
+            }
+            _ => Vec::new(),
+        };
+        Self(columns.iter().map(bins).collect())
+    }
+
+    fn bin(&self, column: usize, bucket: u32) -> u8 {
+        self.0[column][bucket as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn categorical(codes: &[u32]) -> Categorical {
+        let n = codes.iter().max().map_or(0, |n| n + 1);
+        Categorical {
+            column: 0,
+            codes: codes.to_vec(),
+            hashes: (0..n).map(Some).collect(),
+            bins: None,
+            is_ignored: false,
+        }
+    }
+
+    #[test]
+    fn a_row_knows_the_targets_of_earlier_rows_alone() {
+        let buckets = Buckets::by_column(&categorical(&[0, 0, 1, 0]));
+        let classes = Classes { of_row: vec![1, 0, 1, 1], n: 2 };
+        let columns = columns_of(&[Statistic::of(StatisticKind::Borders)], 2);
+        let bins = bins(&columns, &buckets, None, &classes);
+        // (g + prior) / (t + 1) · 15 for priors 0, ½, 1 with (g, t) of 0/0, 1/1, 0/0, 1/2.
+        assert_eq!(bins, [0, 7, 15, 7, 11, 15, 0, 7, 15, 5, 7, 10]);
+    }
+
+    #[test]
+    fn a_counter_is_relative_to_the_largest_bucket() {
+        let buckets = Buckets::by_column(&categorical(&[0, 0, 1, 0]));
+        let classes = Classes { of_row: vec![0; 4], n: 2 };
+        let columns = columns_of(&[Statistic::of(StatisticKind::Counter)], 2);
+        assert_eq!(bins(&columns, &buckets, None, &classes), [11, 11, 3, 11]); // 3/4, 1/4 of 15.
+    }
+
+    #[test]
+    fn the_order_of_the_fold_says_which_rows_are_earlier() {
+        let buckets = Buckets::by_column(&categorical(&[0, 0]));
+        let classes = Classes { of_row: vec![1, 1], n: 2 };
+        let columns = [CtrColumn { kind: StatisticKind::Borders, target_border: 0, prior: 0.0 }];
+        assert_eq!(bins(&columns, &buckets, Some(&[1, 0]), &classes), [7, 0]);
+    }
+
+    #[test]
+    fn combined_buckets_part_rows_as_pairs_do() {
+        let n = 4000_u32;
+        let codes = |by: u32, k: u32| -> Vec<u32> { (0..n).map(|i| i * by / 7 % k).collect() };
+        for (a, b) in [(codes(3, 5), codes(11, 6)), (codes(3, 900), codes(11, 700))] {
+            let both = Buckets::by_column(&categorical(&a)).with(&categorical(&b));
+            let pairs: std::collections::BTreeSet<_> = a.iter().zip(&b).collect();
+            assert_eq!(both.n_used(), pairs.len());
+            let mut known = std::collections::BTreeMap::new();
+            for ((a, b), bucket) in a.iter().zip(&b).zip(&both.of_row) {
+                assert_eq!(known.entry((a, b)).or_insert(bucket), &bucket);
+            }
+        }
+    }
+}

@@ -1,0 +1,543 @@
+//! The values of a tree's leaves: some Newton or gradient steps in each, or its quantile.
+//!
+//! Rows are put in order of their leaves first, so that every pass runs through memory once and the
+//! loops over rows vectorise. Sums are taken over pieces of fixed size, in a fixed order, whatever the
+//! number of threads.
+
+use rayon::prelude::*;
+
+use super::{
+    loss::{CrossEntropySum, Loss, QUANTILE_DELTA},
+    table,
+};
+
+/// How leaves are estimated.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Estimation {
+    pub(super) method: Method,
+    /// Steps at most.
+    pub(super) steps: usize,
+    /// Whether a step that does not lower the loss is halved.
+    pub(super) backtracks: bool,
+    /// The penalty on squared leaf values, times the mean weight of a row.
+    pub(super) l2: f64,
+}
+
+/// What a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Method {
+    /// Sum of first derivatives over sum of second ones.
+    Newton,
+    /// Sum of first derivatives over sum of weights.
+    Gradient,
+    /// The weighted quantile of the residuals.
+    Exact,
+}
+
+/// The rows that leaves are estimated from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub(super) target: &'a [f32],
+    pub(super) weights: Option<&'a [f32]>,
+    /// For each output the scores of all rows, as [`Loss::keeps_exp`] says.
+    pub(super) scores: &'a [Vec<f64>],
+    /// The order of the fold; that of the data if `None`.
+    pub(super) order: Option<&'a [u32]>,
+    /// Whether the loss of a step is compared on the way, as CatBoost does for the leaves of the
+    /// model, or from the start, as it does for the folds that trees are grown on.
+    pub(super) is_final: bool,
+}
+
+/// What a leaf has become.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Estimate {
+    /// The values, of shape (leaves, outputs), before the learning rate.
+    pub(super) values: Vec<f64>,
+    /// How often derivatives were asked for; each costs a draw of the random stream.
+    pub(super) draws: usize,
+}
+
+/// Which rows lie in which leaf: the rows in order of their leaves, and where each leaf starts.
+#[derive(Debug)]
+struct ByLeaf {
+    order: Vec<u32>,
+    starts: Vec<usize>,
+}
+
+impl ByLeaf {
+    fn new(leaf_of: &[u32], n_leaves: usize) -> Self {
+        let mut starts = vec![0; n_leaves + 1];
+        for &leaf in leaf_of {
+            starts[leaf as usize + 1] += 1;
+        }
+        for leaf in 0..n_leaves {
+            starts[leaf + 1] += starts[leaf];
+        }
+        let mut next = starts.clone();
+        let mut order = vec![0; leaf_of.len()];
+        for (row, &leaf) in leaf_of.iter().enumerate() {
+            let at = &mut next[leaf as usize];
+            order[*at] = row as u32;
+            *at += 1;
+        }
+        Self { order, starts }
+    }
+
+    fn gather<T: Copy>(&self, values: &[T]) -> Vec<T> {
+        self.order.iter().map(|&row| values[row as usize]).collect()
+    }
+
+    /// Runs of rows of one leaf, of bounded length.
+    fn pieces(&self) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        for (leaf, bounds) in self.starts.windows(2).enumerate() {
+            for start in (bounds[0]..bounds[1]).step_by(PIECE) {
+                pieces.push(Piece { leaf, start, end: bounds[1].min(start + PIECE) });
+            }
+        }
+        pieces
+    }
+}
+
+/// Rows of a piece at most: its buffers fit the first-level cache.
+const PIECE: usize = 1024;
+
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    leaf: usize,
+    start: usize,
+    end: usize,
+}
+
+/// Estimates the leaves into which `leaf_of` parts the rows.
+pub(super) fn estimate(
+    loss: Loss,
+    how: Estimation,
+    rows: Rows<'_>,
+    leaf_of: &[u32],
+    n_leaves: usize,
+) -> Estimate {
+    let by_leaf = ByLeaf::new(leaf_of, n_leaves);
+    match (how.method, loss.n_outputs()) {
+        (Method::Exact, _) => exact(loss, rows, &by_leaf),
+        (_, 1) => single(loss, how, rows, &by_leaf, leaf_of),
+        _ => multiple(loss, how, rows, &by_leaf),
+    }
+}
+
+/// Sums over a leaf: of first and second derivatives, weights, and the loss.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    g: f64,
+    h: f64,
+    loss: f64,
+}
+
+fn single(
+    loss: Loss,
+    how: Estimation,
+    rows: Rows<'_>,
+    by_leaf: &ByLeaf,
+    leaf_of: &[u32],
+) -> Estimate {
+    let n_leaves = by_leaf.starts.len() - 1;
+    let scores = by_leaf.gather(&rows.scores[0]);
+    let target = by_leaf.gather(rows.target);
+    let weights = rows.weights.map(|w| by_leaf.gather(w));
+    let pieces = by_leaf.pieces();
+
+    let mut weight = vec![0.0; n_leaves];
+    let mut linear = vec![0.0; n_leaves]; // Σ w y, which the loss of exponentials leaves out.
+    for leaf in 0..n_leaves {
+        let span = by_leaf.starts[leaf]..by_leaf.starts[leaf + 1];
+        weight[leaf] = weights
+            .as_ref()
+            .map_or(span.len() as f64, |w| w[span.clone()].iter().map(|&w| f64::from(w)).sum());
+        if loss == Loss::Poisson && how.backtracks {
+            let y = target[span.clone()].iter().map(|&y| f64::from(y));
+            linear[leaf] = match &weights {
+                None => y.sum(),
+                Some(w) => y.zip(&w[span]).map(|(y, &w)| y * f64::from(w)).sum(),
+            };
+        }
+    }
+
+    let wants_loss = how.backtracks && 1 < how.steps;
+    let mut cross_entropy = (wants_loss && loss == Loss::CrossEntropy).then(|| CrossEntropySum {
+        scores: table::in_order(&rows.scores[0], rows.order),
+        target: table::in_order(rows.target, rows.order),
+        weights: rows.weights.map(|w| table::in_order(w, rows.order)),
+        leaf_of: table::in_order(leaf_of, rows.order),
+    });
+    let sums_loss = wants_loss && cross_entropy.is_none();
+    let evaluate = |values: &[f64]| {
+        let moves: Vec<f64> = if loss.keeps_exp() {
+            values.iter().map(|v| v.exp()).collect()
+        } else {
+            values.to_vec()
+        };
+        let of_piece = |piece: &Piece| {
+            let span = piece.start..piece.end;
+            let n = span.len();
+            let mut moved = [0.0; PIECE];
+            let moved = &mut moved[..n];
+            let by = moves[piece.leaf];
+            if loss.keeps_exp() {
+                moved.iter_mut().zip(&scores[span.clone()]).for_each(|(m, s)| *m = s * by);
+            } else {
+                moved.iter_mut().zip(&scores[span.clone()]).for_each(|(m, s)| *m = s + by);
+            }
+            let (mut g, mut h) = ([0.0; PIECE], [0.0; PIECE]);
+            let (g, h) = (&mut g[..n], &mut h[..n]);
+            let target = &target[span.clone()];
+            loss.derivatives(moved, target, g, h);
+            let weights = weights.as_ref().map(|w| &w[span]);
+            if let Some(w) = weights {
+                for ((g, h), &w) in g.iter_mut().zip(h.iter_mut()).zip(w) {
+                    *g *= f64::from(w);
+                    *h *= f64::from(w);
+                }
+            }
+            let loss = if sums_loss { loss.sum(moved, target, weights) } else { 0.0 };
+            Sums { g: sum(g), h: sum(h), loss }
+        };
+        let parts: Vec<Sums> = pieces.par_iter().with_min_len(8).map(of_piece).collect();
+        let mut sums = vec![Sums::default(); n_leaves];
+        let mut total = 0.0;
+        for (piece, part) in pieces.iter().zip(parts) {
+            let leaf = &mut sums[piece.leaf];
+            leaf.g += part.g;
+            leaf.h += part.h;
+            total += part.loss;
+        }
+        total -= values.iter().zip(&linear).map(|(v, y)| v * y).sum::<f64>();
+        (sums, total)
+    };
+
+    let mut values = vec![0.0; n_leaves];
+    let (mut sums, mut best) = evaluate(&values);
+    if let Some(cross_entropy) = &cross_entropy {
+        best = cross_entropy.after(&vec![1.0; n_leaves]);
+    }
+    let (mut step, mut draws) = (0, 0);
+    while step < how.steps {
+        draws += 1;
+        let delta: Vec<f64> =
+            sums.iter().zip(&weight).map(|(sums, &w)| delta(how, sums.g, sums.h, w)).collect();
+        if !wants_loss {
+            values.iter_mut().zip(&delta).for_each(|(v, d)| *v += d);
+            step += 1;
+            if step < how.steps {
+                (sums, _) = evaluate(&values);
+            }
+            continue;
+        }
+        let mut scale = 1.0;
+        while step < how.steps {
+            let trial: Vec<f64> = values.iter().zip(&delta).map(|(v, d)| v + scale * d).collect();
+            let is_taken = match &mut cross_entropy {
+                None => {
+                    let (at_trial, loss) = evaluate(&trial);
+                    let is_taken = loss < best;
+                    if is_taken {
+                        (sums, best) = (at_trial, loss);
+                    }
+                    is_taken
+                }
+                Some(cross_entropy) => {
+                    let factors: Vec<f64> = if rows.is_final {
+                        delta.iter().map(|d| (scale * d).exp()).collect()
+                    } else {
+                        trial.iter().map(|v| v.exp()).collect()
+                    };
+                    let loss = cross_entropy.after(&factors);
+                    let is_taken = loss < best;
+                    if is_taken {
+                        best = loss;
+                        if rows.is_final {
+                            cross_entropy.advance(&factors);
+                        }
+                        if step + 1 < how.steps {
+                            (sums, _) = evaluate(&trial);
+                        }
+                    }
+                    is_taken
+                }
+            };
+            if is_taken {
+                values = trial;
+                break;
+            }
+            scale /= 2.0;
+            step += 1;
+        }
+        step += 1;
+    }
+    Estimate { values, draws }
+}
+
+/// One step of a leaf with sums `g` and `h` of derivatives and `weight`.
+fn delta(how: Estimation, g: f64, h: f64, weight: f64) -> f64 {
+    let below = match how.method {
+        Method::Gradient => weight,
+        _ => -h,
+    } + how.l2;
+    if weight <= f64::from(f32::EPSILON) || below <= 0.0 {
+        return 0.0;
+    }
+    if how.method == Method::Gradient { g * (1.0 / below) } else { g / below }
+}
+
+/// The sum in four lanes.
+fn sum(values: &[f64]) -> f64 {
+    let mut lanes = [0.0; 4];
+    let mut chunks = values.chunks_exact(4);
+    for chunk in &mut chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane += x;
+        }
+    }
+    (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]) + chunks.remainder().iter().sum::<f64>()
+}
+
+fn multiple(loss: Loss, how: Estimation, rows: Rows<'_>, by_leaf: &ByLeaf) -> Estimate {
+    let (k, n_leaves) = (loss.n_outputs(), by_leaf.starts.len() - 1);
+    let n_hessian = if how.method == Method::Newton { loss.hessian_len() } else { 0 };
+    let wants_loss = how.backtracks && 1 < how.steps;
+    let pieces = by_leaf.pieces();
+
+    // A leaf's sums: `k` first derivatives, the Hessian, the weight.
+    let stride = k + n_hessian + 1;
+    let evaluate = |values: &[f64]| {
+        let of_piece = |piece: &Piece| {
+            let mut sums = vec![0.0; stride];
+            let mut total = 0.0;
+            let (mut scores, mut g) = (vec![0.0; k], vec![0.0; k]);
+            let mut h = vec![0.0; n_hessian];
+            for &row in &by_leaf.order[piece.start..piece.end] {
+                let row = row as usize;
+                let value = &values[piece.leaf * k..][..k];
+                for (score, (scores, value)) in scores.iter_mut().zip(rows.scores.iter().zip(value))
+                {
+                    *score = scores[row] + value;
+                }
+                let class = rows.target[row] as usize;
+                let w = rows.weights.map_or(1.0, |w| f64::from(w[row]));
+                loss.multi(&scores, class, &mut g, (0 < n_hessian).then_some(&mut h));
+                for (sum, x) in sums.iter_mut().zip(g.iter().chain(&h)) {
+                    *sum += w * x;
+                }
+                sums[stride - 1] += w;
+                if wants_loss {
+                    total += w * loss.multi_value(&scores, class);
+                }
+            }
+            (sums, total)
+        };
+        let parts: Vec<(Vec<f64>, f64)> = pieces.par_iter().map(of_piece).collect();
+        let (mut sums, mut total) = (vec![0.0; n_leaves * stride], 0.0);
+        for (piece, (part, loss)) in pieces.iter().zip(parts) {
+            let leaf = &mut sums[piece.leaf * stride..][..stride];
+            leaf.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
+            total += loss;
+        }
+        (sums, total)
+    };
+    let rounded = Estimation { l2: f64::from(how.l2 as f32), ..how }; // As in CatBoost.
+    let step_of = |sums: &[f64], out: &mut [f64]| {
+        let weight = sums[stride - 1];
+        if weight <= f64::from(f32::EPSILON) {
+            out.fill(0.0);
+            return;
+        }
+        let (g, h) = sums[..stride - 1].split_at(k);
+        match (how.method, loss) {
+            (Method::Newton, Loss::MultiClass(_)) => solve(g, h, rounded.l2, out),
+            (Method::Newton, _) => {
+                for ((out, &g), &h) in out.iter_mut().zip(g).zip(h) {
+                    *out = delta(rounded, g, h, weight);
+                }
+            }
+            _ => {
+                for (out, &g) in out.iter_mut().zip(g) {
+                    *out = delta(how, g, 0.0, weight);
+                }
+            }
+        }
+    };
+
+    let mut values = vec![0.0; n_leaves * k];
+    let (mut sums, mut best) = evaluate(&values);
+    let mut step = 0;
+    while step < how.steps {
+        let mut delta = vec![0.0; n_leaves * k];
+        for (sums, delta) in sums.chunks(stride).zip(delta.chunks_mut(k)) {
+            step_of(sums, delta);
+        }
+        let mut scale = 1.0;
+        while step < how.steps {
+            let trial: Vec<f64> = values.iter().zip(&delta).map(|(v, d)| v + scale * d).collect();
+            if step + 1 == how.steps && !wants_loss {
+                values = trial;
+                break;
+            }
+            let (at_trial, loss) = evaluate(&trial);
+            if !wants_loss || loss < best {
+                (values, sums, best) = (trial, at_trial, loss);
+                break;
+            }
+            scale /= 2.0;
+            step += 1;
+        }
+        step += 1;
+    }
+    Estimate { values, draws: 0 }
+}
+
+/// Solves (−H + λI) x = g by Cholesky's factorisation; `h` is the upper triangle of H by rows.
+fn solve(g: &[f64], h: &[f64], l2: f64, x: &mut [f64]) {
+    let k = g.len();
+    let mut a = vec![0.0; k * k]; // The lower triangle counts.
+    let mut at = 0;
+    for i in 0..k {
+        for j in i..k {
+            a[j * k + i] = -h[at];
+            at += 1;
+        }
+    }
+    let top = (0..k).map(|i| a[i * k + i]).fold(l2, f64::max);
+    let l2 = l2.max(top * f64::from(f32::EPSILON));
+    for i in 0..k {
+        a[i * k + i] += l2;
+    }
+    for j in 0..k {
+        let below: f64 = (0..j).map(|m| a[j * k + m] * a[j * k + m]).sum();
+        let root = (a[j * k + j] - below).max(f64::MIN_POSITIVE).sqrt();
+        a[j * k + j] = root;
+        for i in j + 1..k {
+            let dot: f64 = (0..j).map(|m| a[i * k + m] * a[j * k + m]).sum();
+            a[i * k + j] = (a[i * k + j] - dot) / root;
+        }
+    }
+    for i in 0..k {
+        let dot: f64 = (0..i).map(|m| a[i * k + m] * x[m]).sum();
+        x[i] = (g[i] - dot) / a[i * k + i];
+    }
+    for i in (0..k).rev() {
+        let dot: f64 = (i + 1..k).map(|m| a[m * k + i] * x[m]).sum();
+        x[i] = (x[i] - dot) / a[i * k + i];
+    }
+}
+
+fn exact(loss: Loss, rows: Rows<'_>, by_leaf: &ByLeaf) -> Estimate {
+    let Loss::Quantile { level } = loss else { unreachable!("`build` allows it for quantiles") };
+    let spans: Vec<&[u32]> =
+        by_leaf.starts.windows(2).map(|pair| &by_leaf.order[pair[0]..pair[1]]).collect();
+    let of_leaf = |span: &&[u32]| {
+        let residual = |row: usize| (f64::from(rows.target[row]) - rows.scores[0][row]) as f32;
+        let mut leaf: Vec<(f32, f32)> = span
+            .iter()
+            .map(|&row| row as usize)
+            .map(|row| (residual(row), rows.weights.map_or(1.0, |w| w[row])))
+            .collect();
+        f64::from(quantile(&mut leaf, level))
+    };
+    Estimate { values: spans.par_iter().map(of_leaf).collect(), draws: 0 }
+}
+
+/// The quantile of level `level` of weighted values, a little moved to the side on which the pinball
+/// loss is flat; 0 of none.
+pub(super) fn quantile(values: &mut [(f32, f32)], level: f64) -> f32 {
+    if values.is_empty() {
+        return 0.0;
+    }
+    values.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let total: f64 = values.iter().map(|&(_, w)| f64::from(w)).sum();
+    let needed = total * level;
+    let mut seen = 0.0;
+    let at = values.iter().position(|&(_, w)| {
+        seen += f64::from(w);
+        seen >= needed - f64::EPSILON
+    });
+    let q = values[at.unwrap_or(values.len() - 1)].0;
+    let (mut less, mut equal) = (0.0, 0.0);
+    for &(x, w) in values.iter() {
+        if x < q {
+            less += f64::from(w);
+        } else if x == q {
+            equal += f64::from(w);
+        }
+    }
+    let q = f64::from(q);
+    let is_past = less + equal * level >= needed - f64::EPSILON;
+    (if is_past { q - QUANTILE_DELTA } else { q + QUANTILE_DELTA }) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn newton(steps: usize) -> Estimation {
+        Estimation { method: Method::Newton, steps, backtracks: true, l2: 1e-9 }
+    }
+
+    #[test]
+    fn a_newton_step_of_squared_error_is_the_mean_residual() {
+        let scores = vec![vec![0.5; 4]];
+        let rows = Rows {
+            target: &[1.0, 3.0, 5.0, 9.0],
+            weights: None,
+            scores: &scores,
+            order: None,
+            is_final: true,
+        };
+        let estimate = estimate(Loss::Rmse, newton(1), rows, &[0, 0, 1, 1], 2);
+        let expected = [1.5, 6.5]; // Less a part in 1e9 for the penalty.
+        assert!(estimate.values.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-7));
+    }
+
+    #[test]
+    fn many_newton_steps_reach_the_log_odds() {
+        let scores = vec![vec![1.0; 40]];
+        let target: Vec<f32> = (0..40).map(|i| f32::from(u8::from(i % 4 == 0))).collect();
+        let rows =
+            Rows { target: &target, weights: None, scores: &scores, order: None, is_final: true };
+        let estimate = estimate(Loss::CrossEntropy, newton(20), rows, &[0; 40], 1);
+        assert!((estimate.values[0] - (0.25_f64 / 0.75).ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn one_step_of_softmax_solves_the_newton_equation() {
+        let scores = vec![vec![0.0; 3]; 3];
+        let rows = Rows {
+            target: &[0.0, 1.0, 1.0],
+            weights: None,
+            scores: &scores,
+            order: None,
+            is_final: true,
+        };
+        let how = Estimation { l2: 3.0, ..newton(1) };
+        let estimate = estimate(Loss::MultiClass(3), how, rows, &[0; 3], 1);
+        let x = &estimate.values;
+        // −H of three even rows: 3 (diag(1/3) − 1/9), plus 3 I; g = (0, 1, −1).
+        let row = |i: usize| 4.0 * x[i] - (x[0] + x[1] + x[2]) / 3.0;
+        let g = [0.0, 1.0, -1.0];
+        assert!((0..3).all(|i| (row(i) - g[i]).abs() < 1e-12), "{x:?}");
+    }
+
+    #[test]
+    fn the_exact_leaf_is_a_quantile() {
+        let scores = vec![vec![0.0; 5]];
+        let rows = Rows {
+            target: &[1.0, 2.0, 3.0, 4.0, 100.0],
+            weights: None,
+            scores: &scores,
+            order: None,
+            is_final: true,
+        };
+        let how = Estimation { method: Method::Exact, ..newton(1) };
+        let loss = Loss::Quantile { level: 0.5 };
+        let value = estimate(loss, how, rows, &[0; 5], 1).values[0];
+        assert!((value - 3.0).abs() < 2e-6);
+    }
+}

@@ -1,0 +1,445 @@
+//! Trees equal to the official ones, split by split and leaf by leaf.
+//!
+//! `tests/fixtures/trained_catboost.py` trained CatBoost 1.2.10 on data that a formula makes; the
+//! same formula, here, makes the same data.
+
+use mm_core::{
+    Catalog, Column, Dataset, EarlyStopping, FitContext, Frame, Learner as _, Levels, Model as _,
+    Params as _, Schema, Task,
+};
+use serde::Deserialize;
+
+use super::{CatBoost, CatBoostParams, LeafMethod, Objective, RowSampling};
+use crate::forest::{Ctrs, Split, Test, Trunk};
+
+/// A file of `tests/fixtures/catboost/training`.
+#[derive(Debug, Deserialize)]
+struct Fixture {
+    spec: Spec,
+    params: serde_json::Value,
+    seed: u64,
+    n_trees: usize,
+    trees: std::collections::BTreeMap<usize, OfficialTree>,
+    raw: Vec<f64>,
+    /// How far leaves and predictions may be apart.
+    #[serde(default = "near")]
+    near: f64,
+}
+
+/// The rounding of sums in another order.
+fn near() -> f64 {
+    1e-9
+}
+
+/// A tree of the official model.
+#[derive(Debug, Deserialize)]
+struct OfficialTree {
+    splits: Vec<OfficialSplit>,
+    leaves: Vec<f64>,
+    /// Left out where rows have weights and an order: CatBoost adds up the weights of other rows.
+    weights: Option<Vec<f64>>,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(untagged)]
+enum OfficialSplit {
+    Plain(String, usize, f64),
+    Ctr(String, String, Vec<(String, usize, f64)>, usize, f64, f64),
+}
+
+/// The formula of the data.
+#[derive(Debug, Clone, Deserialize)]
+struct Spec {
+    rows: usize,
+    seed: u64,
+    columns: Vec<ColumnSpec>,
+    task: String,
+    thresholds: Vec<f64>,
+    noise: f64,
+    #[serde(default)]
+    products: Vec<(usize, usize, f64)>,
+    #[serde(default)]
+    scale: f64,
+    weights: Option<f64>,
+    #[serde(default)]
+    held_out: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct ColumnSpec {
+    kind: String,
+    #[serde(default)]
+    n: f64,
+    #[serde(default)]
+    share: f64,
+    /// Of a dummy: the column, and its value.
+    #[serde(default)]
+    of: usize,
+    #[serde(default)]
+    is: f32,
+    effect: f64,
+}
+
+fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+impl Spec {
+    fn uniform(&self, row: u64, stream: usize) -> f64 {
+        let key = self.seed << 48 | (stream as u64) << 32;
+        (mix(row.wrapping_add(key)) >> 40) as f64 / f64::from(1 << 24)
+    }
+
+    fn bell(&self, row: u64, stream: usize) -> f64 {
+        let u = |s| self.uniform(row, stream + s);
+        ((u(0) + u(1)) + u(2)) + u(3) - 2.0
+    }
+
+    fn cell(&self, row: u64, j: usize) -> f32 {
+        let (column, s) = (&self.columns[j], 16 * j);
+        let x = match &*column.kind {
+            "uniform" => self.uniform(row, s),
+            "bell" => self.bell(row, s),
+            "steps" => (self.uniform(row, s) * column.n).floor(),
+            "binary" => f64::from(u8::from(self.uniform(row, s) < column.share)),
+            "missing" if self.uniform(row, s + 4) < column.share => f64::NAN,
+            "missing" => self.bell(row, s),
+            "category" => {
+                let u = self.uniform(row, s);
+                (u * u * column.n).floor()
+            }
+            "dummy" => f64::from(u8::from(self.cell(row, column.of) == column.is)),
+            "hurdle" if self.cell(row, column.of) != column.is => 0.0,
+            "hurdle" => (self.uniform(row, s) * column.n).floor(),
+            other => panic!("no column kind `{other}`"),
+        };
+        x as f32
+    }
+
+    fn target(&self, row: u64, cells: &[f32]) -> f64 {
+        let mut f = 0.0;
+        for (j, (column, &x)) in self.columns.iter().zip(cells).enumerate() {
+            let effect = match &*column.kind {
+                "category" => self.uniform(x as u64, 1000 + j) - 0.5,
+                _ if x.is_nan() => 0.0,
+                _ => f64::from(x),
+            };
+            f += column.effect * effect;
+        }
+        for &(a, b, effect) in &self.products {
+            let (x, y) = (f64::from(cells[a]), f64::from(cells[b]));
+            f += if self.columns[a].kind == "category" {
+                effect * (self.uniform((x * 1000.0 + y) as u64, 2000) - 0.5)
+            } else {
+                effect * (x * y)
+            };
+        }
+        f += self.noise * self.bell(row, 3000);
+        match &*self.task {
+            "classes" => self.thresholds.iter().filter(|&&t| f > t).count() as f64,
+            "count" => (f * self.scale).max(0.0).floor(),
+            "share" => (f + 0.5).clamp(0.0, 1.0),
+            _ => f,
+        }
+    }
+
+    /// The rows of the fit, or those held out.
+    fn data(&self, held_out: bool) -> Dataset {
+        let columns = self.columns.iter().enumerate().map(|(j, column)| {
+            let name = format!("c{j}");
+            if column.kind == "category" {
+                let names = (0..column.n as usize).map(|code| format!("k{code}"));
+                Column::categorical(name, Levels::new(names).expect("distinct"))
+            } else {
+                Column::numeric(name)
+            }
+        });
+        let schema = Schema::new(columns).expect("distinct");
+        let rows = if held_out { self.rows..self.rows + self.held_out } else { 0..self.rows };
+        let (mut values, mut target) = (Vec::new(), Vec::new());
+        for row in rows.clone() {
+            let row = row as u64;
+            let cells: Vec<f32> = (0..self.columns.len()).map(|j| self.cell(row, j)).collect();
+            target.push(f64::from(self.target(row, &cells) as f32));
+            values.extend(cells);
+        }
+        let task = match &*self.task {
+            "classes" => {
+                Task::classes((0..=self.thresholds.len()).map(|k| k.to_string())).expect("≥ 2")
+            }
+            _ => Task::Regression,
+        };
+        let frame = Frame::with_schema(values, schema).expect("valid");
+        let data = Dataset::new(frame, task, target).expect("valid");
+        match self.weights {
+            Some(least) if !held_out => {
+                let weight = |row| (self.uniform(row as u64, 4000) * 4.0).floor() / 2.0 + least;
+                data.with_weights(rows.map(weight).collect()).expect("valid")
+            }
+            _ => data,
+        }
+    }
+}
+
+fn plain(split: &Split, ctrs: &Ctrs) -> OfficialSplit {
+    let part = |split: &Split| match split.test {
+        Test::AtMost { threshold, .. } => ("f".to_owned(), split.feature, threshold),
+        Test::Hash(hash) => ("o".to_owned(), split.feature, f64::from(hash)),
+        _ => panic!("{split:?}"),
+    };
+    let Test::Ctr { border } = split.test else {
+        let (kind, column, value) = part(split);
+        return OfficialSplit::Plain(kind, column, value);
+    };
+    let ctr = &ctrs.list[split.feature];
+    let table = &ctrs.tables[ctr.table];
+    let projection = table.projection();
+    let levels = projection.levels.iter().map(|&column| ("level".to_owned(), column, 0.0));
+    OfficialSplit::Ctr(
+        "c".to_owned(),
+        table.kind().name().to_owned(),
+        levels.chain(projection.questions.iter().map(part)).collect(),
+        ctr.target_border,
+        f64::from(ctr.prior),
+        f64::from(border),
+    )
+}
+
+/// Trains on the fixture's data and compares tree by tree.
+#[track_caller]
+fn check(name: &str) {
+    let path =
+        format!("{}/tests/fixtures/catboost/training/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).expect("a fixture");
+    let fixture: Fixture = serde_json::from_str(&text).expect("JSON");
+    let params: CatBoostParams = serde_json::from_value(fixture.params).expect("params");
+    let learner = params.build().expect("valid");
+    let data = fixture.spec.data(false);
+    let held_out = (0 < fixture.spec.held_out).then(|| fixture.spec.data(true));
+    for threads in [1, 3] {
+        let mut ctx = FitContext::seeded(fixture.seed).with_threads(threads);
+        if let Some(held_out) = &held_out {
+            ctx = ctx.with_validation(held_out);
+        }
+        let model = learner.fit(&data, &ctx).expect("fits");
+        let forest = model.forest();
+        assert_eq!(forest.n_trees(), fixture.n_trees, "{name}: as many trees");
+        for (&i, official) in &fixture.trees {
+            let tree = &forest.trees()[i];
+            let Trunk::Oblivious(trunk) = &tree.trunk else { panic!("{name}: symmetric") };
+            let splits: Vec<OfficialSplit> =
+                trunk.levels.iter().map(|split| plain(split, forest.ctrs())).collect();
+            assert_eq!(splits, official.splits, "{name}: splits of tree {i}");
+            assert_eq!(tree.leaves.len(), official.leaves.len(), "{name}: leaves of tree {i}");
+            for (leaf, (&got, &expected)) in tree.leaves.iter().zip(&official.leaves).enumerate() {
+                let near = (got - expected).abs() <= fixture.near;
+                assert!(near, "{name}: tree {i}, leaf {leaf}: {got}, official {expected}");
+            }
+            if let Some(official) = &official.weights {
+                let weights: Vec<f64> = tree.leaf_stats.iter().map(|stats| stats.cover).collect();
+                assert_eq!(&weights, official, "{name}: weights of tree {i}");
+            }
+        }
+        let raw = model.predict_raw(&data.frame().slice(0, fixture.raw.len() / forest.n_outputs()));
+        for (got, expected) in raw.expect("predicts").values().iter().zip(&fixture.raw) {
+            let near = (got - expected).abs() <= fixture.near;
+            assert!(near, "{name}: raw {got}, official {expected}");
+        }
+    }
+}
+
+macro_rules! fixtures {
+    ($($name:ident),* $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                check(stringify!($name));
+            }
+        )*
+    };
+}
+
+mod trees_equal_the_official_ones {
+    use super::check;
+
+    fixtures! {
+        balanced, bundles, bundles_levels, levels, levels_regression, levels_multiclass, levels_newton, default_binary, combinations, combinations_regression, combinations_multiclass, combinations_deep, combinations_weights, levels_blocks, levels_blocks_long, one_hot, one_hot_and_combinations, in_time, in_time_combinations, statistics, orders, model_size, levels_column_share, levels_mae, held_out, held_out_levels, held_out_rate, borders_max_log_sum, borders_min_entropy, expectile, mae_weights, many_rows, quantile, weights_multiclass, mae, bayesian, bernoulli, binary, binary_columns, binary_newton, blocks,
+        borders_greedy_min_entropy, borders_median,
+        borders_uniform, borders_uniform_and_quantiles, column_share, cross_entropy, deep,
+        few_rows, from_mean, gradient, huber, l2_score, missing,
+        missing_max, multiclass, no_backtracking, no_sampling, one_vs_all, poisson, poisson_newton,
+        regression, seeded, sparse_columns, ties, tweedie, weights,
+        weights_zero,
+    }
+}
+
+fn edit(edit: impl FnOnce(&mut CatBoostParams)) -> CatBoostParams {
+    CatBoostParams::default().with(|p| {
+        p.rounds = 12;
+        edit(p);
+    })
+}
+
+fn build(params: CatBoostParams) -> CatBoost {
+    params.build().expect("valid")
+}
+
+#[test]
+fn conforms() {
+    let catalog = crate::register(Catalog::default());
+    mm_core::conformance::check(&build(edit(|_| {})), &catalog);
+    let rich = edit(|p| {
+        p.tree.depth = 3;
+        p.leaves.steps = Some(4);
+        p.categorical.max_one_hot = 0;
+        p.categorical.max_combination = Some(3);
+        p.early_stopping = Some(EarlyStopping::after(3));
+    });
+    mm_core::conformance::check(&build(rich), &catalog);
+}
+
+#[test]
+fn every_edge_of_the_tables_holds() {
+    type Edit = fn(&mut CatBoostParams);
+    let valid: [Edit; 9] = [
+        |p| p.rounds = 1,
+        |p| p.tree.depth = 16,
+        |p| p.tree.depth = 1,
+        |p| p.penalty.l2 = Some(0.0),
+        |p| p.bins.max_borders = 255,
+        |p| p.sampling.rows = RowSampling::Mvs { fraction: 1.0 },
+        |p| p.categorical.max_one_hot = 255,
+        |p| p.objective = Objective::Tweedie { power: 1.01 },
+        |p| p.leaves.method = LeafMethod::Gradient,
+    ];
+    for (i, edit) in valid.into_iter().enumerate() {
+        let built = CatBoostParams::default().with(edit).build();
+        assert!(built.is_ok(), "valid {i}: {}", built.expect_err("an error"));
+    }
+    let refused: [(Edit, &str); 20] = [
+        (|p| p.rounds = 0, "rounds"),
+        (|p| p.learning_rate = Some(0.0), "learning_rate"),
+        (|p| p.learning_rate = Some(f64::NAN), "learning_rate"),
+        (|p| p.tree.depth = 0, "tree.depth"),
+        (|p| p.tree.depth = 17, "tree.depth"),
+        (|p| p.leaves.steps = Some(0), "leaves.steps"),
+        (|p| p.leaves.method = LeafMethod::Exact, "leaves.method"),
+        (
+            |p| {
+                p.objective = Objective::Mae;
+                p.leaves.method = LeafMethod::Newton;
+            },
+            "leaves.method",
+        ),
+        (|p| p.sampling.rows = RowSampling::Mvs { fraction: 0.0 }, "sampling.rows.mvs.fraction"),
+        (
+            |p| p.sampling.rows = RowSampling::Bayesian { temperature: -1.0 },
+            "sampling.rows.bayesian.temperature",
+        ),
+        (|p| p.sampling.columns = 0.0, "sampling.columns"),
+        (|p| p.sampling.noise = -1.0, "sampling.noise"),
+        (|p| p.penalty.l2 = Some(-1.0), "penalty.l2"),
+        (|p| p.penalty.model_size = f64::INFINITY, "penalty.model_size"),
+        (|p| p.bins.max_borders = 0, "bins.max_borders"),
+        (|p| p.bins.max_borders = 256, "bins.max_borders"),
+        (|p| p.categorical.max_combination = Some(0), "categorical.max_combination"),
+        (|p| p.categorical.orders = 0, "categorical.orders"),
+        (|p| p.categorical.simple.clear(), "categorical.simple"),
+        (|p| p.objective = Objective::Tweedie { power: 2.0 }, "objective.tweedie.power"),
+    ];
+    for (edit, name) in refused {
+        let error = CatBoostParams::default().with(edit).build().expect_err(name);
+        assert_eq!(error.name, name);
+    }
+}
+
+#[test]
+fn params_come_back_from_json() {
+    let params = edit(|p| {
+        p.objective = Objective::Quantile { level: 0.9 };
+        p.sampling.rows = RowSampling::Bernoulli { fraction: 0.5 };
+    });
+    let text = serde_json::to_string(&params).expect("JSON");
+    assert_eq!(serde_json::from_str::<CatBoostParams>(&text).expect("params"), params);
+    assert!(serde_json::from_str::<CatBoostParams>(r#"{"iterations": 3}"#).is_err());
+}
+
+#[test]
+fn a_continued_model_starts_from_the_predictions_of_the_one_before() {
+    let spec = spec_of("regression");
+    let data = spec.data(false);
+    let ctx = FitContext::seeded(0);
+    let learner = build(edit(|p| p.sampling.noise = 0.0));
+    let first = learner.fit(&data, &ctx).expect("fits");
+    let more = learner.fit_after(&first, &data, &ctx).expect("continues");
+    assert_eq!(more.n_trees(), 24);
+    assert_eq!(more.forest().trees()[..12], *first.forest().trees());
+    let error = |model: &crate::CatBoostModel| {
+        let raw = model.predict_raw(data.frame()).expect("predicts");
+        let pairs = raw.values().iter().zip(data.target());
+        pairs.map(|(a, y)| (a - y).powi(2)).sum::<f64>()
+    };
+    assert!(error(&more) < 0.9 * error(&first), "further trees lower the error");
+}
+
+#[test]
+fn a_model_with_statistics_is_not_continued_from() {
+    let data = spec_of("levels").data(false);
+    let learner = build(edit(|_| {}));
+    let first = learner.fit(&data, &FitContext::seeded(0)).expect("fits");
+    let error = learner.fit_after(&first, &data, &FitContext::seeded(0)).expect_err("refused");
+    assert!(error.to_string().contains("target statistics"), "{error}");
+}
+
+#[test]
+fn objectives_of_other_tasks_and_targets_out_of_their_domain_are_refused() {
+    let data = spec_of("regression").data(false);
+    for objective in [Objective::Logloss, Objective::MultiClass, Objective::Poisson] {
+        let learner = build(edit(|p| p.objective = objective));
+        let error = learner.fit(&data, &FitContext::seeded(0)).expect_err("refused");
+        assert!(matches!(error, mm_core::Error::Data { .. }), "{error}");
+    }
+}
+
+#[test]
+fn awkward_tables_are_fitted() {
+    // A constant target, a level in one class only, missing and unknown levels, the empty name.
+    let levels = Levels::new(["", "a", "b", "c"]).expect("distinct");
+    let schema = Schema::new([Column::numeric("x"), Column::categorical("c", levels)]);
+    let schema = schema.expect("distinct");
+    let cells = [f32::NAN, Frame::UNKNOWN, 0.0, 1.0, 2.0, 3.0];
+    let values = (0..120).flat_map(|i| [(i % 7) as f32, cells[i % 6]]).collect();
+    let frame = Frame::with_schema(values, schema).expect("valid");
+    let constant = Dataset::regression(frame.clone(), vec![2.5; 120]).expect("valid");
+    let task = Task::classes(["no", "yes"]).expect("two");
+    let target = (0..120).map(|i| f64::from(u8::from(i % 6 == 4))).collect();
+    let classes = Dataset::new(frame, task, target).expect("valid");
+    for max_one_hot in [0, 2, 10] {
+        for (data, depth) in [(&constant, 1), (&classes, 1), (&constant, 16), (&classes, 16)] {
+            let learner = build(edit(|p| {
+                p.tree.depth = depth;
+                p.categorical.max_one_hot = max_one_hot;
+                p.categorical.max_combination = Some(2);
+            }));
+            let model = learner.fit(data, &FitContext::seeded(0)).expect("fits");
+            let y = model.predict(data.frame()).expect("predicts");
+            assert!(y.values().iter().all(|y| y.is_finite()));
+            let reopened = crate::CatBoostModel::read(
+                &model.to_cbm().expect("writes"),
+                Some(data.frame().schema().clone()),
+            );
+            let again = reopened.expect("opens").predict(data.frame()).expect("predicts");
+            assert_eq!(again.values(), y.values(), "the file predicts the same");
+        }
+    }
+}
+
+fn spec_of(name: &str) -> Spec {
+    let path =
+        format!("{}/tests/fixtures/catboost/training/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).expect("a fixture");
+    serde_json::from_str::<Fixture>(&text).expect("JSON").spec
+}

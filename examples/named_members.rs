@@ -31,9 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let lightgbm = LightGbmParams::default().with(|p| (p.rounds, p.learning_rate) = (80, 0.05));
     let monthly: Arc<dyn Model> = Arc::new(lightgbm.build()?.fit(&rows(0, 12), &ctx)?);
     let quick = LinearParams::default().with(|p| p.penalty = 100.0).build()?;
-    let recent = |to: usize| -> mm::core::Result<Arc<dyn Model>> {
-        Ok(Arc::new(quick.fit(&rows(to - 4, to), &ctx)?))
-    };
+    let recent =
+        |to: usize| -> Result<Arc<dyn Model>> { Ok(Arc::new(quick.fit(&rows(to - 4, to), &ctx)?)) };
 
     let mut blend =
         EnsembleModel::blend([("monthly", monthly, 0.8), ("online", recent(12)?, 0.2)])?;
@@ -58,6 +57,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn loss(model: &EnsembleModel, data: &Dataset) -> mm::core::Result<f64> {
+fn loss(model: &EnsembleModel, data: &Dataset) -> Result<f64> {
     Metric::LogLoss.score(data.truth(), &model.predict(data.frame())?)
 }

@@ -756,7 +756,7 @@ mod tests {
     fn sets_of_categories_that_would_mislead_are_refused() {
         let tree = ["learner", "gradient_booster", "model", "trees"];
         let key = |key| [&tree[..], &[key]].concat();
-        let name = "one category a split";
+        let name = "a data frame";
         refused(name, &key("categories"), ints(&[]), "sets of categories one after another");
         refused(name, &key("categories_nodes"), ints(&[99]), "expected");
         let mut model = model(name);

@@ -21,6 +21,11 @@ pub(super) fn ordered<const N: usize>(nodes: &[Cut], columns: &[[Bytes; N]]) -> 
 }
 
 #[target_feature(enable = "avx2")]
+pub(super) fn four_ordered(trees: [&[Cut]; 4], columns: &[[Bytes; 1]]) -> [Bytes; 4] {
+    lanes::four_ordered(trees, columns)
+}
+
+#[target_feature(enable = "avx2")]
 pub(super) fn symmetric<const N: usize>(nodes: &[Cut], columns: &[[Bytes; N]]) -> [Bytes; N] {
     lanes::symmetric(nodes, columns)
 }

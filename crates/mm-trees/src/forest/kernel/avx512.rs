@@ -69,8 +69,6 @@ pub(super) fn climb(segment: &Segment, row: &[f32], out: &mut [u8; MAX_COLUMNS])
     });
 }
 
-/// One node for 64 rows: where each would move, and a move of those that are below the node. Only
-/// the latter waits for the node before.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt")]
 pub(super) fn ordered<const N: usize>(nodes: &[Cut], columns: &[[Bytes; N]]) -> [Bytes; N] {
     let mut leaves = [_mm512_setzero_si512(); N];
@@ -80,13 +78,37 @@ pub(super) fn ordered<const N: usize>(nodes: &[Cut], columns: &[[Bytes; N]]) -> 
         let rank = _mm512_set1_epi8(node.rank.cast_signed());
         let from = _mm512_set1_epi8(node.from.cast_signed());
         for (value, leaf) in columns[usize::from(node.column)].iter().zip(&mut leaves) {
-            let is_right = _mm512_cmpgt_epu8_mask(load_bytes(value), rank);
-            let moved = _mm512_maskz_mov_epi8(is_right, next);
-            let is_below = _mm512_cmpge_epu8_mask(*leaf, from);
-            *leaf = _mm512_mask_max_epu8(*leaf, is_below, *leaf, moved);
+            *leaf = moved(*leaf, load_bytes(value), rank, from, next);
         }
     }
     stored(leaves)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt")]
+pub(super) fn four_ordered(trees: [&[Cut]; 4], columns: &[[Bytes; 1]]) -> [Bytes; 4] {
+    let mut leaves = [_mm512_setzero_si512(); 4];
+    let (mut next, one) = (_mm512_setzero_si512(), _mm512_set1_epi8(1));
+    for j in 0..trees.map(<[Cut]>::len).into_iter().max().unwrap_or(0) {
+        next = _mm512_add_epi8(next, one);
+        for (nodes, leaf) in trees.iter().zip(&mut leaves) {
+            if let Some(node) = nodes.get(j) {
+                let [value] = &columns[usize::from(node.column)];
+                let rank = _mm512_set1_epi8(node.rank.cast_signed());
+                let from = _mm512_set1_epi8(node.from.cast_signed());
+                *leaf = moved(*leaf, load_bytes(value), rank, from, next);
+            }
+        }
+    }
+    stored(leaves)
+}
+
+/// Moves the leaves that are below a node, and whose row goes right there. Only the former waits for
+/// the node before.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt")]
+fn moved(leaf: __m512i, value: __m512i, rank: __m512i, from: __m512i, next: __m512i) -> __m512i {
+    let target = _mm512_maskz_mov_epi8(_mm512_cmpgt_epu8_mask(value, rank), next);
+    _mm512_mask_max_epu8(leaf, _mm512_cmpge_epu8_mask(leaf, from), leaf, target)
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt")]
@@ -142,13 +164,12 @@ pub(super) fn abreast<const N: usize>(
                 let high = _mm512_permutex2var_epi8(c, at, d);
                 _mm512_mask_blend_epi8(_mm512_movepi8_mask(at), low, high)
             };
-            let is_right = _mm512_cmpgt_epu8_mask(values, load_bytes(&ranks[i]));
+            let rank = load_bytes(&ranks[i]);
             leaves[i] = if trees.is_symmetric {
+                let is_right = _mm512_cmpgt_epu8_mask(values, rank);
                 _mm512_mask_add_epi8(leaves[i], is_right, leaves[i], bit)
             } else {
-                let moved = _mm512_maskz_mov_epi8(is_right, next);
-                let is_below = _mm512_cmpge_epu8_mask(leaves[i], load_bytes(&froms[i]));
-                _mm512_mask_max_epu8(leaves[i], is_below, leaves[i], moved)
+                moved(leaves[i], values, rank, load_bytes(&froms[i]), next)
             };
         }
         bit = _mm512_add_epi8(bit, bit);

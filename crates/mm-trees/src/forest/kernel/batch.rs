@@ -47,8 +47,12 @@ pub(super) fn block<A: Value, const N: usize>(
     let trees = Trees { kernel, leaves, rows };
     for segment in &kernel.plan.segments {
         columns_of(kernel, segment, rows, keys, columns);
-        for tree in &segment.trees {
-            trees.add(segment, tree, keys, columns, sums);
+        let mut left = segment.trees.as_slice();
+        while let [tree, rest @ ..] = left {
+            left = trees.add_four(segment, left, columns, sums).unwrap_or_else(|| {
+                trees.add(segment, tree, keys, columns, sums);
+                rest
+            });
         }
     }
     for (i, out) in out.chunks_exact_mut(kernel.n_outputs).enumerate() {
@@ -97,6 +101,33 @@ struct Trees<'a, A> {
 }
 
 impl<A: Value> Trees<'_, A> {
+    /// Adds the leaves of the first four trees, if the rows are few and all four are ordered; gives
+    /// the rest.
+    fn add_four<'a, const N: usize>(
+        &self,
+        segment: &Segment,
+        trees: &'a [Planned],
+        columns: &[[Bytes; N]],
+        sums: &mut [[[A; LANES]; N]],
+    ) -> Option<&'a [Planned]> {
+        if N != 1 {
+            return None;
+        }
+        let (four, rest) = trees.split_first_chunk::<4>()?;
+        let nodes = four.each_ref().map(|tree| match &tree.shape {
+            Shape::Ordered { nodes, .. } => Some(&segment.nodes[nodes.clone()]),
+            _ => None,
+        });
+        let [Some(a), Some(b), Some(c), Some(d)] = nodes else { return None };
+        let columns = columns.as_flattened().as_chunks().0;
+        let sums = sums.as_flattened_mut().as_chunks_mut().0;
+        for (tree, leaves) in four.iter().zip(self.kernel.level.four_ordered([a, b, c, d], columns))
+        {
+            self.add_narrow::<1>(tree, &[leaves], sums);
+        }
+        Some(rest)
+    }
+
     /// Adds the leaves of one tree.
     fn add<const N: usize>(
         &self,

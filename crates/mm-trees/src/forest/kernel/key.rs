@@ -35,16 +35,15 @@ pub(super) enum Rule {
 
 impl Rule {
     /// The key of `x`.
-    #[inline(always)]
+    #[inline]
     pub(super) fn key(self, x: f32) -> i32 {
         let zeroed = x.is_nan() || f64::from(x).abs() <= ZERO;
         match self {
-            Self::NanLeft if x.is_nan() => LOWEST,
+            Self::NanLeft | Self::Code if x.is_nan() => LOWEST,
             Self::NanRight if x.is_nan() => HIGHEST,
             Self::NanZero if x.is_nan() => 0,
             Self::ZeroLeft if zeroed => LOWEST,
             Self::ZeroRight if zeroed => HIGHEST,
-            Self::Code if x.is_nan() => LOWEST,
             Self::Code if 0.0 <= x => x as i32, // Saturates; `Members::new` admits no such code.
             Self::Code => -1,
             _ => order(x),
@@ -53,7 +52,7 @@ impl Rule {
 }
 
 /// The key of a number.
-#[inline(always)]
+#[inline]
 fn order(x: f32) -> i32 {
     let bits = (x + 0.0).to_bits().cast_signed(); // −0.0 + 0.0 is 0.0: the two zeros are equal.
     bits ^ ((bits >> 31) & i32::MAX)
@@ -73,8 +72,10 @@ pub(super) enum Question<'a> {
 pub(super) struct Members<'a> {
     /// As [`CategorySet::words`].
     pub(super) words: &'a [u32],
-    pub(super) members_right: bool,
-    pub(super) missing_right: bool,
+    /// Whether members go right.
+    pub(super) has_right: bool,
+    /// Whether a missing value goes right.
+    pub(super) nan_right: bool,
 }
 
 impl Members<'_> {
@@ -85,11 +86,11 @@ impl Members<'_> {
     #[inline]
     pub(super) fn goes_right(&self, key: i32) -> bool {
         if key == LOWEST {
-            return self.missing_right;
+            return self.nan_right;
         }
         let word = self.words.get((key >> 5) as usize).copied().unwrap_or(0);
         let is_member = 0 <= key && word >> (key & 31) & 1 == 1;
-        is_member == self.members_right
+        is_member == self.has_right
     }
 }
 
@@ -115,8 +116,8 @@ impl<'a> Question<'a> {
             }
             Test::Among { set, members_left, missing_left } => Self::Among(Members {
                 words: CategorySet::words(set),
-                members_right: !members_left,
-                missing_right: !missing_left,
+                has_right: !members_left,
+                nan_right: !missing_left,
             }),
             // A value of a CTR is a number.
             Test::Ctr { border } => {

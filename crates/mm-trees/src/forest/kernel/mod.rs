@@ -33,14 +33,15 @@
 //! # Cost
 //!
 //! O(nodes / 64) instructions a row with AVX-512, O(nodes / 32) with AVX2; trees of more than 256
-//! leaves O(depth). Some 12 bytes a node and 8 (or 4) a leaf.
+//! leaves O(depth). Some 20 bytes of memory a leaf. A split by category whose set is its own costs a
+//! look-up a row, whether it lies on the row's path or not.
 //!
 //! # Sources
 //!
-//! Evaluating every node in place of following a path: Lucchese et al. (2015), "QuickScorer: a fast
+//! Evaluating every node in place of following a path: Lucchese et al. (2015), "`QuickScorer`: a fast
 //! algorithm to rank documents with additive ensembles of regression trees"; with vectors of rows:
 //! Lucchese et al. (2016), "Exploiting CPU SIMD extensions to speed-up document scoring with tree
-//! ensembles". Ranks in place of values: Ye et al. (2018), "RapidScorer". The byte that moves right,
+//! ensembles". Ranks in place of values: Ye et al. (2018), "`RapidScorer`". The byte that moves right,
 //! in place of a bit for each leaf, is our own.
 
 #[cfg(target_arch = "x86_64")]
@@ -110,8 +111,6 @@ impl Forest {
 }
 
 impl Kernel {
-    /// Rows below which each is predicted by itself.
-    const FEW: usize = 16;
     /// Rows of a small block and of a large one.
     const SMALL: usize = LANES;
     const LARGE: usize = 8 * LANES;
@@ -215,12 +214,13 @@ impl Kernel {
     fn sums<A: Value>(&self, leaves: &[A], start: &[A], rows: &[f32], out: &mut [f64]) {
         let n_rows = out.len() / self.n_outputs;
         let block = if n_rows <= Self::SMALL { Self::SMALL } else { Self::LARGE };
-        let mut scratch = (Self::FEW <= n_rows).then(|| batch::Scratch::new(self, block));
+        let few = self.level.few();
+        let mut scratch = (few <= n_rows).then(|| batch::Scratch::new(self, block));
         let (mut rows, mut out) = (rows, out);
         while !out.is_empty() {
             let left = out.len() / self.n_outputs;
             let n = match left {
-                _ if left < Self::FEW => 1,
+                _ if left < few => 1,
                 _ if left <= Self::SMALL => left,
                 _ if left <= 2 * Self::SMALL => Self::SMALL,
                 _ => left.min(Self::LARGE),
@@ -231,7 +231,7 @@ impl Kernel {
                 Some(scratch) if Self::SMALL < n => {
                     batch::block::<A, 8>(self, leaves, start, these, sums, scratch);
                 }
-                Some(scratch) if Self::FEW <= n => {
+                Some(scratch) if few <= n => {
                     batch::block::<A, 1>(self, leaves, start, these, sums, scratch);
                 }
                 _ => single::sums(self, leaves, start, these, sums),
@@ -269,7 +269,7 @@ impl Segment {
     }
 
     /// Where a step of a deep tree leads, `key` being the keys of the row by number.
-    #[inline(always)]
+    #[inline]
     fn next(&self, step: &Step, key: impl Fn(u32) -> i32) -> u32 {
         let value = key(step.key & !Step::SET);
         let is_right = if step.key & Step::SET == 0 {

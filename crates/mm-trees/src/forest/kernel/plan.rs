@@ -109,14 +109,14 @@ pub(super) struct Member {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Set {
     words: Box<[u32]>,
-    members_right: bool,
-    missing_right: bool,
+    has_right: bool,
+    nan_right: bool,
 }
 
 impl Set {
     pub(super) fn get(&self) -> Members<'_> {
-        let Self { words, members_right, missing_right } = self;
-        Members { words, members_right: *members_right, missing_right: *missing_right }
+        let Self { words, has_right, nan_right } = self;
+        Members { words, has_right: *has_right, nan_right: *nan_right }
     }
 }
 
@@ -455,12 +455,6 @@ impl<'a> Planner<'a> {
         let mut reached =
             Reached { nodes: vec![false; nodes.len()], leaves: vec![false; n_leaves] };
         let root = if nodes.is_empty() { Child::Leaf(0) } else { Child::Node(0) };
-        // From left to right: a node is entered, its left side is done, it is passed, and its right
-        // side is done.
-        enum Walk {
-            Enter(Child),
-            Pass(usize, usize),
-        }
         let mut ordered = Vec::with_capacity(nodes.len());
         let mut stack = vec![Walk::Enter(root)];
         while let Some(walk) = stack.pop() {
@@ -513,6 +507,14 @@ impl<'a> Planner<'a> {
             self.plan.segments.push(open.close());
         }
     }
+}
+
+/// From left to right: a node is entered, its left side is done, it is passed, and its right side is
+/// done.
+enum Walk {
+    Enter(Child),
+    /// A node, and the first leaf below it.
+    Pass(usize, usize),
 }
 
 /// What of a tree's nodes and leaves was reached from its root.
@@ -686,10 +688,10 @@ impl<'a> Open<'a> {
         for &(key, members) in &self.members {
             let column = segment.ranks.len() + segment.members.len();
             columns.among.insert((key, members), column as u16);
-            let Members { words, members_right, missing_right } = members;
+            let Members { words, has_right, nan_right } = members;
             let set = segment.sets.len() as u32;
             segment.members.push(Member { key: number(&key), set });
-            segment.sets.push(Set { words: words.into(), members_right, missing_right });
+            segment.sets.push(Set { words: words.into(), has_right, nan_right });
         }
         columns
     }
@@ -743,10 +745,10 @@ impl KeyNumbers {
                     });
                     match asked.question {
                         Question::Above { border, .. } => Step { border, key, child, leaf: 0 },
-                        Question::Among(Members { words, members_right, missing_right }) => {
+                        Question::Among(Members { words, has_right, nan_right }) => {
                             let border = segment.sets.len() as i32;
                             let words = words.into();
-                            segment.sets.push(Set { words, members_right, missing_right });
+                            segment.sets.push(Set { words, has_right, nan_right });
                             Step { border, key: key | Step::SET, child, leaf: 0 }
                         }
                     }

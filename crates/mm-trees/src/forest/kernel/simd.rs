@@ -54,6 +54,19 @@ impl Level {
     }
 }
 
+impl Level {
+    /// Rows below which each is faster by itself than in a block of [`LANES`].
+    pub(super) fn few(self) -> usize {
+        match self.0 {
+            Isa::Portable => 16,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => 16,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => 24,
+        }
+    }
+}
+
 /// Calls the level's own version of a function of [`lanes`].
 macro_rules! at_level {
     ($level:expr, $name:ident($($arg:expr),*)) => {
@@ -94,6 +107,11 @@ impl Level {
         columns: &[[Bytes; N]],
     ) -> [Bytes; N] {
         at_level!(self, ordered(nodes, columns))
+    }
+
+    #[inline]
+    pub(super) fn four_ordered(self, trees: [&[Cut]; 4], columns: &[[Bytes; 1]]) -> [Bytes; 4] {
+        at_level!(self, four_ordered(trees, columns))
     }
 
     #[inline]

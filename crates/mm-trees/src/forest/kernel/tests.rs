@@ -59,7 +59,7 @@ fn kinds() -> impl Strategy<Value = Kind> {
     })
 }
 
-/// SplitMix64 (Steele, Lea & Flood 2014).
+/// `SplitMix64` (Steele, Lea & Flood 2014).
 struct Random(u64);
 
 impl Random {
@@ -136,16 +136,13 @@ impl Kind {
 
     fn tree(&self, t: usize, random: &mut Random) -> Tree {
         let is_small = random.coin();
-        let trunk = match self.levels {
-            Some(levels) => {
-                let levels = if is_small { levels / 2 } else { levels };
-                let levels = (0..levels).map(|_| self.split(random)).collect();
-                Trunk::Oblivious(Oblivious { levels })
-            }
-            None => {
-                let most = if is_small { self.n_leaves / 2 + 1 } else { self.n_leaves };
-                Trunk::Nodes(self.nodes(1 + random.below(most), random))
-            }
+        let trunk = if let Some(levels) = self.levels {
+            let levels = if is_small { levels / 2 } else { levels };
+            let levels = (0..levels).map(|_| self.split(random)).collect();
+            Trunk::Oblivious(Oblivious { levels })
+        } else {
+            let most = if is_small { self.n_leaves / 2 + 1 } else { self.n_leaves };
+            Trunk::Nodes(self.nodes(1 + random.below(most), random))
         };
         let n_leaves = match &trunk {
             Trunk::Oblivious(symmetric) => 1 << symmetric.levels.len(),

@@ -1,11 +1,11 @@
 //! One side of the comparison in `docs/benchmarks.md`; the other is `bench_catboost.py` beside it.
 //!
 //! ```text
-//! bench_catboost numeric|flights FILE THREADS ROUNDS
+//! bench_catboost FILE THREADS PARAMS
 //! ```
 //!
 //! `FILE` is a CSV with a column `y`, 0 or 1; categorical columns are those whose names start with `c_`.
-//! Prints the seconds of the fit (wall and process CPU) and the peak of memory in MiB.
+//! `PARAMS` is JSON, such as `{"rounds": 500}`. Prints the seconds of the fit (wall and process CPU) and the peak of memory in MiB.
 
 #![expect(clippy::print_stdout, reason = "a benchmark reports")]
 
@@ -16,8 +16,8 @@ use mm_trees::CatBoostParams;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [file, threads, rounds] = &arguments[..] else {
-        return Err("expected FILE THREADS ROUNDS".into());
+    let [file, threads, params] = &arguments[..] else {
+        return Err("expected FILE THREADS PARAMS".into());
     };
     let roles = Roles::with_target("y").with(|roles| {
         let header = fs::read_to_string(file).unwrap_or_default();
@@ -25,8 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         roles.categorical = names.filter(|name| name.starts_with("c_")).collect();
     });
     let (data, _) = Source::open(file)?.dataset(&roles)?;
-    let catboost = CatBoostParams::default().with(|p| p.rounds = rounds.parse().unwrap_or(500));
-    let catboost = catboost.build()?;
+    let catboost = serde_json::from_str::<CatBoostParams>(params)?.build()?;
     let (start, cpu) = (Instant::now(), cpu_seconds());
     let ctx = FitContext::seeded(0).with_threads(threads.parse()?);
     let model = catboost.fit(&data, &ctx)?;

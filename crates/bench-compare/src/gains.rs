@@ -146,7 +146,9 @@ fn split(data: &Dataset, test: &str) -> Result<(Dataset, Dataset)> {
     let text = fs::read_to_string(test)?;
     let test: Vec<usize> = text.lines().filter_map(|line| line.trim().parse().ok()).collect();
     let mut is_test = vec![false; n];
-    test.iter().for_each(|&row| is_test[row] = true);
+    for &row in &test {
+        is_test[row] = true;
+    }
     let train: Vec<usize> = (0..n).filter(|&row| !is_test[row]).collect();
     Ok((data.take(&train), data.take(&test)))
 }

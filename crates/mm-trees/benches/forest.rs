@@ -68,7 +68,9 @@ fn main() -> Result<()> {
         processor_time(|| model.predict(&frame).map(drop).expect("predicts")) / n as f64
     })?;
     let by_64 = processor_time(|| {
-        small.iter().for_each(|x| model.predict(x).map(drop).expect("predicts"));
+        for x in &small {
+            model.predict(x).map(drop).expect("predicts");
+        }
     });
     let single = processor_time(|| {
         for row in frame.rows() {

@@ -38,6 +38,7 @@ pub struct XgBoostModel {
 
 /// What predicts.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one a model, and nearly always the large one")]
 enum Predictor {
     Trees {
         served: Served,

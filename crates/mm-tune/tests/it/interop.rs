@@ -18,6 +18,7 @@ use mm_tune::{
 
 use crate::storages::{Folder, journal};
 
+#[expect(clippy::print_stderr, reason = "who runs the tests should know")]
 fn python(args: &[&str]) -> Option<Command> {
     let Some(python) = std::env::var_os("MM_TUNE_PYTHON") else {
         eprintln!("skipped: MM_TUNE_PYTHON names no Python that has optuna and optuna-dashboard");

@@ -96,13 +96,12 @@ impl Assembly {
         column: CtrColumn,
     ) -> Result<usize> {
         let key = (Arc::clone(projection), column.kind.ctr());
-        let table = match self.tables.get(&key) {
-            Some(&table) => table,
-            None => {
-                self.ctrs.tables.push(Arc::new(count(booster, projection, column.kind)?));
-                self.tables.insert(key, self.ctrs.tables.len() - 1);
-                self.ctrs.tables.len() - 1
-            }
+        let table = if let Some(&table) = self.tables.get(&key) {
+            table
+        } else {
+            self.ctrs.tables.push(Arc::new(count(booster, projection, column.kind)?));
+            self.tables.insert(key, self.ctrs.tables.len() - 1);
+            self.ctrs.tables.len() - 1
         };
         let key = (table, column.target_border, column.prior.to_bits());
         Ok(*self.list.entry(key).or_insert_with(|| {

@@ -125,6 +125,9 @@ const KEPT: usize = 50;
 /// Bytes of buckets that are kept from tree to tree.
 const KEPT_BYTES: usize = 64 << 20;
 
+/// A projection, with the base (by index) and the column that it extends it by, if any.
+type Extended = (Arc<Projection>, Option<(usize, u32)>);
+
 impl Booster {
     /// Before the first tree: the rows' scores are `start`, of shape (outputs, rows).
     pub(super) fn new(
@@ -505,7 +508,7 @@ impl Booster {
         if columns.is_empty() {
             return;
         }
-        let mut projections: Vec<(Arc<Projection>, Option<(usize, u32)>)> = Vec::new();
+        let mut projections: Vec<Extended> = Vec::new();
         for &column in &columns {
             if self.rng.uniform() <= share {
                 let projection = Projection { columns: vec![column], ..Projection::default() };
@@ -562,11 +565,10 @@ impl Booster {
         bases: &[Projection],
         splits: &[Split],
         leaf_of: &[u32],
-        projections: &[(Arc<Projection>, Option<(usize, u32)>)],
+        projections: &[Extended],
     ) {
-        let missing = |(projection, _): &&(Arc<Projection>, Option<(usize, u32)>)| {
-            !self.folds[taken].ctrs.contains_key(projection)
-        };
+        let missing =
+            |(projection, _): &&Extended| !self.folds[taken].ctrs.contains_key(projection);
         let missing: Vec<_> = projections.iter().filter(missing).collect();
         let base_buckets: Vec<Option<Arc<Buckets>>> = bases
             .iter()
@@ -591,7 +593,7 @@ impl Booster {
         let new: Vec<_> = missing
             .par_iter()
             .map(|(projection, way)| {
-                let buckets = self.buckets.get(projection).map(Arc::clone).unwrap_or_else(|| {
+                let buckets = self.buckets.get(projection).cloned().unwrap_or_else(|| {
                     let base =
                         way.and_then(|(i, column)| Some((base_buckets[i].as_ref()?, column)));
                     Arc::new(match base {

@@ -185,7 +185,7 @@ mod tests {
         let g: Vec<f64> = (0..20_000).map(|i| f64::from(i % 100) / 100.0).collect();
         let sum: f64 = g.iter().sum();
         let how = Bootstrap::Mvs { fraction: 0.5, lambda: None };
-        let weights = draw(how, &[g.clone()], None, &mut Rng::new(1));
+        let weights = draw(how, std::slice::from_ref(&g), None, &mut Rng::new(1));
         let drawn: f64 = g.iter().zip(&weights).map(|(g, &w)| g * f64::from(w)).sum();
         assert!((drawn / sum - 1.0).abs() < 0.02); // Five standard errors are 0.01.
         let n = weights.iter().filter(|&&w| 0.0 < w).count();

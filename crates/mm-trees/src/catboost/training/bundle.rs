@@ -22,6 +22,9 @@ pub(super) struct Member {
     pub(super) rows: Vec<u64>,
 }
 
+/// How many binary columns a pack takes.
+const PACK: usize = 8;
+
 /// A mask of the rows whose bin is not 0.
 pub(super) fn mask(bins: impl Iterator<Item = bool>) -> Vec<u64> {
     let mut mask = Vec::new();
@@ -122,7 +125,6 @@ fn in_order(columns: &[Option<Member>], n_rows: usize, order: &[usize]) -> Vec<V
     }
 
     // Few binary columns go better into a pack.
-    const PACK: usize = 8;
     let is_small =
         |bundle: &Bundle| bundle.n_bins == bundle.parts.len() && 2 * bundle.parts.len() < PACK;
     let small = bundles.iter().filter(|bundle| is_small(bundle));
@@ -139,6 +141,7 @@ fn in_order(columns: &[Option<Member>], n_rows: usize, order: &[usize]) -> Vec<V
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as the columns have them")]
     fn member(n_bins: usize, rows: &[usize], n: usize) -> Option<Member> {
         let rows: Vec<bool> = (0..n).map(|row| rows.contains(&row)).collect();
         let n_rows = rows.iter().filter(|&&is_set| is_set).count();

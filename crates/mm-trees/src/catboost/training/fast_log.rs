@@ -4,6 +4,7 @@
 //! so that its error, not the exact value, is what must be met.
 
 /// ln *x* of a positive number in `f32`, exact to some 1e-4 (Mineiro 2011, fastapprox).
+#[expect(clippy::excessive_precision, reason = "constants as published")]
 pub(super) fn fast_ln(x: f32) -> f32 {
     let bits = x.to_bits();
     let mantissa = f32::from_bits(bits & 0x007f_ffff | 0x3f00_0000);

@@ -133,6 +133,7 @@ struct Sums {
     loss: f64,
 }
 
+#[expect(clippy::too_many_lines, reason = "one algorithm, told in one place")]
 fn single(
     loss: Loss,
     how: Estimation,

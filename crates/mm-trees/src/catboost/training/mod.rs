@@ -264,7 +264,7 @@ impl CatBoost {
         rng: &mut Rng,
     ) -> Result<Learning> {
         let p = &self.params;
-        let target = table::in_order(&self.targets(data, loss)?, order);
+        let target = table::in_order(&Self::targets(data, loss)?, order);
         let weights = self.weights(data)?.map(|weights| table::in_order(&weights, order));
         let binning = Binning {
             max: p.bins.max_borders,
@@ -292,7 +292,7 @@ impl CatBoost {
     }
 
     /// The target as CatBoost takes it, checked against the objective's domain.
-    fn targets(&self, data: &Dataset, loss: Loss) -> Result<Vec<f32>> {
+    fn targets(data: &Dataset, loss: Loss) -> Result<Vec<f32>> {
         let target = table::narrowed("target", data.target())?;
         let (ok, expected): (fn(f32) -> bool, _) = match loss {
             Loss::CrossEntropy => (|y| (0.0..=1.0).contains(&y), "a number in [0, 1]"),

@@ -277,6 +277,7 @@ fn best(sorted: &[f32], max: usize, worth: fn(f64) -> f64) -> Vec<f32> {
         ends[values.len() - 1] = (i + 1) as f64;
     }
     let n = values.len();
+    #[expect(clippy::manual_midpoint, reason = "in CatBoost's arithmetic")]
     let border = |at: usize| (values[at] + values[at + 1]) / 2.0;
     if n <= max + 1 {
         return (0..n - 1).map(border).collect();

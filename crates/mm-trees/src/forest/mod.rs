@@ -12,7 +12,7 @@
 //! the file had them, leaves before any rounding, the order of the trees. So a writer gives back
 //! what a reader took, and a prediction can equal the engine's to the bit. Making it fast is the
 //! business of the kernel, into which a forest is compiled once; saying what is right is that of
-//! [`reference`], the slow evaluator that every other one is tested against.
+//! `reference.rs`, the slow evaluator that every other one is tested against.
 //!
 //! # How a raw score comes about
 //!

@@ -21,6 +21,7 @@
 
 mod check;
 mod ctr;
+mod encode;
 pub(crate) mod kernel;
 mod link;
 #[cfg_attr(not(test), expect(dead_code, reason = "what the others are tested against"))]
@@ -28,7 +29,7 @@ mod reference;
 pub(crate) mod served;
 mod tree;
 
-pub(crate) use self::ctr::Encoder;
+pub(crate) use self::encode::{Encoder, Scratch};
 #[cfg(feature = "lightgbm")]
 pub(crate) use self::link::normalize;
 pub use self::{

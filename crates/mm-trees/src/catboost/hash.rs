@@ -12,30 +12,48 @@ pub(crate) fn level(name: &str) -> u32 {
     ch_cityhash102::cityhash64(name.as_bytes()) as u32
 }
 
+/// A part of a combination, made ready to be added to its hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Part(u64);
+
+impl Part {
+    /// A level; as the signed number that it is in files.
+    pub(crate) fn level(hash: u32) -> Self {
+        Self(MAGIC.wrapping_mul(i64::from(hash as i32) as u64))
+    }
+
+    /// The answer to a question.
+    pub(crate) fn answer(yes: bool) -> Self {
+        Self(if yes { MAGIC } else { 0 })
+    }
+}
+
 /// The hash of a combination, a part at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Chain(u64);
 
 impl Chain {
-    /// Adds a level; as the signed number that it is in files.
+    /// Adds a level.
     #[must_use]
     pub(crate) fn level(self, hash: u32) -> Self {
-        self.add(i64::from(hash as i32) as u64)
+        self.with(Part::level(hash))
     }
 
     /// Adds the answer to a question.
     #[must_use]
     pub(crate) fn answer(self, yes: bool) -> Self {
-        self.add(u64::from(yes))
+        self.with(Part::answer(yes))
+    }
+
+    /// Adds a part.
+    #[must_use]
+    pub(crate) fn with(self, part: Part) -> Self {
+        Self(MAGIC.wrapping_mul(self.0.wrapping_add(part.0)))
     }
 
     /// The hash so far.
     pub(crate) fn value(self) -> u64 {
         self.0
-    }
-
-    fn add(self, part: u64) -> Self {
-        Self(MAGIC.wrapping_mul(self.0.wrapping_add(MAGIC.wrapping_mul(part))))
     }
 }
 

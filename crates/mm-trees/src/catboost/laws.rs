@@ -13,7 +13,7 @@ use super::{
 };
 use crate::forest::{
     Child, Counts, Ctr, CtrKind, CtrTable, Ctrs, Feature, Forest, LeafStats, Link, Node, NodeStats,
-    Oblivious, Outputs, Projection, Split, Sum, Test, Tree, Trunk,
+    Oblivious, Outputs, Projection, Scratch, Split, Sum, Test, Tree, Trunk,
 };
 
 const NAMES: [&str; 6] =
@@ -224,6 +224,12 @@ proptest! {
         prop_assert_eq!(&got, &expected);
         let mut encoded = vec![0.0; encoder.n_cols()];
         encoder.encode(&row, &mut encoded);
+        // Many rows at once are encoded as each by itself.
+        let mut several = vec![0.0; 3 * encoded.len()];
+        encoder.encode_rows([&row[..]; 3].into_iter(), &mut several, &mut Scratch::default());
+        for again in several.chunks_exact(encoded.len()) {
+            prop_assert!(again.iter().zip(&encoded).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
         bound.raw_by_definition(&encoded, &mut got);
         prop_assert_eq!(&got, &expected);
         bound.compile().expect("sound").raw_row(&encoded, &mut got);

@@ -22,22 +22,13 @@
 //! A bucket that training did not see, and any with an unknown level, has counts of 0. Source:
 //! `static_ctr_provider.cpp` and `online_ctr.h` of CatBoost 1.2.10; Prokhorenkova et al. (2018),
 //! "CatBoost: unbiased boosting with categorical features".
-//!
-//! # From levels to numbers
-//!
-//! [`Forest::bind`] gives, for the dictionaries of a schema, a forest without hashes and CTRs, and an
-//! [`Encoder`] that appends the CTRs' values to a row: what evaluates thresholds and sets of
-//! codes evaluates CatBoost's models, too.
 
 use std::{fmt, sync::Arc};
 
-use mm_core::{Error, Result, Schema};
+use mm_core::{Error, Result};
 
-use super::{
-    CategorySet, Forest,
-    tree::{Missing, Split, Test, Trunk},
-};
-use crate::catboost::hash::{self, Chain};
+use super::tree::{Split, Test};
+use crate::catboost::hash::Chain;
 
 /// The target statistics of a forest and the tables they are taken from.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -198,13 +189,23 @@ impl CtrTable {
         &self.index.hashes
     }
 
+    /// A bucket by its place; none after the last.
+    pub(super) fn bucket(&self, at: usize) -> Option<usize> {
+        (at < self.hashes().len()).then_some(at)
+    }
+
+    /// The bucket of a hash.
+    pub(super) fn find(&self, hash: u64) -> Option<usize> {
+        self.index.find(hash)
+    }
+
     /// The counts.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
 
     /// The value of `ctr` for a bucket, or for one that the table does not have.
-    fn value(&self, ctr: &Ctr, bucket: Option<usize>) -> f32 {
+    pub(super) fn value(&self, ctr: &Ctr, bucket: Option<usize>) -> f32 {
         let (good, total) = match (&self.counts, bucket) {
             (Counts::Totals { rows, denominator }, bucket) => {
                 (bucket.map_or(0.0, |b| rows[b] as f32), *denominator as f32)
@@ -286,7 +287,7 @@ impl Ctrs {
     /// unknown level.
     pub(super) fn value_of(&self, ctr: &Ctr, row: &[f32], hashes: &[Option<u32>]) -> f32 {
         let table = &self.tables[ctr.table];
-        let bucket = table.projection.hash(row, hashes).and_then(|hash| table.index.find(hash));
+        let bucket = table.projection.hash(row, hashes).and_then(|hash| table.find(hash));
         table.value(ctr, bucket)
     }
 }
@@ -386,206 +387,4 @@ impl CtrTable {
             |&slot: &u32| (slot != VACANT).then(|| (self.index.hashes[slot as usize], slot));
         self.index.slots.iter().map(entry)
     }
-}
-
-/// The hash of every level of a column, in code order.
-///
-/// A missing cell is the level with the empty name: that is how CatBoost reads one from a text file,
-/// and how the trainer hashes it.
-#[derive(Debug, Clone, PartialEq, Default)]
-struct LevelHashes {
-    hashes: Vec<u32>,
-    missing: u32,
-}
-
-impl LevelHashes {
-    fn of_cell(&self, cell: f32) -> Option<u32> {
-        if cell.is_nan() { Some(self.missing) } else { self.hashes.get(code_of(cell)?).copied() }
-    }
-}
-
-/// The code in a cell that is neither missing nor unknown.
-fn code_of(cell: f32) -> Option<usize> {
-    (0.0 <= cell).then_some(cell as usize)
-}
-
-/// Appends the values of CTRs to rows; made by [`Forest::bind`].
-#[derive(Debug, Clone)]
-pub(crate) struct Encoder {
-    width: usize,
-    n_ctrs: usize,
-    levels: Vec<LevelHashes>, // One a feature; empty for numeric ones.
-    groups: Vec<Group>,       // In the order of their CTRs.
-}
-
-/// Consecutive CTRs of one projection.
-#[derive(Debug, Clone)]
-enum Group {
-    /// By the code of one feature: values of shape (levels + 2, `n_ctrs`), the last two rows being
-    /// those of missing cells and of unknown levels.
-    ByCode { feature: usize, n_ctrs: usize, values: Vec<f32> },
-    /// By the hash of several.
-    ByHash { projection: Projection, tables: Vec<(Arc<CtrTable>, Vec<Ctr>)> },
-}
-
-/// The most values that are computed beforehand, 64 MiB; what is beyond is computed for each row.
-const MAX_VALUES: usize = 1 << 24;
-
-impl Encoder {
-    /// The width of an encoded row: the features', and then one for each CTR.
-    pub(crate) fn n_cols(&self) -> usize {
-        self.width + self.n_ctrs
-    }
-
-    /// Whether rows stay as they are.
-    pub(crate) fn is_identity(&self) -> bool {
-        self.n_ctrs == 0
-    }
-
-    /// Fills `out`, of length [`n_cols`](Encoder::n_cols), with the features of `row` and the values
-    /// of the CTRs.
-    pub(crate) fn encode(&self, row: &[f32], out: &mut [f32]) {
-        let (features, ctrs) = out.split_at_mut(self.width);
-        features.copy_from_slice(row);
-        let mut ctrs = ctrs.iter_mut();
-        for group in &self.groups {
-            match group {
-                Group::ByCode { feature, n_ctrs, values } => {
-                    let cell = row[*feature];
-                    let n_levels = self.levels[*feature].hashes.len();
-                    let at = if cell.is_nan() { Some(n_levels) } else { code_of(cell) };
-                    let at = at.unwrap_or(n_levels + 1).min(n_levels + 1);
-                    let values = &values[at * n_ctrs..][..*n_ctrs];
-                    values.iter().zip(&mut ctrs).for_each(|(&value, out)| *out = value);
-                }
-                Group::ByHash { projection, tables } => {
-                    let hash = self.hash(projection, row);
-                    for (table, own) in tables {
-                        let bucket = hash.and_then(|hash| table.index.find(hash));
-                        let values = own.iter().map(|ctr| table.value(ctr, bucket));
-                        values.zip(&mut ctrs).for_each(|(value, out)| *out = value);
-                    }
-                }
-            }
-        }
-    }
-
-    fn hash(&self, projection: &Projection, row: &[f32]) -> Option<u64> {
-        let mut chain = Chain::default();
-        for &feature in &projection.levels {
-            chain = chain.level(self.levels[feature].of_cell(row[feature])?);
-        }
-        for question in &projection.questions {
-            let cell = row[question.feature];
-            let left = match question.test {
-                Test::Hash(hash) => self.levels[question.feature].of_cell(cell) != Some(hash),
-                _ => question.test.goes_left(cell).unwrap_or_default(),
-            };
-            chain = chain.answer(!left);
-        }
-        Some(chain.value())
-    }
-
-    /// The hashes of a row's levels, one a feature: what the definitions take.
-    #[cfg(test)]
-    pub(crate) fn hashes(&self, row: &[f32]) -> Vec<Option<u32>> {
-        self.levels.iter().zip(row).map(|(levels, &cell)| levels.of_cell(cell)).collect()
-    }
-}
-
-impl Forest {
-    /// Whether a split asks for what only names of levels tell: a hash, or a CTR.
-    pub(crate) fn asks_levels(&self) -> bool {
-        self.splits().any(|split| matches!(split.test, Test::Hash(_) | Test::Ctr { .. }))
-    }
-
-    /// The same forest over rows that [`Encoder`] has encoded, with the dictionaries of `schema`,
-    /// which has a column for each feature: hashes become sets of codes, and CTRs become columns
-    /// after the features.
-    pub(crate) fn bind(&self, schema: &Schema) -> (Self, Encoder) {
-        let levels: Vec<LevelHashes> = schema.columns().iter().map(hashes_of).collect();
-        let encoder = self.encoder(levels);
-        let ctr = |i| super::Feature { name: format!("ctr {i}"), is_categorical: false };
-        let ctrs = (0..self.ctrs.list.len()).map(ctr);
-        let mut bound = Self {
-            features: self.features.iter().cloned().chain(ctrs).collect(),
-            n_outputs: self.n_outputs,
-            trees: self.trees.clone(),
-            trees_per_round: self.trees_per_round,
-            sum: self.sum.clone(),
-            link: self.link,
-            ctrs: Ctrs::default(),
-        };
-        for tree in &mut bound.trees {
-            let splits: &mut dyn Iterator<Item = &mut Split> = match &mut tree.trunk {
-                Trunk::Nodes(nodes) => &mut nodes.iter_mut().map(|node| &mut node.split),
-                Trunk::Oblivious(tree) => &mut tree.levels.iter_mut(),
-            };
-            for split in splits {
-                match split.test {
-                    Test::Hash(hash) => split.test = encoder.levels[split.feature].test(hash),
-                    Test::Ctr { border } => {
-                        split.feature += encoder.width;
-                        // A value that is not a number goes left.
-                        let missing = Missing::Nan { left: true };
-                        split.test = Test::AtMost { threshold: border.into(), missing };
-                    }
-                    _ => {}
-                }
-            }
-        }
-        (bound, encoder)
-    }
-
-    fn encoder(&self, levels: Vec<LevelHashes>) -> Encoder {
-        let Ctrs { list, tables } = &self.ctrs;
-        let projection = |ctr: &Ctr| &tables[ctr.table].projection;
-        let mut n_values = 0;
-        let mut group = |ctrs: &[Ctr]| {
-            let projection = projection(&ctrs[0]);
-            if let (&[feature], []) = (&*projection.levels, &*projection.questions) {
-                let more = (levels[feature].hashes.len() + 2).saturating_mul(ctrs.len());
-                if more <= MAX_VALUES - n_values {
-                    n_values += more;
-                    let values = self.values_by_code(feature, &levels[feature], ctrs);
-                    return Group::ByCode { feature, n_ctrs: ctrs.len(), values };
-                }
-            }
-            let by_table = ctrs.chunk_by(|a, b| a.table == b.table);
-            let of_table = |ctrs: &[Ctr]| (Arc::clone(&tables[ctrs[0].table]), ctrs.to_vec());
-            Group::ByHash {
-                projection: projection.clone(),
-                tables: by_table.map(of_table).collect(),
-            }
-        };
-        let same = |a: &Ctr, b: &Ctr| a.table == b.table || projection(a) == projection(b);
-        let groups = list.chunk_by(same).map(&mut group).collect();
-        Encoder { width: self.features.len(), n_ctrs: list.len(), levels, groups }
-    }
-
-    fn values_by_code(&self, feature: usize, levels: &LevelHashes, ctrs: &[Ctr]) -> Vec<f32> {
-        let mut hashes = vec![None; self.features.len()];
-        let rows = levels.hashes.iter().map(|&hash| Some(hash)).chain([Some(levels.missing), None]);
-        let mut values = Vec::with_capacity((levels.hashes.len() + 2) * ctrs.len());
-        for hash in rows {
-            hashes[feature] = hash;
-            values.extend(ctrs.iter().map(|ctr| self.ctrs.value_of(ctr, &[], &hashes)));
-        }
-        values
-    }
-}
-
-impl LevelHashes {
-    /// The test by codes that answers as `Test::Hash(hash)` does.
-    fn test(&self, hash: u32) -> Test {
-        let codes = self.hashes.iter().enumerate().filter(|&(_, &own)| own == hash);
-        let set: CategorySet = codes.map(|(code, _)| code as u32).collect();
-        Test::Among { set, members_left: false, missing_left: self.missing != hash }
-    }
-}
-
-fn hashes_of(column: &mm_core::Column) -> LevelHashes {
-    let names = column.levels().map_or(&[][..], |levels| levels.names());
-    let hashes = names.iter().map(|name| hash::level(name)).collect();
-    LevelHashes { hashes, missing: hash::level("") }
 }

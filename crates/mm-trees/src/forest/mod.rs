@@ -21,6 +21,7 @@
 
 mod check;
 mod ctr;
+mod encode;
 mod importance;
 pub(crate) mod kernel;
 mod link;
@@ -33,10 +34,6 @@ mod tree;
 
 #[cfg(any(test, feature = "lightgbm"))]
 pub(crate) use self::link::normalize;
-pub(crate) use self::{
-    ctr::Encoder,
-    shap::{Inputs, Lazy},
-};
 pub use self::{
     ctr::{Counts, Ctr, CtrKind, CtrTable, Ctrs, Projection},
     kernel::Kernel,
@@ -46,6 +43,10 @@ pub use self::{
         CategorySet, Child, LeafStats, LinearLeaf, Missing, Node, NodeStats, Oblivious, Outputs,
         Split, Test, Tree, Trunk,
     },
+};
+pub(crate) use self::{
+    encode::{Encoder, Scratch},
+    shap::{Inputs, Lazy},
 };
 pub(crate) use self::{served::Served, tree::ZERO};
 

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use mm_core::{Error, Frame, Matrix, Result, Signature, parallel};
 
-use super::{Encoder, Explainer, Forest, Inputs, Kernel, Lazy, Test};
+use super::{Encoder, Explainer, Forest, Inputs, Kernel, Lazy, Scratch, Test};
 
-/// Rows whose CTRs are computed, or whose scores are linked, at a time.
-const BLOCK: usize = 1024;
+/// Rows whose scores are linked at a time.
+const BLOCK: usize = 4096;
+
+/// Rows whose CTRs are computed at a time: what the kernel then takes at once.
+const ENCODED: usize = 256;
 
 /// Single rows of up to so many values are encoded without allocating.
 const STACK: usize = 512;
@@ -70,13 +73,12 @@ impl Served {
         let Some(encoder) = &self.encoder else { return self.kernel.raw_frame(x, out) };
         let (block, width) = (self.kernel.rows_at_once(), encoder.n_cols());
         parallel::fill_rows(out, block, |rows, out| {
-            let mut encoded = vec![0.0; BLOCK.min(rows.len()) * width];
-            let mut rows = rows.into_iter();
-            for out in out.chunks_mut(BLOCK * self.forest.n_outputs) {
+            let mut encoded = vec![0.0; ENCODED.min(rows.len()) * width];
+            let mut scratch = Scratch::default();
+            let mut rows = rows.map(|i| x.row(i));
+            for out in out.chunks_mut(ENCODED * self.forest.n_outputs) {
                 let encoded = &mut encoded[..out.len() / self.forest.n_outputs * width];
-                for (encoded, i) in encoded.chunks_exact_mut(width).zip(&mut rows) {
-                    encoder.encode(x.row(i), encoded);
-                }
+                encoder.encode_rows(&mut rows, encoded, &mut scratch);
                 self.kernel.raw_rows(encoded, out);
             }
             Ok(())
@@ -87,7 +89,7 @@ impl Served {
     pub(crate) fn infer(&self, x: &Frame, out: &mut Matrix) -> Result<()> {
         self.raw(x, out)?;
         let width = out.n_cols();
-        parallel::fill_rows(out, 4 * BLOCK, |_, out| {
+        parallel::fill_rows(out, BLOCK, |_, out| {
             out.chunks_exact_mut(width).for_each(|row| self.forest.link_row(row));
             Ok(())
         })

@@ -1,10 +1,10 @@
 //! The area under the ROC curve without a sort.
 //!
-//! The area is the share of pairs of a negative and a positive row in which the positive one has the
-//! higher score, ties counting half (Bamber 1975). Scores fall into about *n* / 4 buckets of equal
-//! width: pairs from different buckets are counted by bucket, and only pairs within one are compared.
-//! With scores spread over the range that is O(*n*); a bucket that holds many is sorted, so that the
-//! worst case is that of sorting. The result is exact: it is a count.
+//! The area is the share of pairs of a negative and a positive row in which the positive one has
+//! the higher score, ties counting half (Bamber 1975). Scores fall into about *n* / 4 buckets of
+//! equal width: pairs from different buckets are counted by bucket, and only pairs within one are
+//! compared. With scores spread over the range that is O(*n*); a bucket that holds many is sorted,
+//! so that the worst case is that of sorting. The result is exact: it is a count.
 
 /// Room that calls share.
 #[derive(Debug, Default)]

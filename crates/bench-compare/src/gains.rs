@@ -1,7 +1,7 @@
 //! What ensembles of LightGBM and XGBoost buy on one data set.
 //!
-//! Each engine is cross-fitted on the training rows and fitted to all of them; every ensemble is made of
-//! these fits. The test rows are looked at once, for the losses that are printed.
+//! Each engine is cross-fitted on the training rows and fitted to all of them; every ensemble is
+//! made of these fits. The test rows are looked at once, for the losses that are printed.
 
 use std::{fs, sync::Arc};
 

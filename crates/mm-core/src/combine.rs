@@ -118,11 +118,11 @@ impl<'a> Evidence<'a> {
 /// honest as the members' own.
 ///
 /// `part(m, f)` is what member *m* predicts of the test rows of fold *f*. The combination of a fold is
-/// learnt from those predicted rows that the fold trains on. So a splitter's
-/// promise holds for the combination, too: forward in time, purged, or by group. Where a fold
-/// trains on none of `rows`, as the first in time does, its combination has learnt nothing. A single
-/// fold is parted once more by [`SplitPlan::default_for`] its test rows. A combiner that
-/// does not [learn](Combiner::learns) is combined once.
+/// learnt from those predicted rows that the fold trains on. So a splitter's promise holds for the
+/// combination, too: forward in time, purged, or by group. Where a fold trains on none of `rows`,
+/// as the first in time does, its combination has learnt nothing. A single fold is parted once more
+/// by [`SplitPlan::default_for`] its test rows. A combiner that does not [learn](Combiner::learns)
+/// is combined once.
 pub fn cross_combine<'a>(
     combiner: &dyn Combiner,
     evidence: Evidence<'_>,

@@ -10,9 +10,9 @@
 //! ```
 //!
 //! Errors that the members do not share cancel out. Since nothing is learnt from data, the
-//! ensemble's out-of-fold score is as honest as its members'. One bad member spoils a mean but not a
-//! median; the trimmed mean lies between them. Of class probabilities the median is taken class by
-//! class and scaled to add up to 1.
+//! ensemble's out-of-fold score is as honest as its members'. One bad member spoils a mean but not
+//! a median; the trimmed mean lies between them. Of class probabilities the median is taken class
+//! by class and scaled to add up to 1.
 //!
 //! Cost: that of the members.
 //!

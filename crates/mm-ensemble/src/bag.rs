@@ -14,7 +14,8 @@
 //!
 //! # Sources
 //!
-//! Breiman (1996), "Bagging predictors"; of folds instead of samples: Parmanto, Munro & Doyle (1996).
+//! Breiman (1996), "Bagging predictors"; of folds instead of samples: Parmanto, Munro & Doyle
+//! (1996).
 
 use std::sync::Arc;
 

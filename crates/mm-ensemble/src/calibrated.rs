@@ -4,9 +4,9 @@
 //! # Idea
 //!
 //! The learner is cross-fitted, a [map](Calibration) is fitted to the probabilities of rows that it
-//! did not see, and the learner is fitted to all rows. With `auto` each map is itself cross-fitted over
-//! these rows, and the one of the lowest log loss is taken; if none beats the probabilities as they
-//! are, these stay.
+//! did not see, and the learner is fitted to all rows. With `auto` each map is itself cross-fitted
+//! over these rows, and the one of the lowest log loss is taken; if none beats the probabilities as
+//! they are, these stay.
 //!
 //! # Limits
 //!
@@ -112,8 +112,8 @@ impl Calibrated {
         Ok(Self { split: Some(split), ..self })
     }
 
-    /// The same with the map fitted to the latest part of the out-of-fold rows, by time where there are
-    /// timestamps, else by place.
+    /// The same with the map fitted to the latest part of the out-of-fold rows, by time where there
+    /// are timestamps, else by place.
     pub fn with_recent(self, recent: f64) -> Result<Self> {
         let ok = 0.0 < recent && recent <= 1.0;
         ParamError::ensure(ok, "recent", recent, "a number above 0, at most 1")?;

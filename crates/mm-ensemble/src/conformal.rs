@@ -4,9 +4,9 @@
 //!
 //! On *n* rows that a model did not see, score how strange the truth is given the prediction:
 //! |*y* − *ŷ*| for values, 1 − *p* of the true class for classes. Let *q* be the score of rank
-//! ⌈(*n* + 1) · coverage⌉. A new row's interval is *ŷ* ± *q*, its set the classes with 1 − *p* ≤ *q*. If the
-//! new row and the *n* rows are exchangeable, it holds the truth with at least the probability
-//! `coverage`, whatever the model and the distribution.
+//! ⌈(*n* + 1) · coverage⌉. A new row's interval is *ŷ* ± *q*, its set the classes with 1 − *p* ≤
+//! *q*. If the new row and the *n* rows are exchangeable, it holds the truth with at least the
+//! probability `coverage`, whatever the model and the distribution.
 //!
 //! Over one fold ([`Holdout`](mm_core::Holdout)) that is the split-conformal method and its
 //! guarantee: the model is fitted to one part, the scores are of the other. Over several folds the
@@ -208,8 +208,8 @@ impl ConformalModel {
         &*self.inner
     }
 
-    /// The classes, as codes, that may be true of each row; for classification. A set may be empty, where
-    /// no class is as likely as the truth mostly is.
+    /// The classes, as codes, that may be true of each row; for classification. A set may be empty,
+    /// where no class is as likely as the truth mostly is.
     pub fn sets(&self, x: &Frame) -> Result<Vec<Vec<usize>>> {
         if matches!(self.signature.task, Task::Regression) {
             return Err(Error::data(

@@ -2,10 +2,11 @@
 //!
 //! # Idea
 //!
-//! Of two classes the positive one is decided for above a threshold; ½ is the best only for accuracy.
-//! [`Decision::tune`] tries every threshold at which the decision of a row changes, O(*n* log *n*), on
-//! out-of-fold predictions. With a [`CostMatrix`] and calibrated probabilities the decision of the least expected cost
-//! needs no tuning: class *d* with the smallest Σ*ₜ* *pₜ* *c*(*t*, *d*), for any number of classes.
+//! Of two classes the positive one is decided for above a threshold; ½ is the best only for
+//! accuracy. [`Decision::tune`] tries every threshold at which the decision of a row changes, O(*n*
+//! log *n*), on out-of-fold predictions. With a [`CostMatrix`] and calibrated probabilities the
+//! decision of the least expected cost needs no tuning: class *d* with the smallest Σ*ₜ* *pₜ*
+//! *c*(*t*, *d*), for any number of classes.
 //!
 //! # Sources
 //!

@@ -2,25 +2,26 @@
 //!
 //! # Idea
 //!
-//! Each member is cross-fitted over the same folds. A [`Combiner`] learns from the predictions of rows
-//! that the members did not see, and what it has no use for is dropped. The others are
-//! fitted once more to all rows, or go on as the bag of their folds' models. So the same combiners serve here
-//! and in an orchestrator, and what comes out is the same model.
+//! Each member is cross-fitted over the same folds. A [`Combiner`] learns from the predictions of
+//! rows that the members did not see, and what it has no use for is dropped. The others are fitted
+//! once more to all rows, or go on as the bag of their folds' models. So the same combiners serve
+//! here and in an orchestrator, and what comes out is the same model.
 //!
 //! ```text
 //! members ──cross-fit──▶ out-of-fold predictions ──combiner──▶ weights or a meta-model ─┐
 //!    └───────────────── refit, or keep the bag ───────────────────────────────────────▶ EnsembleModel
 //! ```
 //!
-//! With layers, the members of a layer see the raw features and the out-of-fold predictions of the layer
-//! below, over the same folds less the rows that the layer below never predicted. Over
-//! folds that go forward in time each layer therefore loses one fold, and learns from later rows than the one
-//! below.
+//! With layers, the members of a layer see the raw features and the out-of-fold predictions of the
+//! layer below, over the same folds less the rows that the layer below never predicted. Over folds
+//! that go forward in time each layer therefore loses one fold, and learns from later rows than the
+//! one below.
 //!
 //! Blending on a held-out part is the split [`Holdout`](mm_core::Holdout): members are
 //! fitted to one part, the combiner learns from the other.
 //!
-//! A combiner that learns nothing needs no cross-fitting: the members are fitted to all rows at once.
+//! A combiner that learns nothing needs no cross-fitting: the members are fitted to all rows at
+//! once.
 //!
 //! # Members that fail
 //!
@@ -29,8 +30,8 @@
 //!
 //! # Cost
 //!
-//! With *k* folds each member is fitted *k* + 1 times, members one after another, folds side by side; with a
-//! [`Guard`] twice as often.
+//! With *k* folds each member is fitted *k* + 1 times, members one after another, folds side by
+//! side; with a [`Guard`] twice as often.
 //!
 //! # Example
 //!

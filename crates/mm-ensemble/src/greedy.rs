@@ -5,10 +5,10 @@
 //!
 //! Start from nothing. In each of `rounds` rounds take the member whose addition gives the mean of
 //! all taken so far the lowest error, be it new or taken before. Keep the rounds up to the first at
-//! which the error was lowest over all rounds. A member taken *c* times in *r* rounds has the weight
-//! *c* / *r*. So weights are not negative and add up to 1, the error on the rows that are learnt from
-//! is at most that of the best member, which the first round takes, and a member that is far worse
-//! than the others gets nothing.
+//! which the error was lowest over all rounds. A member taken *c* times in *r* rounds has the
+//! weight *c* / *r*. So weights are not negative and add up to 1, the error on the rows that are
+//! learnt from is at most that of the best member, which the first round takes, and a member that
+//! is far worse than the others gets nothing.
 //!
 //! # Rules that make it reproducible
 //!

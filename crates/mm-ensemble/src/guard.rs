@@ -173,8 +173,9 @@ impl Guard {
         folds.into_iter().next().ok_or_else(|| Error::data("the guard's split", "1 fold", "none"))
     }
 
-    /// Examines `combiner`: `inside` are the members' out-of-fold predictions, `outside` what the members,
-    /// fitted to all of the inside data, predict of the rows of `held_out`, which nobody saw.
+    /// Examines `combiner`: `inside` are the members' out-of-fold predictions, `outside` what the
+    /// members, fitted to all of the inside data, predict of the rows of `held_out`, which nobody
+    /// saw.
     ///
     /// # Errors
     ///

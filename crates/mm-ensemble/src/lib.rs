@@ -1,10 +1,10 @@
 //! One model of several, over any learner of the workspace.
 //!
-//! An ensemble is two things that share one model. As a [`Combiner`](mm_core::Combiner) it learns from
-//! out-of-fold predictions that somebody already has, such as the orchestrator, and no member is
-//! fitted twice. As a [`Learner`](mm_core::Learner) ([`Ensemble`]) it cross-fits the members itself, so that
-//! ensembles nest and are tuned, stored, and served by code that has never heard of them. Either way an
-//! [`EnsembleModel`] comes out:
+//! An ensemble is two things that share one model. As a [`Combiner`](mm_core::Combiner) it learns
+//! from out-of-fold predictions that somebody already has, such as the orchestrator, and no member
+//! is fitted twice. As a [`Learner`](mm_core::Learner) ([`Ensemble`]) it cross-fits the members
+//! itself, so that ensembles nest and are tuned, stored, and served by code that has never heard of
+//! them. Either way an [`EnsembleModel`] comes out:
 //!
 //! ```text
 //! out-of-fold predictions ──Combiner──▶ rule ─┐
@@ -30,14 +30,14 @@
 //! | [`Conformal`] | `conformal` | gives another learner's predictions intervals and sets that cover |
 //! | [`Linear`] | `linear` | ridge and logistic regression, the default meta-learner |
 //!
-//! [`Decision`] turns probabilities into classes at a tuned threshold or least cost; [`Guard`] tells
-//! when what was learnt on top does not hold outside; [`Limits`] keeps members to a budget;
+//! [`Decision`] turns probabilities into classes at a tuned threshold or least cost; [`Guard`]
+//! tells when what was learnt on top does not hold outside; [`Limits`] keeps members to a budget;
 //! [`Report`] says what each member brings.
 //!
 //! # What is deliberately absent
 //!
-//! Base models: this crate depends on `mm-core` alone. The linear model is here because a stack needs
-//! one that knows row weights and non-negative slopes.
+//! Base models: this crate depends on `mm-core` alone. The linear model is here because a stack
+//! needs one that knows row weights and non-negative slopes.
 
 #![forbid(unsafe_code)]
 

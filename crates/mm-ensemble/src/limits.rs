@@ -2,15 +2,16 @@
 //!
 //! # Method
 //!
-//! Members whose predictions are not finite are set aside first. Of two members whose errors correlate above
-//! `max_correlation` the one with the worse score goes. Members that exceed a limit alone go. Then
-//! the combiner learns; while those that it uses exceed a limit together, the one without which the
-//! error is lowest goes, and the combiner learns anew. The members' costs add up. O(*m*²) combinations at worst.
+//! Members whose predictions are not finite are set aside first. Of two members whose errors
+//! correlate above `max_correlation` the one with the worse score goes. Members that exceed a limit
+//! alone go. Then the combiner learns; while those that it uses exceed a limit together, the one
+//! without which the error is lowest goes, and the combiner learns anew. The members' costs add up.
+//! O(*m*²) combinations at worst.
 //!
 //! # Limits
 //!
-//! A limit on time or size needs members whose time or size is known. Times are measured, so a limit on time
-//! makes the outcome depend on the machine and its load.
+//! A limit on time or size needs members whose time or size is known. Times are measured, so a
+//! limit on time makes the outcome depend on the machine and its load.
 
 use std::sync::Arc;
 
@@ -25,8 +26,8 @@ use crate::{
     report::{LeftOut, correlations},
 };
 
-/// What the members of an ensemble may cost together. In a plan: the key `limits` beside the params of any
-/// combiner of this crate.
+/// What the members of an ensemble may cost together. In a plan: the key `limits` beside the params
+/// of any combiner of this crate.
 ///
 /// | field | default | domain | effect |
 /// | --- | --- | --- | --- |

@@ -3,8 +3,8 @@
 //!
 //! # Idea
 //!
-//! With features *Z* of shape (*n*, *d*), row weights *ω* and penalty λ, minimise over slopes *w* and
-//! an intercept *b*, which is not penalised:
+//! With features *Z* of shape (*n*, *d*), row weights *ω* and penalty λ, minimise over slopes *w*
+//! and an intercept *b*, which is not penalised:
 //!
 //! ```text
 //! regression          Σᵢ ωᵢ (yᵢ − b − zᵢw)² + λ ‖w‖²
@@ -22,9 +22,9 @@
 //! # Method
 //!
 //! Ridge solves the normal equations. The logistic losses are bounded by a quadratic with the fixed
-//! curvature *M* = *c* *Z*ᵀΩ*Z* + λ*I*, *c* = ¼ for two classes and ½ for more (Böhning 1992), which is
-//! minimised again and again with momentum (Beck & Teboulle 2009) that restarts when it does not
-//! help. O(*nd*²) once, then O(*ndk*) an iteration.
+//! curvature *M* = *c* *Z*ᵀΩ*Z* + λ*I*, *c* = ¼ for two classes and ½ for more (Böhning 1992),
+//! which is minimised again and again with momentum (Beck & Teboulle 2009) that restarts when it
+//! does not help. O(*nd*²) once, then O(*ndk*) an iteration.
 //!
 //! # Limits
 //!

@@ -11,8 +11,8 @@
 //! # Members that change
 //!
 //! A blend of models that are fitted at different times is changed in place: members are added,
-//! replaced, and removed by name, and their weights fitted anew to recent rows. The fixed blend of a
-//! batch model and an online one is a line:
+//! replaced, and removed by name, and their weights fitted anew to recent rows. The fixed blend of
+//! a batch model and an online one is a line:
 //!
 //! ```
 //! # use std::sync::Arc;
@@ -192,8 +192,8 @@ impl EnsembleModel {
     }
 
     /// Gives the members the weights that `combiner` learns from `recent` rows, which no member
-    /// should have been fitted to. Members are not refitted. Those that `combiner` has no use for stay, with
-    /// weight 0, so that a later call can bring them back.
+    /// should have been fitted to. Members are not refitted. Those that `combiner` has no use for
+    /// stay, with weight 0, so that a later call can bring them back.
     ///
     /// One prediction of `recent` a member, then what the combiner takes. For weighted means only.
     /// After an error the ensemble is as it was.

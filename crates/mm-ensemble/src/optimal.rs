@@ -9,23 +9,24 @@
 //! | log loss | Newton steps, each a quadratic solved by projected gradient, until the loss is within 10⁻¹⁰ of its minimum by the bound max*ⱼ* mean(*pᵢⱼ* / Σ *w p*) − 1 |
 //! | any other | a search without derivatives, from the best of the equal weights and the single members: move a share δ of all weight to or from one member, halve δ when nothing helps, from ¼ to below 10⁻³ |
 //!
-//! With `per_class` each class of a multiclass task has its own weights, found for this class against
-//! the rest: by log loss if that is the metric, else by the Brier score. The classes' sums are then
-//! scaled to add up to 1.
+//! With `per_class` each class of a multiclass task has its own weights, found for this class
+//! against the rest: by log loss if that is the metric, else by the Brier score. The classes' sums
+//! are then scaled to add up to 1.
 //!
-//! **Non-negative least squares** drops the condition that weights add up to 1, minimises the squared
-//! error, and scales the weights at the end; of classes the error is that of all probabilities.
+//! **Non-negative least squares** drops the condition that weights add up to 1, minimises the
+//! squared error, and scales the weights at the end; of classes the error is that of all
+//! probabilities.
 //!
 //! # Limits
 //!
-//! A finer fit to the rows than [greedy selection](crate::GreedyParams), and so more of their noise:
-//! with many members and few rows prefer the latter.
+//! A finer fit to the rows than [greedy selection](crate::GreedyParams), and so more of their
+//! noise: with many members and few rows prefer the latter.
 //!
 //! # Sources
 //!
-//! O'Donoghue & Candès (2015), "Adaptive restart for accelerated gradient schemes". Cover (1984), "An
-//! algorithm for maximizing expected log investment return", for the bound. Breiman
-//! (1996), "Stacked regressions", for non-negative least squares.
+//! O'Donoghue & Candès (2015), "Adaptive restart for accelerated gradient schemes". Cover (1984),
+//! "An algorithm for maximizing expected log investment return", for the bound. Breiman (1996),
+//! "Stacked regressions", for non-negative least squares.
 
 use mm_core::{
     Combination, Combiner, Dataset, FitContext, Matrix, Member, Metric, ParamError, Result,

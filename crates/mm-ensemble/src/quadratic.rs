@@ -5,8 +5,9 @@ use mm_core::Matrix;
 /// The most that a variable may still change, relative to the largest, at the end.
 const PRECISE: f64 = 1e-12;
 
-/// Minimises ½ *w*ᵀ*Gw* − *b*ᵀ*w* over *w* ≥ 0 by coordinate descent: exact in each variable in turn,
-/// until none changes. *G* must be positive semi-definite; a variable whose diagonal is 0 stays 0.
+/// Minimises ½ *w*ᵀ*Gw* − *b*ᵀ*w* over *w* ≥ 0 by coordinate descent: exact in each variable in
+/// turn, until none changes. *G* must be positive semi-definite; a variable whose diagonal is 0
+/// stays 0.
 ///
 /// O(*m*²) a sweep. With `b` the products of columns and target this is non-negative least squares
 /// (Lawson & Hanson 1974).
@@ -33,8 +34,8 @@ pub(crate) fn non_negative(gram: &Matrix, b: &[f64]) -> Vec<f64> {
     w
 }
 
-/// Minimises ½ *w*ᵀ*Gw* − *b*ᵀ*w* over weights that are not negative and add up to 1, by projected gradient with
-/// momentum that restarts when it does not help (O'Donoghue & Candès 2015).
+/// Minimises ½ *w*ᵀ*Gw* − *b*ᵀ*w* over weights that are not negative and add up to 1, by projected
+/// gradient with momentum that restarts when it does not help (O'Donoghue & Candès 2015).
 pub(crate) fn on_simplex(gram: &Matrix, b: &[f64]) -> Vec<f64> {
     let m = gram.n_rows();
     // The largest row sum bounds the largest eigenvalue.

@@ -3,18 +3,18 @@
 //! # Idea
 //!
 //! The members' predictions of rows that they did not see are features; a second model learns from
-//! them what the members leave unexplained and whom to trust where. With `passthrough` it sees the raw features, too. Over
-//! time-ordered, purged, and grouped splits the rows that were never predicted out of fold are left out of its
-//! fit, not filled in.
+//! them what the members leave unexplained and whom to trust where. With `passthrough` it sees the
+//! raw features, too. Over time-ordered, purged, and grouped splits the rows that were never
+//! predicted out of fold are left out of its fit, not filled in.
 //!
-//! The default meta-learner is [`Linear`](crate::Linear) on log-odds: logistic regression for classes, ridge
-//! for values. Any learner serves.
+//! The default meta-learner is [`Linear`](crate::Linear) on log-odds: logistic regression for
+//! classes, ridge for values. Any learner serves.
 //!
 //! # Limits
 //!
 //! A free learner of few columns over-fits where a weighted mean cannot; ask for `non_negative`
-//! slopes, or for the [guard](crate::Guard) of an [`Ensemble`](crate::Ensemble). With no rows, or rows of one
-//! class alone, there is nothing to fit and the stack is the plain mean.
+//! slopes, or for the [guard](crate::Guard) of an [`Ensemble`](crate::Ensemble). With no rows, or
+//! rows of one class alone, there is nothing to fit and the stack is the plain mean.
 //!
 //! # Sources
 //!

@@ -236,8 +236,8 @@ fn skilled(n: usize, m: usize, stream: usize) -> (Dataset, Vec<Matrix>) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Weights are not negative, add up to 1, and do at least as well as the best member on the rows
-    /// that they were learnt from.
+    /// Weights are not negative, add up to 1, and do at least as well as the best member on the
+    /// rows that they were learnt from.
     #[test]
     fn learnt_weights_are_a_mean_and_not_worse_than_the_best(
         n in 20_usize..80, m in 1_usize..6, stream in 0_usize..1000,

@@ -219,3 +219,31 @@ pub(super) mod vector {
         unsafe { _mm512_i32gather_ps::<4>(at, table.as_ptr()) }
     }
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::vector;
+
+    #[target_feature(enable = "avx512f,avx512vl")]
+    fn there_and_back() {
+        let bytes: [u8; 64] = std::array::from_fn(|i| i as u8);
+        let (mut to, mut quarter) = ([0; 64], [0; 16]);
+        vector::store_bytes(vector::load_bytes(&bytes), &mut to);
+        vector::store_quarter(vector::load_quarter(&[7; 16]), &mut quarter);
+        assert_eq!((to, quarter), (bytes, [7; 16]));
+        let doubles: [f64; 8] = std::array::from_fn(|i| i as f64);
+        let singles: [f32; 16] = std::array::from_fn(|i| i as f32);
+        let (mut to_doubles, mut to_singles) = ([0.0; 8], [0.0; 16]);
+        vector::store_doubles(vector::load_doubles(&doubles), &mut to_doubles);
+        vector::store_singles(vector::load_singles(&singles), &mut to_singles);
+        assert_eq!((to_doubles, to_singles), (doubles, singles));
+    }
+
+    #[test]
+    fn a_vector_is_stored_as_it_was_loaded() {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            // SAFETY: the processor has both.
+            unsafe { there_and_back() };
+        }
+    }
+}

@@ -95,6 +95,22 @@ fn scores_and_predictions_are_those_of_the_official_package() {
 }
 
 #[test]
+fn rows_of_a_large_frame_are_predicted_as_single_ones() {
+    for case in cases() {
+        let few = case.frame();
+        let rows: Vec<usize> = (0..5000).map(|i| i * 7 % few.n_rows()).collect();
+        let x = few.take(&rows);
+        let bytes = fixture(&format!("{}.cbm", case.name));
+        let model = CatBoostModel::read(&bytes, Some(x.schema().clone())).expect("reads");
+        let (out, alone) = (model.predict(&x), model.predict(&few));
+        let (out, alone) = (out.expect("predicts"), alone.expect("predicts"));
+        for (i, &row) in rows.iter().enumerate() {
+            assert_eq!(out.row(i), alone.row(row), "{}, row {i}", case.name);
+        }
+    }
+}
+
+#[test]
 fn codes_and_columns_answer_as_hashes_and_ctrs_by_definition_do() {
     for case in cases() {
         let x = case.frame();

@@ -143,7 +143,8 @@ impl Encoder {
     ) {
         let (n_cols, n) = (self.n_cols(), out.len() / self.n_cols());
         scratch.columns.resize(self.width * n, 0.0);
-        for ((i, row), out) in rows.enumerate().zip(out.chunks_exact_mut(n_cols)) {
+        // `rows` last, so that none is taken for which there is no room.
+        for ((i, out), row) in out.chunks_exact_mut(n_cols).enumerate().zip(rows) {
             out[..self.width].copy_from_slice(row);
             for (j, &cell) in row.iter().enumerate() {
                 scratch.columns[j * n + i] = cell;

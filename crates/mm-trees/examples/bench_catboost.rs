@@ -11,7 +11,7 @@
 
 use std::{env, error::Error, fs, time::Instant};
 
-use mm_core::{FitContext, Learner as _, Model as _, Params as _, Roles, Source};
+use mm_core::{FitContext, Learner as _, Params as _, Roles, Source};
 use mm_trees::CatBoostParams;
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use super::{
     bootstrap::{self, Bootstrap},
     ctr::{self, Buckets, Classes, CtrColumn, Projection, StatisticKind},
+    fast_log::fast_ln,
     leaves::{self, Estimation, Method, Rows},
     loss::Loss,
     rng::Rng,
@@ -200,7 +201,7 @@ impl Booster {
         let derivatives = self.derivatives(&self.folds[taken]);
         let drawn = self.draw(&derivatives, taken);
         let noise = self.noise(&derivatives);
-        let sample = self.sample(&derivatives, &drawn);
+        let sample = self.sample(&derivatives, &drawn, taken);
         drop((derivatives, drawn));
         let (splits, leaf_of) = self.search(taken, sample, noise);
         let n_leaves = 1 << splits.len();
@@ -219,7 +220,10 @@ impl Booster {
                     &own
                 };
                 let values = self.estimate(&self.folds[fold], false, leaf_of, n_leaves).values;
-                let values: Vec<f64> = values.into_iter().map(|v| v * rate).collect();
+                let keeps_exp = self.settings.loss.keeps_exp();
+                // CatBoost goes back to the value by the coarse logarithm, for these folds only.
+                let value = |v: f64| if keeps_exp { f64::from(fast_ln(v.exp() as f32)) } else { v };
+                let values: Vec<f64> = values.into_iter().map(|v| value(v) * rate).collect();
                 advance(self.settings.loss, &mut self.folds[fold].scores, &values, leaf_of);
             }
             averaged = self.averaging.as_ref().map(|fold| self.leaves_in(fold, &splits));
@@ -326,13 +330,16 @@ impl Booster {
         }
     }
 
-    /// The rows drawn for the tree, with what histograms sum.
-    fn sample(&self, derivatives: &[Vec<f64>], drawn: &[f32]) -> Sample {
+    /// The rows drawn for the tree, in the fold's order, with what histograms sum.
+    fn sample(&self, derivatives: &[Vec<f64>], drawn: &[f32], taken: usize) -> Sample {
         let n = drawn.iter().filter(|&&factor| 0.0 < factor).count();
         let mut rows = Vec::with_capacity(n);
         let mut stats = Vec::with_capacity(n * (derivatives.len() + 1));
         let own = self.learning.weights.as_ref();
-        for (row, &factor) in drawn.iter().enumerate() {
+        let order = self.folds[taken].order.as_deref();
+        for place in 0..drawn.len() {
+            let row = order.map_or(place, |order| order[place] as usize);
+            let factor = drawn[row];
             if 0.0 < factor {
                 rows.push(row as u32);
                 // Derivatives hold the row's own weight already.

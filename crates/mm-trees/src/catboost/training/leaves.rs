@@ -65,7 +65,8 @@ struct ByLeaf {
 }
 
 impl ByLeaf {
-    fn new(leaf_of: &[u32], n_leaves: usize) -> Self {
+    /// Within a leaf, rows are in the order given.
+    fn new(leaf_of: &[u32], n_leaves: usize, rows: Option<&[u32]>) -> Self {
         let mut starts = vec![0; n_leaves + 1];
         for &leaf in leaf_of {
             starts[leaf as usize + 1] += 1;
@@ -75,8 +76,9 @@ impl ByLeaf {
         }
         let mut next = starts.clone();
         let mut order = vec![0; leaf_of.len()];
-        for (row, &leaf) in leaf_of.iter().enumerate() {
-            let at = &mut next[leaf as usize];
+        for place in 0..leaf_of.len() {
+            let row = rows.map_or(place, |rows| rows[place] as usize);
+            let at = &mut next[leaf_of[row] as usize];
             order[*at] = row as u32;
             *at += 1;
         }
@@ -117,7 +119,7 @@ pub(super) fn estimate(
     leaf_of: &[u32],
     n_leaves: usize,
 ) -> Estimate {
-    let by_leaf = ByLeaf::new(leaf_of, n_leaves);
+    let by_leaf = ByLeaf::new(leaf_of, n_leaves, rows.order);
     match (how.method, loss.n_outputs()) {
         (Method::Exact, _) => exact(loss, rows, &by_leaf),
         (_, 1) => single(loss, how, rows, &by_leaf, leaf_of),

@@ -189,7 +189,7 @@ impl OnlineModel for Calibrated {
 }
 
 impl Persist for Calibrated {
-    const TAG: Tag = Tag::new("mm.calibrated", 1);
+    const TAG: Tag = Tag::new("mm.online_calibrated", 1);
 
     fn write_body(&self, body: &mut BodyWriter) -> Result<()> {
         body.json(&self.params)?;

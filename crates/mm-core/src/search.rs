@@ -12,7 +12,7 @@ use crate::{
 
 /// Params that know where to look for better ones.
 ///
-/// The space must contain [`Params::default`], for every size, as far as it searches a field; and
+/// The space must contain [`Default::default`], for every size, as far as it searches a field; and
 /// whatever is drawn must [`build`](Params::build). Both are checked by tests for the kinds of this
 /// workspace.
 pub trait Search: Params {

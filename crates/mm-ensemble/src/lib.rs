@@ -1,6 +1,6 @@
 //! One model of several, over any learner of the workspace.
 //!
-//! An ensemble is two things that share one model. As a [`Combiner`](mm_core::Combiner) it learns
+//! An ensemble is two things that share one model. As a [`Combiner`] it learns
 //! from out-of-fold predictions that somebody already has, such as the orchestrator, and no member
 //! is fitted twice. As a [`Learner`](mm_core::Learner) ([`Ensemble`]) it cross-fits the members
 //! itself, so that ensembles nest and are tuned, stored, and served by code that has never heard of

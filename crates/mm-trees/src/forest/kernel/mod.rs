@@ -66,7 +66,7 @@ use self::{
 };
 use super::{Forest, Sum};
 
-/// A forest compiled for prediction: see the [module](self).
+/// A forest compiled for prediction.
 ///
 /// Rows are slices of one value for each feature: NaN = missing; codes of levels, −1 = unknown. If
 /// the forest asks for CTRs (CatBoost's target statistics), their values follow those of the

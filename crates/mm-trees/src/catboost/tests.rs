@@ -364,3 +364,16 @@ fn borders_out_of_order_are_refused() {
     let error = json::read(model.to_string().as_bytes()).expect_err("descending");
     assert!(error.to_string().contains("ascending order"), "{error}");
 }
+
+/// What fuzzing has found: models of a leaf that is no number, and of a border beyond `f32`, which
+/// JSON cannot hold.
+#[test]
+fn what_json_cannot_hold_is_kept_in_the_binary_format_and_refused_in_json() {
+    for name in ["fuzzing/1.cbm", "fuzzing/2.json"] {
+        let bytes = fixture(name);
+        let binary = convert(&bytes, Format::Cbm).expect("a model");
+        assert_eq!(convert(&binary, Format::Cbm).expect("what was written"), binary);
+        let refused = convert(&bytes, Format::Json).expect_err("no JSON").chain();
+        assert!(refused.contains("finite"), "{refused}");
+    }
+}

@@ -6,7 +6,10 @@
 
 use rayon::prelude::*;
 
-use super::loss::{CrossEntropySum, Loss, QUANTILE_DELTA};
+use super::{
+    loss::{CrossEntropySum, Loss, QUANTILE_DELTA},
+    monotone,
+};
 use crate::forest::kernel::widely;
 
 /// How leaves are estimated.
@@ -44,6 +47,8 @@ pub(super) struct Rows<'a> {
     /// Whether the loss of a step is compared on the way, as CatBoost does for the leaves of the
     /// model, or from the start, as it does for the folds that trees are grown on.
     pub(super) is_final: bool,
+    /// Chains of leaves along which values may not fall, if any.
+    pub(super) chains: &'a [Vec<u32>],
 }
 
 /// What a leaf has become.
@@ -292,8 +297,11 @@ fn single(
     let (mut step, mut draws) = (0, 0);
     while step < how.steps {
         draws += 1;
-        let delta: Vec<f64> =
-            sums.iter().zip(&weight).map(|(sums, &w)| delta(how, sums.g, sums.h, w)).collect();
+        let delta: Vec<f64> = if rows.chains.is_empty() {
+            sums.iter().zip(&weight).map(|(sums, &w)| delta(how, sums.g, sums.h, w)).collect()
+        } else {
+            monotone_delta(how, rows, &sums, &weight, &values)
+        };
         if !wants_loss {
             values.iter_mut().zip(&delta).for_each(|(v, d)| *v += d);
             step += 1;
@@ -356,6 +364,30 @@ fn delta(how: Estimation, g: f64, h: f64, weight: f64) -> f64 {
         return 0.0;
     }
     if how.method == Method::Gradient { g * (1.0 / below) } else { g / below }
+}
+
+/// One step of all leaves after which `values` rise along the chains.
+fn monotone_delta(
+    how: Estimation,
+    rows: Rows<'_>,
+    sums: &[Sums],
+    weight: &[f64],
+    values: &[f64],
+) -> Vec<f64> {
+    let below = |(sums, &weight): (&Sums, &f64)| match how.method {
+        Method::Gradient => weight + how.l2,
+        _ => how.l2 - sums.h,
+    };
+    let below: Vec<f64> = sums.iter().zip(weight).map(below).collect();
+    let step = |(sums, &below): (&Sums, &f64)| if 0.0 < below { sums.g / below } else { 0.0 };
+    // For the folds that trees are grown on, CatBoost looks at the step alone.
+    let start: Vec<f64> = values.iter().map(|&v| if rows.is_final { v } else { 0.0 }).collect();
+    let steps = sums.iter().zip(&below).map(step);
+    let mut moved: Vec<f64> = start.iter().zip(steps).map(|(v, step)| v + step).collect();
+    for chain in rows.chains {
+        monotone::straighten(&mut moved, &below, chain);
+    }
+    moved.iter().zip(start).map(|(moved, start)| moved - start).collect()
 }
 
 fn multiple(loss: Loss, how: Estimation, rows: Rows<'_>, by_leaf: &ByLeaf) -> Vec<f64> {
@@ -548,6 +580,7 @@ mod tests {
             scores: &scores,
             order: None,
             is_final: true,
+            chains: &[],
         };
         let estimate = estimate(Loss::Rmse, newton(1), rows, &[0, 0, 1, 1], 2);
         let expected = [1.5, 6.5]; // Less a part in 1e9 for the penalty.
@@ -558,8 +591,14 @@ mod tests {
     fn many_newton_steps_reach_the_log_odds() {
         let scores = vec![vec![1.0; 40]];
         let target: Vec<f32> = (0..40).map(|i| f32::from(u8::from(i % 4 == 0))).collect();
-        let rows =
-            Rows { target: &target, weights: None, scores: &scores, order: None, is_final: true };
+        let rows = Rows {
+            target: &target,
+            weights: None,
+            scores: &scores,
+            order: None,
+            is_final: true,
+            chains: &[],
+        };
         let estimate = estimate(Loss::CrossEntropy, newton(20), rows, &[0; 40], 1);
         assert!((estimate.values[0] - (0.25_f64 / 0.75).ln()).abs() < 1e-6);
     }
@@ -573,6 +612,7 @@ mod tests {
             scores: &scores,
             order: None,
             is_final: true,
+            chains: &[],
         };
         let how = Estimation { l2: 3.0, ..newton(1) };
         let estimate = estimate(Loss::MultiClass(3), how, rows, &[0; 3], 1);
@@ -592,6 +632,7 @@ mod tests {
             scores: &scores,
             order: None,
             is_final: true,
+            chains: &[],
         };
         let how = Estimation { method: Method::Exact, ..newton(1) };
         let loss = Loss::Quantile { level: 0.5 };

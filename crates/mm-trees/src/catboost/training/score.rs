@@ -55,6 +55,43 @@ impl Sample {
         self.starts.len() - 1
     }
 
+    /// The rows, leaf by leaf.
+    pub(super) fn rows(&self) -> &[u32] {
+        &self.rows
+    }
+
+    /// The rows of a leaf, and for each its weighted derivatives and its weight.
+    pub(super) fn leaf(&self, leaf: usize) -> (&[u32], &[f64]) {
+        let span = self.starts[leaf]..self.starts[leaf + 1];
+        let stride = self.stride();
+        (&self.rows[span.clone()], &self.stats[span.start * stride..span.end * stride])
+    }
+
+    /// Takes the rows that go right out of the only leaf.
+    pub(super) fn cut(&mut self, goes_right: impl Fn(u32) -> bool) -> Self {
+        self.split(goes_right);
+        let (at, stride) = (self.starts[1], self.stride());
+        let right =
+            Self::new(self.n_outputs, self.rows.split_off(at), self.stats.split_off(at * stride));
+        self.starts = vec![0, at];
+        self.spare = Default::default();
+        right
+    }
+
+    /// The score of the only leaf unsplit; as in CatBoost, of the sum of all outputs' derivatives.
+    pub(super) fn score(&self, l2: f64, function: ScoreFunction) -> f64 {
+        let (mut d, mut w) = (0.0, 0.0);
+        for stat in self.stats.chunks_exact(self.stride()) {
+            d += stat[..self.n_outputs].iter().sum::<f64>();
+            w += stat[self.n_outputs];
+        }
+        let value = if 0.0 < w { d / (w + l2) } else { 0.0 };
+        match function {
+            ScoreFunction::L2 => value * d,
+            ScoreFunction::Cosine => value * d / (1e-100 + value * value * w).sqrt(),
+        }
+    }
+
     /// Numbers a row or bin has.
     pub(super) fn stride(&self) -> usize {
         self.n_outputs + 1
@@ -231,7 +268,7 @@ impl Histogram {
     /// Of no rows, with room for the leaves of a tree of `depth` levels above the last one.
     fn empty(sample: &Sample, columns: Columns<'_>, depth: usize) -> Self {
         let (n, size) = (sample.n_leaves(), columns.size(sample.stride()));
-        let mut sums = Vec::with_capacity(size * n.max(1 << (depth - 1)));
+        let mut sums = Vec::with_capacity(size * n.max(1 << (depth - 1).min(MANY_LEVELS)));
         sums.resize(size * n, 0.0);
         Self { size, sums }
     }
@@ -256,6 +293,9 @@ impl Histogram {
 
 /// Columns, and their histogram if there was one at the level before.
 pub(super) type Slot<'a> = (Columns<'a>, &'a mut Option<Histogram>);
+
+/// Levels whose leaves a histogram has room for from the start.
+const MANY_LEVELS: usize = 6;
 
 /// Histograms that are brought up to date together.
 const TOGETHER: usize = 4;

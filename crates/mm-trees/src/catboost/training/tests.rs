@@ -10,7 +10,7 @@ use mm_core::{
 use serde::Deserialize;
 
 use super::{CatBoost, CatBoostParams, LeafMethod, Objective, RowSampling};
-use crate::forest::{Ctrs, Split, Test, Trunk};
+use crate::forest::{Child, Ctrs, Split, Test, Tree, Trunk};
 
 /// A file of `tests/fixtures/catboost/training`.
 #[derive(Debug, Deserialize)]
@@ -38,6 +38,9 @@ struct OfficialTree {
     leaves: Vec<f64>,
     /// Left out where rows have weights and an order: CatBoost adds up the weights of other rows.
     weights: Option<Vec<f64>>,
+    /// Of a tree that is not symmetric, all three in the order of a walk that goes left first: `(`
+    /// for a split, `.` for a leaf.
+    shape: Option<String>,
 }
 
 #[derive(Debug, Deserialize, PartialEq)]
@@ -209,6 +212,51 @@ fn plain(split: &Split, ctrs: &Ctrs) -> OfficialSplit {
     )
 }
 
+/// A tree as the fixtures tell it.
+#[derive(Default)]
+struct Walk<'a> {
+    shape: Option<String>,
+    splits: Vec<&'a Split>,
+    leaves: Vec<f64>,
+    weights: Vec<f64>,
+}
+
+impl<'a> Walk<'a> {
+    fn of(tree: &'a Tree, n_outputs: usize) -> Self {
+        let mut walk = Self::default();
+        match &tree.trunk {
+            Trunk::Oblivious(trunk) => {
+                walk.splits = trunk.levels.iter().collect();
+                (0..1 << trunk.levels.len()).for_each(|leaf| walk.end(tree, leaf, n_outputs));
+            }
+            Trunk::Nodes(nodes) => {
+                let mut shape = String::new();
+                let mut open = vec![if nodes.is_empty() { Child::Leaf(0) } else { Child::Node(0) }];
+                while let Some(child) = open.pop() {
+                    match child {
+                        Child::Node(i) => {
+                            shape.push('(');
+                            walk.splits.push(&nodes[i].split);
+                            open.extend([nodes[i].right, nodes[i].left]);
+                        }
+                        Child::Leaf(leaf) => {
+                            shape.push('.');
+                            walk.end(tree, leaf, n_outputs);
+                        }
+                    }
+                }
+                walk.shape = Some(shape);
+            }
+        }
+        walk
+    }
+
+    fn end(&mut self, tree: &Tree, leaf: usize, n_outputs: usize) {
+        self.leaves.extend(&tree.leaves[leaf * n_outputs..][..n_outputs]);
+        self.weights.push(tree.leaf_stats[leaf].cover);
+    }
+}
+
 /// Trains on the fixture's data and compares tree by tree.
 #[track_caller]
 fn check(name: &str) {
@@ -230,18 +278,18 @@ fn check(name: &str) {
         assert_eq!(forest.n_trees(), fixture.n_trees, "{name}: as many trees");
         for (&i, official) in &fixture.trees {
             let tree = &forest.trees()[i];
-            let Trunk::Oblivious(trunk) = &tree.trunk else { panic!("{name}: symmetric") };
+            let walk = Walk::of(tree, forest.n_outputs());
             let splits: Vec<OfficialSplit> =
-                trunk.levels.iter().map(|split| plain(split, forest.ctrs())).collect();
+                walk.splits.iter().map(|split| plain(split, forest.ctrs())).collect();
+            assert_eq!(walk.shape, official.shape, "{name}: shape of tree {i}");
             assert_eq!(splits, official.splits, "{name}: splits of tree {i}");
-            assert_eq!(tree.leaves.len(), official.leaves.len(), "{name}: leaves of tree {i}");
-            for (leaf, (&got, &expected)) in tree.leaves.iter().zip(&official.leaves).enumerate() {
+            assert_eq!(walk.leaves.len(), official.leaves.len(), "{name}: leaves of tree {i}");
+            for (leaf, (&got, &expected)) in walk.leaves.iter().zip(&official.leaves).enumerate() {
                 let near = (got - expected).abs() <= fixture.near;
                 assert!(near, "{name}: tree {i}, leaf {leaf}: {got}, official {expected}");
             }
             if let Some(official) = &official.weights {
-                let weights: Vec<f64> = tree.leaf_stats.iter().map(|stats| stats.cover).collect();
-                assert_eq!(&weights, official, "{name}: weights of tree {i}");
+                assert_eq!(&walk.weights, official, "{name}: weights of tree {i}");
             }
         }
         let raw = model.predict_raw(&data.frame().slice(0, fixture.raw.len() / forest.n_outputs()));
@@ -274,6 +322,7 @@ mod trees_equal_the_official_ones {
         missing_max, multiclass, no_backtracking, no_sampling, one_vs_all, poisson, poisson_newton,
         regression, seeded, sparse_columns, ties, tweedie, weights,
         weights_zero,
+        column_weights, first_use, per_row, per_row_depthwise, ignored, ignored_levels, monotone, monotone_regression, monotone_newton, monotone_gradient, monotone_mae, monotone_levels, shrinkage, shrinkage_held_out, depthwise, depthwise_regression, depthwise_multiclass, depthwise_levels, depthwise_one_hot, depthwise_column_share, depthwise_bayesian, depthwise_held_out, leafwise, leafwise_few, leafwise_multiclass, leafwise_levels, leafwise_mae, leafwise_newton, default_levels,
     }
 }
 
@@ -487,7 +536,7 @@ fn a_million_levels_are_fitted_and_a_level_never_seen_is_predicted() {
     let new = Frame::with_schema(vec![n as f32, 1.0, Frame::UNKNOWN, 1.0], schema).expect("valid");
     let y = model.predict(&new).expect("predicts");
     assert_eq!(y.row(0), y.row(1), "both are levels without rows");
-    assert!(0.5 < y.row(0)[1], "by the other column: {:?}", y.row(0));
+    assert!(0.5 < y.row(0)[0], "by the other column: {:?}", y.row(0));
 }
 
 fn spec_of(name: &str) -> Spec {

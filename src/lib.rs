@@ -38,7 +38,7 @@
 //! | data, metrics, splitters | [`core::Source`], [`core::Metric`], [`core::SplitPlan`] |
 //! | many models from one plan | [`core::Plan`], [`core::Orchestrator`] |
 //! | versions, aliases, roll back | [`core::registry`] |
-//! | LightGBM, XGBoost | [`trees`] |
+//! | LightGBM, XGBoost, CatBoost | [`trees`] |
 //! | why a model said so | [`core::Explains`], [`core::Permutation`], [`trees::forest::Explainer`] |
 //! | one model of several | [`ensemble`] |
 //! | models that learn from a stream | [`online`] |

@@ -24,7 +24,6 @@
 //! ```
 
 pub mod catboost;
-#[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod constraint;
 mod domain;
 #[cfg(test)]

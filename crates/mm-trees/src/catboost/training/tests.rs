@@ -10,7 +10,7 @@ use mm_core::{
 use serde::Deserialize;
 
 use super::{CatBoost, CatBoostParams, LeafMethod, Objective, RowSampling};
-use crate::forest::{Ctrs, Split, Test, Trunk};
+use crate::forest::{Child, Ctrs, Split, Test, Tree, Trunk};
 
 /// A file of `tests/fixtures/catboost/training`.
 #[derive(Debug, Deserialize)]
@@ -38,6 +38,9 @@ struct OfficialTree {
     leaves: Vec<f64>,
     /// Left out where rows have weights and an order: CatBoost adds up the weights of other rows.
     weights: Option<Vec<f64>>,
+    /// Of a tree that is not symmetric, all three in the order of a walk that goes left first: `(`
+    /// for a split, `.` for a leaf.
+    shape: Option<String>,
 }
 
 #[derive(Debug, Deserialize, PartialEq)]
@@ -209,6 +212,51 @@ fn plain(split: &Split, ctrs: &Ctrs) -> OfficialSplit {
     )
 }
 
+/// A tree as the fixtures tell it.
+#[derive(Default)]
+struct Walk<'a> {
+    shape: Option<String>,
+    splits: Vec<&'a Split>,
+    leaves: Vec<f64>,
+    weights: Vec<f64>,
+}
+
+impl<'a> Walk<'a> {
+    fn of(tree: &'a Tree, n_outputs: usize) -> Self {
+        let mut walk = Self::default();
+        match &tree.trunk {
+            Trunk::Oblivious(trunk) => {
+                walk.splits = trunk.levels.iter().collect();
+                (0..1 << trunk.levels.len()).for_each(|leaf| walk.end(tree, leaf, n_outputs));
+            }
+            Trunk::Nodes(nodes) => {
+                let mut shape = String::new();
+                let mut open = vec![if nodes.is_empty() { Child::Leaf(0) } else { Child::Node(0) }];
+                while let Some(child) = open.pop() {
+                    match child {
+                        Child::Node(i) => {
+                            shape.push('(');
+                            walk.splits.push(&nodes[i].split);
+                            open.extend([nodes[i].right, nodes[i].left]);
+                        }
+                        Child::Leaf(leaf) => {
+                            shape.push('.');
+                            walk.end(tree, leaf, n_outputs);
+                        }
+                    }
+                }
+                walk.shape = Some(shape);
+            }
+        }
+        walk
+    }
+
+    fn end(&mut self, tree: &Tree, leaf: usize, n_outputs: usize) {
+        self.leaves.extend(&tree.leaves[leaf * n_outputs..][..n_outputs]);
+        self.weights.push(tree.leaf_stats[leaf].cover);
+    }
+}
+
 /// Trains on the fixture's data and compares tree by tree.
 #[track_caller]
 fn check(name: &str) {
@@ -230,18 +278,18 @@ fn check(name: &str) {
         assert_eq!(forest.n_trees(), fixture.n_trees, "{name}: as many trees");
         for (&i, official) in &fixture.trees {
             let tree = &forest.trees()[i];
-            let Trunk::Oblivious(trunk) = &tree.trunk else { panic!("{name}: symmetric") };
+            let walk = Walk::of(tree, forest.n_outputs());
             let splits: Vec<OfficialSplit> =
-                trunk.levels.iter().map(|split| plain(split, forest.ctrs())).collect();
+                walk.splits.iter().map(|split| plain(split, forest.ctrs())).collect();
+            assert_eq!(walk.shape, official.shape, "{name}: shape of tree {i}");
             assert_eq!(splits, official.splits, "{name}: splits of tree {i}");
-            assert_eq!(tree.leaves.len(), official.leaves.len(), "{name}: leaves of tree {i}");
-            for (leaf, (&got, &expected)) in tree.leaves.iter().zip(&official.leaves).enumerate() {
+            assert_eq!(walk.leaves.len(), official.leaves.len(), "{name}: leaves of tree {i}");
+            for (leaf, (&got, &expected)) in walk.leaves.iter().zip(&official.leaves).enumerate() {
                 let near = (got - expected).abs() <= fixture.near;
                 assert!(near, "{name}: tree {i}, leaf {leaf}: {got}, official {expected}");
             }
             if let Some(official) = &official.weights {
-                let weights: Vec<f64> = tree.leaf_stats.iter().map(|stats| stats.cover).collect();
-                assert_eq!(&weights, official, "{name}: weights of tree {i}");
+                assert_eq!(&walk.weights, official, "{name}: weights of tree {i}");
             }
         }
         let raw = model.predict_raw(&data.frame().slice(0, fixture.raw.len() / forest.n_outputs()));
@@ -274,6 +322,7 @@ mod trees_equal_the_official_ones {
         missing_max, multiclass, no_backtracking, no_sampling, one_vs_all, poisson, poisson_newton,
         regression, seeded, sparse_columns, ties, tweedie, weights,
         weights_zero,
+        column_weights, first_use, per_row, per_row_depthwise, ignored, ignored_levels, monotone, monotone_regression, monotone_newton, monotone_gradient, monotone_mae, monotone_levels, shrinkage, shrinkage_held_out, depthwise, depthwise_regression, depthwise_multiclass, depthwise_levels, depthwise_one_hot, depthwise_column_share, depthwise_bayesian, depthwise_held_out, leafwise, leafwise_few, leafwise_multiclass, leafwise_levels, leafwise_mae, leafwise_newton, default_levels,
     }
 }
 
@@ -369,6 +418,35 @@ fn params_come_back_from_json() {
 }
 
 #[test]
+fn models_do_not_depend_on_the_number_of_threads() {
+    let rows = [
+        RowSampling::All,
+        RowSampling::Mvs { fraction: 0.7 },
+        RowSampling::Bayesian { temperature: 1.0 },
+        RowSampling::Bernoulli { fraction: 0.6 },
+    ];
+    // Several blocks of rows each, numbers alone, categories with combinations, and several outputs.
+    for (name, rounds) in [("blocks", 3), ("levels_blocks_long", 3), ("combinations_multiclass", 4)]
+    {
+        let data = spec_of(name).data(false);
+        for rows in rows {
+            let learner = build(edit(|p| {
+                (p.rounds, p.sampling.rows, p.leaves.steps) = (rounds, rows, Some(3));
+                p.categorical.max_combination = Some(3);
+            }));
+            let file = |threads| {
+                let ctx = FitContext::seeded(5).with_threads(threads);
+                learner.fit(&data, &ctx).expect("fits").to_cbm().expect("writes")
+            };
+            let alone = file(1);
+            for threads in [2, 4] {
+                assert!(file(threads) == alone, "{name}, {rows:?}: {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_continued_model_starts_from_the_predictions_of_the_one_before() {
     let spec = spec_of("regression");
     let data = spec.data(false);
@@ -436,6 +514,29 @@ fn awkward_tables_are_fitted() {
             assert_eq!(again.values(), y.values(), "the file predicts the same");
         }
     }
+}
+
+#[test]
+fn a_million_levels_are_fitted_and_a_level_never_seen_is_predicted() {
+    let n = 1_000_000_usize;
+    let names = (0..=n).map(|code| format!("level {code}"));
+    let schema = Schema::new([
+        Column::categorical("id", Levels::new(names).expect("distinct")),
+        Column::numeric("x"),
+    ]);
+    let schema = schema.expect("distinct");
+    let values = (0..n).flat_map(|i| [i as f32, (i % 3) as f32]).collect();
+    let frame = Frame::with_schema(values, schema.clone()).expect("valid");
+    let task = Task::classes(["no", "yes"]).expect("two");
+    let target = (0..n).map(|i| f64::from(u8::from(i % 3 == 1))).collect();
+    let data = Dataset::new(frame, task, target).expect("valid");
+    let learner = build(edit(|p| (p.rounds, p.tree.depth) = (1, 2)));
+    let model = learner.fit(&data, &FitContext::seeded(0).with_threads(2)).expect("fits");
+    // The last level has no row in training, and the second row has a level that no one has.
+    let new = Frame::with_schema(vec![n as f32, 1.0, Frame::UNKNOWN, 1.0], schema).expect("valid");
+    let y = model.predict(&new).expect("predicts");
+    assert_eq!(y.row(0), y.row(1), "both are levels without rows");
+    assert!(0.5 < y.row(0)[0], "by the other column: {:?}", y.row(0));
 }
 
 fn spec_of(name: &str) -> Spec {

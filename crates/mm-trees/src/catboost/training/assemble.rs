@@ -41,7 +41,7 @@ pub(super) struct Assembly {
 
 impl Assembly {
     /// Adds a tree, with the tables of statistics that are new.
-    pub(super) fn add(&mut self, booster: &Booster, grown: Grown) -> Result<()> {
+    pub(super) fn add(&mut self, booster: &Booster, grown: &Grown) -> Result<()> {
         let n_outputs = grown.leaves.len() / grown.weights.len();
         let mut order: Vec<usize> = (0..grown.weights.len()).collect();
         let trunk = match &grown.structure {

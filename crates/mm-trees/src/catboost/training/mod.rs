@@ -233,7 +233,7 @@ impl CatBoost {
         let mut keeper = Keeper::new(p, data, previous, ctx, &mut booster)?;
         let rounds = run::boost(p.rounds, ctx, &mut watch, |round, watch| {
             let grown = keeper.grow(round, &mut booster);
-            assembly.add(&booster, grown)?;
+            assembly.add(&booster, &grown)?;
             if let (Some(watch), Some(held_out), Some(tree)) =
                 (watch, &mut held_out, assembly.trees.last())
             {

@@ -169,7 +169,7 @@ impl Study {
             .map(|trial| trial.id)
             .collect();
         for id in waiting {
-            if self.storage.claim(id)? {
+            if self.storage.claim(id, false)? {
                 return self.begin(&mut history, self.storage.trial(id)?);
             }
         }

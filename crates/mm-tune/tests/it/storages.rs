@@ -104,7 +104,7 @@ fn contract(storage: &dyn Storage) -> Result<()> {
     let waiting = storage.create_trial(study.id, Some(&template))?;
     assert_eq!((waiting.number, waiting.state), (2, TrialState::Waiting));
     assert_eq!(storage.trial(waiting.id)?, waiting);
-    assert!(storage.claim(waiting.id)? && !storage.claim(waiting.id)?);
+    assert!(storage.claim(waiting.id, false)? && !storage.claim(waiting.id, false)?);
     assert!(storage.trial(waiting.id)?.started.is_some());
 
     // Changes: what is new, and what was not finished before.
@@ -138,7 +138,7 @@ fn claims_are_exclusive(open: impl Fn() -> Arc<dyn Storage> + Sync) -> Result<()
         .collect::<Result<_>>()?;
     let work = || {
         let storage = open();
-        let won = queue.iter().filter(|&&id| storage.claim(id).expect("a claim is answered"));
+        let won = queue.iter().filter(|&&id| storage.claim(id, true).expect("a claim is answered"));
         won.count()
     };
     let won: usize = thread::scope(|scope| {

@@ -25,7 +25,7 @@ pub use crate::{
         Decision, HalvingPruner, HyperbandPruner, NoPruner, PatientPruner, PercentilePruner,
         Pruner, Report, ThresholdPruner,
     },
-    sampler::{Ask, RandomSampler, Sampler, TpeParams, TpeSampler},
+    sampler::{Ask, Proposal, RandomSampler, Sampler, TpeParams, TpeSampler},
     storage::{JournalStorage, MemoryStorage, Storage},
     study::{Outcome, Study, Trial},
     trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},

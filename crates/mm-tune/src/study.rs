@@ -19,7 +19,7 @@ use crate::{
     history::History,
     json::Json,
     pruner::{Decision, NoPruner, Pruner, Report},
-    sampler::{Ask, RandomSampler, Sampler},
+    sampler::{Ask, Proposal, RandomSampler, Sampler},
     storage::{MemoryStorage, Storage, StudyRecord, Write},
     trial::{Attrs, FrozenTrial, Param, ParamSet, Timestamp, TrialId, TrialState},
 };
@@ -177,13 +177,21 @@ impl Study {
         self.begin(&mut history, trial)
     }
 
-    fn begin(&self, history: &mut History, frozen: FrozenTrial) -> Result<Trial> {
+    fn begin(&self, history: &mut History, mut frozen: FrozenTrial) -> Result<Trial> {
         history.note(frozen.clone());
         let fixed = match frozen.system_attrs.get(FIXED) {
             Some(Json::Object(fixed)) => fixed.clone(),
             _ => BTreeMap::new(),
         };
-        let joint = self.sampler.joint(&self.ask_for(history, &frozen))?;
+        let Proposal { params: joint, notes } =
+            self.sampler.joint(&self.ask_for(history, &frozen))?;
+        if !notes.is_empty() {
+            let writes =
+                notes.iter().map(|(key, value)| Write::SystemAttr(key.clone(), value.clone()));
+            self.storage.write(frozen.id, &writes.collect::<Vec<_>>())?;
+            frozen.system_attrs.extend(notes);
+            history.note(frozen.clone());
+        }
         Ok(Trial {
             study: self.clone(),
             joint,
@@ -258,14 +266,17 @@ impl Study {
     /// says so.
     ///
     /// An objective that returns an error or panics makes its trial a failed one, with the reason
-    /// in the user attribute `error`, and the study goes on. An error of the storage ends it.
+    /// in the user attribute `error`, and the study goes on. An error of the storage ends it, and so
+    /// does a sampler that has nothing left to propose.
     pub fn optimize<F>(&self, n_trials: usize, objective: F) -> Result<()>
     where
         F: Fn(&mut Trial) -> Result<Outcome> + Sync,
     {
         let next = AtomicUsize::new(0);
         let work = || {
-            while next.fetch_add(1, Ordering::Relaxed) < n_trials {
+            while next.fetch_add(1, Ordering::Relaxed) < n_trials
+                && !self.sampler.is_exhausted(&self.history())
+            {
                 self.run_one(&objective)?;
             }
             Ok(())
@@ -420,6 +431,21 @@ impl Trial {
         }
     }
 
+    /// Notes a constraint, which the trial keeps if `value` is at most 0. Samplers prefer trials that
+    /// keep all of theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Param`] if `value` is NaN.
+    pub fn set_constraint(&self, name: &str, value: f64) -> Result<()> {
+        ParamError::ensure(!value.is_nan(), name, value, "a number, at most 0 if it is kept")?;
+        let (key, value) = (format!("constraints:{name}"), Json::Float(value));
+        let mut frozen = self.frozen();
+        self.study.storage.write(frozen.id, &[Write::SystemAttr(key.clone(), value.clone())])?;
+        frozen.system_attrs.insert(key, value);
+        Ok(())
+    }
+
     /// Notes something of the user's.
     pub fn set_user_attr(&self, key: &str, value: Json) -> Result<()> {
         let mut frozen = self.frozen();
@@ -495,7 +521,7 @@ impl Distribution {
     }
 
     /// The internal form of an external value.
-    fn internal(&self, name: &str, external: &Json) -> Result<f64, ParamError> {
+    pub(crate) fn internal(&self, name: &str, external: &Json) -> Result<f64, ParamError> {
         let internal = match (self, external) {
             (Self::Float(_), Json::Float(x)) => Some(*x),
             (Self::Float(_) | Self::Int(_), Json::Int(i)) => Some(*i as f64),

@@ -13,7 +13,7 @@ pub use self::{
     random::RandomSampler,
     tpe::{TpeParams, TpeSampler},
 };
-use crate::{distribution::Distribution, history::History, trial::FrozenTrial};
+use crate::{distribution::Distribution, history::History, json::Json, trial::FrozenTrial};
 
 /// A question to a sampler.
 #[derive(Debug, Clone, Copy)]
@@ -46,12 +46,33 @@ impl Ask<'_> {
     }
 }
 
+/// What a sampler proposes for a trial before the trial asks for any parameter.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Proposal {
+    /// Parameters proposed together, in internal form, by name. One that the trial's distribution
+    /// does not admit is drawn by itself.
+    pub params: Vec<(Arc<str>, f64)>,
+    /// System attributes of the trial, from which later proposals, also of other workers, know what
+    /// this one was.
+    pub notes: Vec<(String, Json)>,
+}
+
 /// Proposes parameters. What it computes from the history it may keep; what it answers is a
 /// function of the question.
 pub trait Sampler: fmt::Debug + Send + Sync {
-    /// Parameters proposed together before the trial asks for any, in internal form, by name.
-    fn joint(&self, ask: &Ask<'_>) -> Result<Vec<(Arc<str>, f64)>>;
+    /// What is proposed before the trial asks for any parameter; nothing by default.
+    fn joint(&self, ask: &Ask<'_>) -> Result<Proposal> {
+        let _ = ask;
+        Ok(Proposal::default())
+    }
 
     /// A parameter that was not among the joint ones, in internal form.
     fn single(&self, ask: &Ask<'_>, name: &str, distribution: &Distribution) -> Result<f64>;
+
+    /// Whether there is nothing left to propose, so that [`Study::optimize`](crate::Study::optimize)
+    /// ends; never by default.
+    fn is_exhausted(&self, history: &History) -> bool {
+        let _ = history;
+        false
+    }
 }

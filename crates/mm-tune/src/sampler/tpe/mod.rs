@@ -15,7 +15,7 @@ use mm_core::{Direction, Error, ParamError, Result};
 use rand::RngExt;
 
 use self::parzen::{Axis, Mixture, Observed};
-use super::{Ask, Sampler, random::uniform};
+use super::{Ask, Proposal, Sampler, random::uniform};
 use crate::{
     distribution::Distribution,
     history::History,
@@ -159,7 +159,7 @@ fn rank(trial: &FrozenTrial, direction: Direction) -> Rank {
         Direction::Minimize => value,
         Direction::Maximize => -value,
     };
-    let violation = violation(trial);
+    let violation = trial.violation();
     if 0.0 < violation {
         return Rank([2.0, violation, 0.0]);
     }
@@ -170,28 +170,8 @@ fn rank(trial: &FrozenTrial, direction: Direction) -> Rank {
     }
 }
 
-/// By how much a trial breaks its constraints: the sum of those above 0, which are kept in system
-/// attributes `constraints:<name>` (Optuna 5.0) or in a list `constraints` (before).
-fn violation(trial: &FrozenTrial) -> f64 {
-    use crate::json::Json;
-    let number = |json: &Json| match json {
-        Json::Float(x) => x.max(0.0),
-        Json::Int(i) => (*i as f64).max(0.0),
-        _ => 0.0,
-    };
-    let attrs = trial.system_attrs.range("constraints".to_owned()..);
-    let named = attrs.take_while(|(key, _)| key.starts_with("constraints"));
-    named
-        .map(|(key, value)| match value {
-            Json::Array(values) if key == "constraints" => values.iter().map(number).sum(),
-            value if key.starts_with("constraints:") => number(value),
-            _ => 0.0,
-        })
-        .sum()
-}
-
 impl Sampler for TpeSampler {
-    fn joint(&self, ask: &Ask<'_>) -> Result<Vec<(Arc<str>, f64)>> {
+    fn joint(&self, ask: &Ask<'_>) -> Result<Proposal> {
         let &[direction] = ask.directions else {
             return Err(Error::data("directions", "one, for TPE", ask.directions.len()));
         };
@@ -201,7 +181,7 @@ impl Sampler for TpeSampler {
             || table.rows.len() < self.params.startup_trials
             || table.space.is_empty()
         {
-            return Ok(Vec::new());
+            return Ok(Proposal::default());
         }
         let is_good = table.good();
         let axes: Vec<Axis> = table.space.iter().map(|shared| shared.axis.clone()).collect();
@@ -246,7 +226,8 @@ impl Sampler for TpeSampler {
         }
         let [rest, good] = parts;
         let best = self.propose(ask, "tpe", &axes, &good, &rest);
-        Ok(table.space.iter().map(|shared| shared.name.clone()).zip(best).collect())
+        let params = table.space.iter().map(|shared| shared.name.clone()).zip(best).collect();
+        Ok(Proposal { params, notes: Vec::new() })
     }
 
     fn single(&self, ask: &Ask<'_>, name: &str, distribution: &Distribution) -> Result<f64> {

@@ -39,7 +39,8 @@ impl Suggest for Spread {
     fn int(&mut self, name: &str, range: IntRange) -> Result<i64> {
         range.check(name)?;
         let u = self.next(name);
-        Ok(range.low + (u * (range.high - range.low) as f64).round() as i64 / range.step * range.step)
+        Ok(range.low
+            + (u * (range.high - range.low) as f64).round() as i64 / range.step * range.step)
     }
 
     fn choose(&mut self, name: &str, choices: &[&str]) -> Result<usize> {

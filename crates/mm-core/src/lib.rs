@@ -69,8 +69,8 @@ pub use crate::{
     online::{Late, OnlineModel, Sample},
     orchestrator::{
         Budget, Candidate, Config, DataPlan, EnsemblePlan, Entry, Event, Family, Leaderboard,
-        Orchestrator, Outcome, Plan, Progress, RegistryPlan, Score, Status, Steps, TunePlan, TuneTask,
-        Tuned, Tuner, Watcher,
+        Orchestrator, Outcome, Plan, Progress, RegistryPlan, Score, Status, Steps, TunePlan,
+        TuneTask, Tuned, Tuner, Watcher,
     },
     permutation::{Permutation, PermutationReport, PermutedFeature},
     schedule::contain,

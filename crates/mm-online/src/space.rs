@@ -56,13 +56,19 @@ fn growth(size: SpaceSize, draw: &mut dyn Suggest, growth: &mut GrowthParams) ->
 impl Search for LinearParams {
     fn search(size: SpaceSize, draw: &mut dyn Suggest) -> Result<Self> {
         let mut p = Self::default();
-        let kind = draw.choose("optimizer", &["sgd", "ada_grad", "adam", "ftrl"])?;
-        let rate = draw.float("optimizer.rate", FloatRange::log(1e-4, 3.0))?;
+        // Each has a rate of its own, since the same rate is another thing to each.
+        let kinds = ["sgd", "ada_grad", "adam", "ftrl"];
+        let kind = draw.choose("optimizer", &kinds)?;
+        let mut rate =
+            |name: &str| draw.float(&format!("optimizer.{name}"), FloatRange::log(1e-4, 3.0));
         p.optimizer = match kind {
-            0 => Optimizer::Sgd { rate },
-            1 => Optimizer::AdaGrad { rate },
-            2 => Optimizer::Adam { rate },
-            _ => Optimizer::Ftrl { alpha: rate, beta: 1.0, l1: 0.0, l2: 1.0, stale: false },
+            0 => Optimizer::Sgd { rate: rate("sgd.rate")? },
+            1 => Optimizer::AdaGrad { rate: rate("ada_grad.rate")? },
+            2 => Optimizer::Adam { rate: rate("adam.rate")? },
+            _ => {
+                let alpha = rate("ftrl.alpha")?;
+                Optimizer::Ftrl { alpha, beta: 1.0, l1: 0.0, l2: 1.0, stale: false }
+            }
         };
         if SpaceSize::Medium <= size {
             p.scale = scale(draw)?;

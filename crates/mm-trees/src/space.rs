@@ -118,7 +118,8 @@ impl Search for CatBoostParams {
             p.penalty.l2 = Some(draw.float("penalty.l2", FloatRange::log(0.1, 100.0))?);
         }
         if SpaceSize::Medium <= size {
-            p.sampling.rows = match draw.choose("sampling.rows", &["auto", "bayesian", "bernoulli"])?
+            p.sampling.rows = match draw
+                .choose("sampling.rows", &["auto", "bayesian", "bernoulli"])?
             {
                 0 => RowSampling::Auto,
                 1 => {

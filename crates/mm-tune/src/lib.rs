@@ -7,8 +7,11 @@
 #![forbid(unsafe_code)]
 
 mod distribution;
+mod draft;
 mod history;
 mod json;
+mod optimize;
+mod pareto;
 pub mod pruner;
 pub mod sampler;
 pub mod storage;
@@ -21,9 +24,11 @@ pub use crate::{
     distribution::{Choice, Distribution},
     history::History,
     json::Json,
+    optimize::{Heartbeat, Until},
+    pareto::dominates,
     pruner::{
         Decision, HalvingPruner, HyperbandPruner, NoPruner, PatientPruner, PercentilePruner,
-        Pruner, Report, ThresholdPruner,
+        Pruner, Report, ThresholdPruner, WilcoxonPruner,
     },
     sampler::{Ask, Proposal, RandomSampler, Sampler, TpeParams, TpeSampler},
     storage::{JournalStorage, MemoryStorage, Storage},

@@ -86,8 +86,7 @@ impl Run<'_> {
         let first_failed = |candidate: &Checked| {
             AtomicUsize::new(if candidate.failure.is_some() { 0 } else { n_folds })
         };
-        let failed: Vec<AtomicUsize> =
-            self.candidates.iter().map(first_failed).collect();
+        let failed: Vec<AtomicUsize> = self.candidates.iter().map(first_failed).collect();
         let demands = vec![Demand::of(self.data); jobs.len()];
         let done = schedule::run(self.threads, &demands, |job, threads| {
             let (c, f) = place(jobs[job]);
@@ -188,7 +187,8 @@ impl Run<'_> {
         {
             return Ok(Refitted { model: Arc::from(model), bytes: bytes.len(), cut_short: false });
         }
-        let (model, Timing { fit_seconds, cut_short, .. }) = self.fit(candidate, None, threads, &|_| Signal::Continue)?;
+        let (model, Timing { fit_seconds, cut_short, .. }) =
+            self.fit(candidate, None, threads, &|_| Signal::Continue)?;
         let envelope = model.to_envelope()?;
         if !cut_short {
             self.checkpoint.keep_model(&key, envelope.as_bytes());

@@ -372,7 +372,10 @@ impl Plan {
         for path in paths.into_iter().flatten() {
             *path = folder.join(&*path); // An absolute path stays as it is.
         }
-        self.candidates.iter_mut().filter_map(|c| c.tune.as_mut()).for_each(|tune| tune.relative_to(folder));
+        self.candidates
+            .iter_mut()
+            .filter_map(|c| c.tune.as_mut())
+            .for_each(|tune| tune.relative_to(folder));
         self
     }
 

@@ -49,8 +49,8 @@ pub(super) struct Run<'a> {
 pub(super) struct Checked {
     pub(super) name: String,
     pub(super) learner: Arc<dyn DynLearner>,
-    recipe: Value,    // For the lineage.
-    identity: String, // Determines the learner's fits, for checkpoints.
+    recipe: Value,                      // For the lineage.
+    identity: String,                   // Determines the learner's fits, for checkpoints.
     pub(super) failure: Option<String>, // Why its params could not be tuned.
     pub(super) search_cut_short: bool,
 }

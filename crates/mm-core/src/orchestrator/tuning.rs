@@ -461,7 +461,8 @@ impl Run<'_> {
         let families: Vec<Family> = std::iter::once(own).chain(tune.also.clone()).collect();
         let Some(tuner) = self.outer.tuner else { return Err(no_tuner()) };
         let name = &self.candidates[c].name;
-        let study = format!("{}/{name} {}", self.plan.name, &self.search_key(tune, &families)[..16]);
+        let study =
+            format!("{}/{name} {}", self.plan.name, &self.search_key(tune, &families)[..16]);
         tuner.tune(&TuneTask { run: self, plan: tune, candidate: name, families, study })
     }
 
@@ -572,13 +573,8 @@ struct Table {
 
 impl<'a> Turns<'a> {
     fn new(n: usize, watch: &'a (dyn Fn(Progress) -> Signal + Sync)) -> Self {
-        let table = Table {
-            turn: 0,
-            seated: vec![true; n],
-            scores: vec![None; n],
-            round: 0,
-            answer: GO,
-        };
+        let table =
+            Table { turn: 0, seated: vec![true; n], scores: vec![None; n], round: 0, answer: GO };
         Self { table: Mutex::new(table), moved: Condvar::new(), watch }
     }
 

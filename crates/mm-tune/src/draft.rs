@@ -1,0 +1,123 @@
+//! Parameters drawn together, and looked at, before any of them is written down.
+
+use std::sync::Arc;
+
+use mm_core::{FloatRange, IntRange, Result, Suggest};
+
+use crate::{
+    distribution::{Choice, Distribution},
+    storage::Write,
+    study::Trial,
+    trial::{FrozenTrial, Param, ParamSet, TrialState},
+};
+
+/// So often a trial that is like another is drawn anew.
+const TRIES: u64 = 20;
+
+/// A trial's parameters as they would be.
+struct Draft<'a> {
+    trial: &'a Trial,
+    frozen: FrozenTrial,
+    joint: Vec<(Arc<str>, f64)>,
+    seed: u64,
+    new: Vec<Param>,
+}
+
+impl Draft<'_> {
+    fn suggest(&mut self, name: &str, distribution: Distribution) -> Result<f64> {
+        let drawn = self.trial.propose(&self.frozen, &self.joint, self.seed, name, distribution)?;
+        let (param, is_new) = drawn;
+        let value = param.value;
+        if is_new {
+            self.frozen.params.insert(param.clone());
+            self.new.push(param);
+        }
+        Ok(value)
+    }
+}
+
+impl Suggest for Draft<'_> {
+    fn float(&mut self, name: &str, range: FloatRange) -> Result<f64> {
+        self.suggest(name, Distribution::Float(range))
+    }
+
+    fn int(&mut self, name: &str, range: IntRange) -> Result<i64> {
+        Ok(self.suggest(name, Distribution::Int(range))? as i64)
+    }
+
+    fn choose(&mut self, name: &str, choices: &[&str]) -> Result<usize> {
+        let choices = choices.iter().map(|&text| Choice::from(text)).collect();
+        Ok(self.suggest(name, Distribution::Categorical(choices))? as usize)
+    }
+}
+
+impl Trial {
+    /// Draws all parameters of a search space, and writes them down in one step.
+    ///
+    /// In a study [without duplicates](crate::Study::without_duplicates) a point that another trial
+    /// has already, be it complete, pruned, or running, is drawn anew, up to 20 times; then, as when
+    /// a space has nothing else left, it stands. What was enqueued is never drawn anew.
+    ///
+    /// ```
+    /// use mm_core::{Direction, IntRange};
+    /// use mm_tune::Study;
+    ///
+    /// let study = Study::in_memory(Direction::Minimize).without_duplicates();
+    /// study.optimize(10, |trial| {
+    ///     let n = trial.draw(|space| space.int("n", IntRange::new(1, 10)))?;
+    ///     Ok(((n - 3) as f64).abs().into())
+    /// })?;
+    /// assert_eq!(study.best()?.map(|trial| trial.values[0]), Some(0.0)); // All ten were tried.
+    /// # Ok::<(), mm_core::Error>(())
+    /// ```
+    pub fn draw<T>(&self, space: impl Fn(&mut dyn Suggest) -> Result<T>) -> Result<T> {
+        let own = self.frozen().clone();
+        let fixed = self.has_fixed() || !own.params.is_empty();
+        for attempt in 0.. {
+            let seed = self.study().seed_of(attempt);
+            let joint = match attempt {
+                0 => self.joint().to_vec(),
+                _ => self.propose_joint(&own, seed)?,
+            };
+            let new = Vec::new();
+            let mut draft = Draft { trial: self, frozen: own.clone(), joint, seed, new };
+            let drawn = space(&mut draft)?;
+            let Draft { frozen, new, .. } = draft;
+            let again = attempt < TRIES && !fixed && self.study().is_without_duplicates();
+            if again && self.has_twin(&frozen.params) {
+                continue;
+            }
+            let writes = new.iter().map(|param| Write::Param {
+                name: param.name.clone(),
+                value: param.value,
+                distribution: param.distribution.clone(),
+            });
+            let writes: Vec<Write> = writes.collect();
+            if !writes.is_empty() {
+                self.study().storage().write(own.id, &writes)?;
+            }
+            let mut own = self.frozen();
+            new.into_iter().for_each(|param| own.params.insert(param));
+            self.study().note(own.clone());
+            return Ok(drawn);
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    fn has_twin(&self, params: &ParamSet) -> bool {
+        let id = self.frozen().id;
+        let point = |params: &ParamSet| -> Vec<(Arc<str>, u64)> {
+            params.iter().map(|param| (param.name.clone(), param.value.to_bits())).collect()
+        };
+        let own = point(params);
+        self.study().with_history(|history| {
+            let mut all = history.finished().iter().chain(history.open());
+            all.any(|other| {
+                other.id != id
+                    && other.state != TrialState::Fail
+                    && other.params.len() == own.len()
+                    && point(&other.params) == own
+            })
+        })
+    }
+}

@@ -9,6 +9,7 @@
 mod distribution;
 mod history;
 mod json;
+mod pareto;
 pub mod pruner;
 pub mod sampler;
 pub mod storage;
@@ -25,7 +26,9 @@ pub use crate::{
         Decision, HalvingPruner, HyperbandPruner, NoPruner, PatientPruner, PercentilePruner,
         Pruner, Report, ThresholdPruner,
     },
-    sampler::{Ask, Proposal, RandomSampler, Sampler, TpeParams, TpeSampler},
+    sampler::{
+        Ask, GridSampler, Proposal, QmcSampler, RandomSampler, Sampler, TpeParams, TpeSampler,
+    },
     storage::{JournalStorage, MemoryStorage, Storage},
     study::{Outcome, Study, Trial},
     trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},

@@ -5,6 +5,7 @@ mod ensemble;
 mod golden;
 mod journey;
 mod spaces;
+mod tuning;
 
 use mm::core::{Dataset, Roles, Source};
 

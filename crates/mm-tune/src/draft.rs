@@ -84,7 +84,7 @@ impl Trial {
             let drawn = space(&mut draft)?;
             let Draft { frozen, new, .. } = draft;
             let again = attempt < TRIES && !fixed && self.study().is_without_duplicates();
-            if again && self.has_twin(&frozen.params) {
+            if again && self.twin_of(&frozen.params).is_some() {
                 continue;
             }
             let writes = new.iter().map(|param| Write::Param {
@@ -104,20 +104,30 @@ impl Trial {
         unreachable!("the last attempt returns")
     }
 
-    fn has_twin(&self, params: &ParamSet) -> bool {
+    /// Another trial with the same parameters, if there is one: a complete one sooner than one that
+    /// was pruned or is running. Failed ones do not count.
+    pub fn twin(&self) -> Option<Arc<FrozenTrial>> {
+        let own = self.frozen().params.clone();
+        self.twin_of(&own)
+    }
+
+    fn twin_of(&self, params: &ParamSet) -> Option<Arc<FrozenTrial>> {
         let id = self.frozen().id;
-        let point = |params: &ParamSet| -> Vec<(Arc<str>, u64)> {
-            params.iter().map(|param| (param.name.clone(), param.value.to_bits())).collect()
+        let same = |other: &ParamSet| {
+            let pairs = || params.iter().zip(other);
+            params.len() == other.len()
+                && pairs().all(|(a, b)| a.name == b.name && a.value == b.value)
         };
-        let own = point(params);
         self.study().with_history(|history| {
-            let mut all = history.finished().iter().chain(history.open());
-            all.any(|other| {
-                other.id != id
-                    && other.state != TrialState::Fail
-                    && other.params.len() == own.len()
-                    && point(&other.params) == own
-            })
+            let all = history.finished().iter().chain(history.open());
+            let mut twins = all.filter(|other| {
+                other.id != id && other.state != TrialState::Fail && same(&other.params)
+            });
+            let first = twins.next()?;
+            let complete = std::iter::once(first)
+                .chain(twins)
+                .find(|other| other.state == TrialState::Complete);
+            Some(complete.unwrap_or(first).clone())
         })
     }
 }

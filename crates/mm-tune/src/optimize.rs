@@ -133,19 +133,36 @@ impl Study {
     where
         F: Fn(&mut Trial) -> Result<Outcome> + Sync,
     {
+        self.optimize_enqueuing(until, |_| Ok(false), objective)
+    }
+
+    /// The same, but `enqueue` is called before each trial, and may add waiting ones; it is told
+    /// whether otherwise there is nothing left to do, and says whether it has added any.
+    pub(crate) fn optimize_enqueuing<F>(
+        &self,
+        until: Until<'_>,
+        enqueue: impl Fn(bool) -> Result<bool> + Sync,
+        objective: F,
+    ) -> Result<()>
+    where
+        F: Fn(&mut Trial) -> Result<Outcome> + Sync,
+    {
         let next = || {
             loop {
                 if until.is_over() || self.is_exhausted() {
                     return Ok(None);
                 }
+                enqueue(false)?;
                 if let Some(trial) = self.ask_below(until.trials)? {
                     return Ok(Some(trial));
                 }
-                let Some(heartbeat) = self.heartbeat else { return Ok(None) };
-                if !self.others_run(&heartbeat)? {
-                    return Ok(None);
+                match self.heartbeat {
+                    Some(heartbeat) if self.others_run(&heartbeat)? => {
+                        thread::sleep((heartbeat.every / 4).min(Duration::from_secs(1)));
+                    }
+                    _ if enqueue(true)? => {}
+                    _ => return Ok(None),
                 }
-                thread::sleep((heartbeat.every / 4).min(Duration::from_secs(1)));
             }
         };
         self.work(&next, &objective)
@@ -320,6 +337,13 @@ impl Study {
         Ok(revived)
     }
 
+    /// Ends a running trial as failed and enqueues it again, as if its worker had died: for who must
+    /// stop in the middle of one.
+    pub fn give_back(&self, trial: &Trial) -> Result<()> {
+        let frozen = trial.frozen().clone();
+        self.storage().replace(frozen.id, &copy_of(&frozen)).map(drop)
+    }
+
     /// Whether trials run whose workers may yet die: those that have beaten, or have just begun.
     fn others_run(&self, heartbeat: &Heartbeat) -> Result<bool> {
         let beating = self.storage().stale(self.id(), 0)?;
@@ -333,12 +357,13 @@ impl Study {
     }
 }
 
+/// Attributes that die with a trial: what it had reached, and its heartbeat.
+const LOST: [&str; 3] = ["completed_rung_", "mm:reached:", "mm:heartbeat"];
+
 /// A waiting trial with the parameters of one that died.
 fn copy_of(dead: &FrozenTrial) -> FrozenTrial {
     let number = Json::Int(dead.number as i64);
-    // Of what the system noted, what was reached dies with the trial.
-    let lasting =
-        |key: &str| !key.starts_with("completed_rung_") && !key.starts_with("mm:heartbeat");
+    let lasting = |key: &str| !LOST.iter().any(|prefix| key.starts_with(prefix));
     let notes = dead.system_attrs.iter().filter(|(key, _)| lasting(key));
     let mut system_attrs: BTreeMap<String, Json> =
         notes.map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -355,6 +380,16 @@ fn copy_of(dead: &FrozenTrial) -> FrozenTrial {
         started: None,
         completed: None,
         ..dead.clone()
+    }
+}
+
+impl FrozenTrial {
+    /// Whether a copy has taken the trial's place, since its worker died or gave it back.
+    pub(crate) fn was_tried_again(&self, trials: &[Arc<Self>]) -> bool {
+        let number = Json::Int(self.number as i64);
+        let mut histories = trials.iter().filter_map(|trial| trial.system_attrs.get(HISTORY));
+        self.state == TrialState::Fail
+            && histories.any(|history| history.as_array().is_some_and(|h| h.contains(&number)))
     }
 }
 

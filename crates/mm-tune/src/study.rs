@@ -255,7 +255,12 @@ impl Study {
             started: None,
             completed: None,
         };
-        Ok(self.storage.create_trial(self.record.id, Some(&template))?.id)
+        self.add(&template)
+    }
+
+    /// Adds a trial as it is.
+    pub(crate) fn add(&self, trial: &FrozenTrial) -> Result<TrialId> {
+        Ok(self.storage.create_trial(self.record.id, Some(trial))?.id)
     }
 
     /// Ends a trial.

@@ -22,6 +22,12 @@ use crate::{
     schedule::{self, Demand},
 };
 
+/// A model of a fold that is continued from, and its rounds.
+pub(super) struct Rung {
+    pub(super) model: BoxModel,
+    pub(super) rounds: usize,
+}
+
 /// A candidate fitted to all rows.
 struct Refitted {
     model: Arc<dyn Model>,
@@ -37,6 +43,7 @@ impl Run<'_> {
         fold: Option<usize>,
         threads: NonZeroUsize,
         hear: &(dyn Fn(&Step<'_>) -> Signal + Sync),
+        after: Option<&Rung>,
     ) -> Result<(BoxModel, Timing)> {
         let stopped = AtomicBool::new(false);
         let observer = |step: &Step<'_>| {
@@ -50,6 +57,9 @@ impl Run<'_> {
             answer
         };
         let mut ctx = self.context(self.seed(fold), threads).with_observer(&observer);
+        if let Some(rung) = after {
+            ctx = ctx.fork(rung.rounds as u64); // Or the same random numbers would come again.
+        }
         if let Some(seconds) = self.plan.budget.fit_seconds {
             ctx = ctx.within(Duration::from_secs_f64(seconds));
         }
@@ -62,7 +72,10 @@ impl Run<'_> {
             ctx = ctx.with_validation(held_out);
         }
         let started = Instant::now();
-        let model = candidate.learner.fit_boxed(&train, &ctx)?;
+        let model = match (after, candidate.learner.as_warm_start()) {
+            (Some(rung), Some(warm)) => warm.fit_from(&*rung.model, &train, &ctx)?,
+            _ => candidate.learner.fit_boxed(&train, &ctx)?,
+        };
         let fit_seconds = started.elapsed().as_secs_f64();
         let cut_short = ctx.is_due() || stopped.load(Ordering::Relaxed);
         Ok((model, Timing { fit_seconds, predict_seconds: 0.0, cut_short }))
@@ -142,8 +155,20 @@ impl Run<'_> {
         threads: NonZeroUsize,
         hear: &(dyn Fn(&Step<'_>) -> Signal + Sync),
     ) -> Result<Predicted> {
+        Ok(self.climb_fold(candidate, f, threads, hear, None)?.1)
+    }
+
+    /// The same, perhaps after a model fitted before; with the model.
+    pub(super) fn climb_fold(
+        &self,
+        candidate: &Checked,
+        f: usize,
+        threads: NonZeroUsize,
+        hear: &(dyn Fn(&Step<'_>) -> Signal + Sync),
+        after: Option<&Rung>,
+    ) -> Result<(BoxModel, Predicted)> {
         let fold = &self.folds[f];
-        let (model, mut timing) = self.fit(candidate, Some(f), threads, hear)?;
+        let (model, mut timing) = self.fit(candidate, Some(f), threads, hear, after)?;
         let test = self.data.take(&fold.test);
         let started = Instant::now();
         // Within this job's share of the budget, as the fit.
@@ -153,7 +178,8 @@ impl Run<'_> {
             let place = format!("prediction of row {}", fold.test[i / values.n_cols()]);
             return Err(Error::data(place, "a finite number", values.values()[i]));
         }
-        Ok(Predicted { timing, outputs: model.signature().outputs.clone(), values })
+        let outputs = model.signature().outputs.clone();
+        Ok((model, Predicted { timing, outputs, values }))
     }
 
     /// Fits what succeeded to all rows. A failure here costs the candidate its place.
@@ -188,7 +214,7 @@ impl Run<'_> {
             return Ok(Refitted { model: Arc::from(model), bytes: bytes.len(), cut_short: false });
         }
         let (model, Timing { fit_seconds, cut_short, .. }) =
-            self.fit(candidate, None, threads, &|_| Signal::Continue)?;
+            self.fit(candidate, None, threads, &|_| Signal::Continue, None)?;
         let envelope = model.to_envelope()?;
         if !cut_short {
             self.checkpoint.keep_model(&key, envelope.as_bytes());

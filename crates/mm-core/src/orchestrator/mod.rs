@@ -39,7 +39,7 @@ use self::run::Run;
 pub use self::{
     leaderboard::{Entry, Leaderboard, Score, Status},
     plan::{Budget, Candidate, DataPlan, EnsemblePlan, Plan, RegistryPlan},
-    tuning::{Config, Family, Progress, Steps, TunePlan, TuneTask, Tuned, Tuner},
+    tuning::{Climbed, Config, Family, Progress, Rungs, Steps, TunePlan, TuneTask, Tuned, Tuner},
 };
 use crate::{
     catalog::Catalog,

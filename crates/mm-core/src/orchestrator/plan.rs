@@ -363,7 +363,10 @@ impl Plan {
         self.registry.as_ref().and_then(|r| r.model.as_deref()).unwrap_or(&self.name)
     }
 
-    fn relative_to(mut self, folder: &Path) -> Self {
+    /// The same with relative paths taken from `folder`.
+    #[must_use]
+    pub fn relative_to(mut self, folder: impl AsRef<Path>) -> Self {
+        let folder = folder.as_ref();
         let paths = [
             self.data.as_mut().map(|data| &mut data.path),
             self.checkpoint.as_mut(),

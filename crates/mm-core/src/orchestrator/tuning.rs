@@ -18,11 +18,12 @@ use serde_json::Value;
 use super::{
     Event, Plan,
     checkpoint::{Predicted, key},
+    fits::Rung,
     run::{Checked, Run},
 };
 use crate::{
     catalog::Catalog,
-    context::{Signal, Step},
+    context::{Cancel, Signal, Step},
     error::{Error, ParamError, Result},
     metric::Direction,
     schedule::{self, Demand},
@@ -40,6 +41,7 @@ use crate::{
 /// | `sampler` | the tuner's | who proposes: a name, or a table of `kind` and its params |
 /// | `pruner` | none | who gives up early: the same |
 /// | `steps` | `folds` | what a pruner sees: see [`Steps`] |
+/// | `rungs` | none | boosters pause at rungs of rounds, and the best of each go on: see [`Rungs`] |
 /// | `storage` | the checkpoint | where trials are kept: a file or an address that the tuner knows |
 ///
 /// What a candidate's `params` say is fixed; the search fills in the rest of its space. The best
@@ -70,6 +72,9 @@ pub struct TunePlan {
     pub pruner: Value,
     /// What a pruner sees.
     pub steps: Steps,
+    /// Where boosters pause, and how many go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rungs: Option<Rungs>,
     /// Where trials are kept; a relative path is taken from the plan's folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage: Option<String>,
@@ -85,6 +90,7 @@ impl Default for TunePlan {
             sampler: Value::Null,
             pruner: Value::Null,
             steps: Steps::Folds,
+            rungs: None,
             storage: None,
         }
     }
@@ -105,6 +111,7 @@ impl TunePlan {
 
     pub(super) fn check(&self) -> Result<(), ParamError> {
         ParamError::ensure(1 <= self.trials, "trials", self.trials, "at least 1")?;
+        self.rungs.map_or(Ok(()), Rungs::check)?;
         let seconds = self.seconds.unwrap_or(1.0);
         let ok = 0.0 < seconds && Duration::try_from_secs_f64(seconds).is_ok();
         ParamError::ensure(ok, "seconds", seconds, "a number of seconds above 0")
@@ -132,6 +139,53 @@ pub enum Steps {
     Rounds,
 }
 
+/// Rungs of boosting rounds: a trial ends when it has reached one, and its models are kept. Of the
+/// trials on a rung the best 1/`eta` go on to the next, which has `eta` times as many rounds, from
+/// the models that they have: no round is trained twice (asynchronous successive halving, Li et al.
+/// 2020, with promotions instead of stops).
+///
+/// Each rung of a configuration is a trial of its own. The kinds must have `rounds` and be able to
+/// continue from a model ([`WarmStart`](crate::WarmStart)); `rounds` is not searched. The winner is
+/// then fitted at once with `last` rounds, which differs from what climbed by rounding, and by what
+/// is drawn at random.
+///
+/// | field | default | domain | effect |
+/// | --- | ---: | --- | --- |
+/// | `first` | 50 | ≥ 1 | rounds of the lowest rung |
+/// | `last` | 450 | ≥ `first` | rounds of the highest |
+/// | `eta` | 3 | ≥ 2 | one in so many goes on |
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rungs {
+    /// Rounds of the lowest rung.
+    pub first: usize,
+    /// Rounds of the highest.
+    pub last: usize,
+    /// One in so many goes on.
+    pub eta: usize,
+}
+
+impl Default for Rungs {
+    fn default() -> Self {
+        Self { first: 50, last: 450, eta: 3 }
+    }
+}
+
+impl Rungs {
+    /// The rounds at which trials pause, lowest first.
+    pub fn rounds(&self) -> Vec<usize> {
+        let below = std::iter::successors(Some(self.first), |n| n.checked_mul(self.eta));
+        below.take_while(|&n| n < self.last).chain([self.last]).collect()
+    }
+
+    fn check(self) -> Result<(), ParamError> {
+        let Self { first, last, eta } = self;
+        ParamError::ensure(1 <= first, "rungs.first", first, "at least 1")?;
+        ParamError::ensure(first <= last, "rungs.last", last, format!("at least {first}"))?;
+        ParamError::ensure(2 <= eta, "rungs.eta", eta, "at least 2")
+    }
+}
+
 /// A kind of model with the params that are fixed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -148,6 +202,14 @@ impl Family {
     /// A kind, with params that are fixed: an object.
     pub fn new(kind: impl Into<String>, params: Value) -> Self {
         Self { kind: kind.into(), params }
+    }
+
+    /// The same with as many rounds as the highest rung.
+    fn on(mut self, rungs: Option<Rungs>) -> Self {
+        if let (Some(rungs), Value::Object(params)) = (rungs, &mut self.params) {
+            params.insert("rounds".to_owned(), rungs.last.into());
+        }
+        self
     }
 
     /// Draws a configuration from the kind's space. What is fixed is not asked for.
@@ -376,6 +438,11 @@ impl<'a> TuneTask<'a> {
         own.into_iter().chain(self.run.deadline).min()
     }
 
+    /// What calls the run off from another thread.
+    pub fn cancel(&self) -> Option<&'a Cancel> {
+        self.run.outer.cancel
+    }
+
     /// An error if the run was called off.
     pub fn check_cancelled(&self) -> Result<()> {
         self.run.check_cancelled()
@@ -427,7 +494,81 @@ impl<'a> TuneTask<'a> {
     }
 }
 
+/// How a configuration did on a rung.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Climbed {
+    /// The mean score over the folds.
+    pub score: f64,
+    /// The folds' models, as they are stored: what the next rung begins with.
+    pub models: Vec<Vec<u8>>,
+}
+
+impl TuneTask<'_> {
+    /// Cross-validates a configuration with `rounds` rounds in all, of which `models` have so many
+    /// already; from nothing where there are none.
+    ///
+    /// # Errors
+    ///
+    /// As [`score`](Self::score); also for models that cannot be opened, or are not of these folds.
+    pub fn climb(
+        &self,
+        config: &Config,
+        rounds: usize,
+        models: Option<(usize, &[Vec<u8>])>,
+    ) -> Result<Climbed> {
+        let started = Instant::now();
+        let climbed = self.run.climb(self.candidate, config, rounds, models);
+        let (candidate, kind) = (self.candidate, &*config.kind);
+        let score = climbed.as_ref().ok().map(|climbed| climbed.score);
+        let seconds = started.elapsed().as_secs_f64();
+        self.run.say(&Event::Trial { candidate, kind, score, seconds });
+        climbed
+    }
+}
+
 impl Run<'_> {
+    fn climb(
+        &self,
+        name: &str,
+        config: &Config,
+        rounds: usize,
+        models: Option<(usize, &[Vec<u8>])>,
+    ) -> Result<Climbed> {
+        let catalog = self.outer.catalog;
+        let (done, models) = models.unwrap_or((0, &[]));
+        if 0 < done && models.len() != self.folds.len() {
+            return Err(Error::data("models to continue from", self.folds.len(), models.len()));
+        }
+        let mut params = config.params.clone();
+        params["rounds"] = rounds.saturating_sub(done).max(1).into();
+        let learner = catalog.learner(&config.kind, params.clone())?;
+        let candidate = Checked::of(name.to_owned(), &config.kind, &params, learner);
+        let demands = vec![Demand::of(self.data); self.folds.len()];
+        let climbed = schedule::run(self.threads, &demands, |f, threads| {
+            let climb = || {
+                let model = models.get(f).map(|bytes| catalog.open(bytes)).transpose()?;
+                let after = model.map(|model| Rung { model, rounds: done });
+                let after = after.as_ref();
+                let (model, fold) = self.climb_fold(&candidate, f, threads, &|_| GO, after)?;
+                let score = self.score_fold(f, &fold)?;
+                Ok((score, model.to_envelope()?.into_bytes()))
+            };
+            schedule::contain(climb).map_err(|e| e.within(format!("fold {f}")))
+        });
+        self.check_cancelled()?;
+        let climbed: Vec<(f64, Vec<u8>)> = climbed.into_iter().collect::<Result<_>>()?;
+        let score = climbed.iter().map(|(score, _)| score).sum::<f64>() / climbed.len() as f64;
+        Ok(Climbed { score, models: climbed.into_iter().map(|(_, model)| model).collect() })
+    }
+
+    fn score_fold(&self, f: usize, fold: &Predicted) -> Result<f64> {
+        if fold.timing.cut_short && self.context(0, self.threads).is_due() {
+            return Err(Error::Deadline);
+        }
+        fold.score(&self.metric, &self.data.take(&self.folds[f].test))
+    }
+
     /// Replaces each candidate that is to be tuned by the best that its search finds. A search that
     /// fails costs that candidate only.
     pub(super) fn tune(&mut self) -> Result<Vec<(String, Tuned)>> {
@@ -458,7 +599,8 @@ impl Run<'_> {
     fn search(&self, c: usize, tune: &TunePlan) -> Result<Tuned> {
         let candidate = &self.plan.candidates[c];
         let own = Family::new(&*candidate.kind, candidate.params.clone());
-        let families: Vec<Family> = std::iter::once(own).chain(tune.also.clone()).collect();
+        let families: Vec<Family> =
+            std::iter::once(own).chain(tune.also.clone()).map(|it| it.on(tune.rungs)).collect();
         let Some(tuner) = self.outer.tuner else { return Err(no_tuner()) };
         let name = &self.candidates[c].name;
         let study =
@@ -474,7 +616,10 @@ impl Run<'_> {
             &self.fingerprint,
             &self.fold_keys.concat(),
             &self.metric.to_string(),
-            &format!("{:?} {:?} {}", self.plan.validation, tune.space, self.plan.seed),
+            &format!(
+                "{:?} {:?} {:?} {}",
+                self.plan.validation, tune.space, tune.rungs, self.plan.seed
+            ),
             &families,
         ];
         key(&parts)
@@ -489,12 +634,7 @@ impl Run<'_> {
     ) -> Result<f64> {
         let learner = self.outer.catalog.learner(&config.kind, config.params.clone())?;
         let candidate = Checked::of(name.to_owned(), &config.kind, &config.params, learner);
-        let score = |f: usize, fold: Predicted| {
-            if fold.timing.cut_short && self.context(0, self.threads).is_due() {
-                return Err(Error::Deadline);
-            }
-            fold.score(&self.metric, &self.data.take(&self.folds[f].test))
-        };
+        let score = |f: usize, fold: Predicted| self.score_fold(f, &fold);
         let within = |f: usize| move |e: Error| e.within(format!("fold {f}"));
         let n = self.folds.len();
         let scores: Vec<f64> = match watch {
@@ -655,10 +795,20 @@ pub(super) fn check(outer: &super::Orchestrator<'_>, plan: &Plan) -> Result<()> 
                 let problem = "expected a plan with `validation`, whose score rounds report";
                 return Err(Error::config("steps", problem));
             }
+            if tune.rungs.is_some() && !tune.pruner.is_null() {
+                return Err(Error::config("pruner", "expected none beside `rungs`"));
+            }
             for family in std::iter::once(&own).chain(&tune.also) {
+                let family = &family.clone().on(tune.rungs);
                 // The space's centre shows whether what is fixed goes with it.
                 let params = family.draw(outer.catalog, tune.space, &mut Centre)?;
-                outer.catalog.learner(&family.kind, params).map_err(|e| e.within(&*family.kind))?;
+                let learner = outer.catalog.learner(&family.kind, params);
+                let learner = learner.map_err(|e| e.within(&*family.kind))?;
+                if tune.rungs.is_some() && learner.as_warm_start().is_none() {
+                    let problem =
+                        format!("expected kinds that can continue, got `{}`", family.kind);
+                    return Err(Error::config("rungs", problem));
+                }
             }
             Ok(())
         };

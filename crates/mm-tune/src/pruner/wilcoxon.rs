@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use mm_core::{Direction, ParamError, Result};
+use serde::{Deserialize, Serialize};
 
 use super::{Decision, Pruner, Report};
 use crate::trial::TrialState;
@@ -22,7 +23,8 @@ use crate::trial::TrialState;
 ///
 /// Wilcoxon (1945), "Individual comparisons by ranking methods"; Pratt (1959), "Remarks on zeros and
 /// ties in the Wilcoxon signed rank procedures".
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct WilcoxonPruner {
     /// Trials are given up when the test is this sure; in [0, 1], 0.1 by default.
     pub p_threshold: f64,

@@ -1,7 +1,10 @@
 //! Who proposes parameters.
 
+mod grid;
 mod normal;
+mod qmc;
 mod random;
+mod relative;
 mod tpe;
 
 use std::{fmt, sync::Arc};
@@ -10,6 +13,8 @@ use mm_core::{Direction, Result};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 pub use self::{
+    grid::GridSampler,
+    qmc::QmcSampler,
     random::RandomSampler,
     tpe::{TpeParams, TpeSampler},
 };

@@ -6,6 +6,10 @@
 
 mod journal;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod state;
@@ -14,6 +18,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use mm_core::{Direction, Error, ParamError, Result};
 
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresStorage;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStorage;
 pub use self::{journal::JournalStorage, memory::MemoryStorage};
@@ -163,6 +169,69 @@ pub const FAILED: &str = "failed_trial";
 
 /// Optuna's attribute with the numbers of all trials that a copy takes the place of, in order.
 pub const HISTORY: &str = "retry_history";
+
+/// Opens the storage that `place` names: a SQLite file (`.db`, `.sqlite`, `.sqlite3`), a PostgreSQL
+/// address (`postgresql://…`), or else a journal file. What is not there is made.
+///
+/// # Errors
+///
+/// [`Error::Config`] for another kind of address, or one that this build lacks the feature for;
+/// otherwise as the storage's own `open`.
+pub fn open(place: &str) -> Result<Arc<dyn Storage>> {
+    match Place::of(place) {
+        Place::Journal => Ok(Arc::new(JournalStorage::open(place)?)),
+        #[cfg(feature = "sqlite")]
+        Place::Sqlite => Ok(Arc::new(SqliteStorage::open(place)?)),
+        #[cfg(feature = "postgres")]
+        Place::Postgres => Ok(Arc::new(PostgresStorage::open(place)?)),
+        Place::Unknown(problem) => Err(Error::config("storage", problem)),
+    }
+}
+
+/// Whether [`open`] would know what to open.
+pub(crate) fn check_place(place: &str) -> Result<()> {
+    match Place::of(place) {
+        Place::Unknown(problem) => Err(Error::config("storage", problem)),
+        _ => Ok(()),
+    }
+}
+
+/// A storage by its address.
+enum Place {
+    Journal,
+    #[cfg(feature = "sqlite")]
+    Sqlite,
+    #[cfg(feature = "postgres")]
+    Postgres,
+    Unknown(String),
+}
+
+impl Place {
+    fn of(place: &str) -> Self {
+        let is_postgres = ["postgresql://", "postgres://"].iter().any(|s| place.starts_with(s));
+        let is_sqlite = [".db", ".sqlite", ".sqlite3"].iter().any(|end| place.ends_with(end));
+        #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+        let lacks = |feature: &str| {
+            Self::Unknown(format!("expected a build with the feature `{feature}` for `{place}`"))
+        };
+        if is_postgres {
+            #[cfg(feature = "postgres")]
+            return Self::Postgres;
+            #[cfg(not(feature = "postgres"))]
+            return lacks("postgres");
+        }
+        if place.contains("://") {
+            return Self::Unknown(format!("expected a file or `postgresql://…`, got `{place}`"));
+        }
+        if is_sqlite {
+            #[cfg(feature = "sqlite")]
+            return Self::Sqlite;
+            #[cfg(not(feature = "sqlite"))]
+            return lacks("sqlite");
+        }
+        Self::Journal
+    }
+}
 
 // What all storages do alike.
 

@@ -22,11 +22,17 @@ use rusqlite::{
     Connection, OptionalExtension as _, Params, Row, Transaction, TransactionBehavior, params,
 };
 
-use super::{Owner, Storage, StudyRecord, Write};
+use super::{
+    Owner, Storage, StudyRecord, Write,
+    sql::{
+        REVISION, SCHEMA, direction_name, direction_of, restored, state_name, state_of, stored,
+        time_of, time_text,
+    },
+};
 use crate::{
     distribution::Distribution,
     json::Json,
-    trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
+    trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId},
 };
 
 /// A storage in a SQLite file, for any number of threads and processes of one machine.
@@ -47,9 +53,6 @@ struct State {
     /// What each parameter of a study was last seen to be.
     params: HashMap<(StudyId, Arc<str>), Arc<Distribution>>,
 }
-
-const SCHEMA: i64 = 12;
-const REVISION: &str = "v3.2.0.a";
 
 /// The tables, as SQLAlchemy derives them from Optuna's models.
 const TABLES: &str = r#"
@@ -187,7 +190,7 @@ fn check_version(db: &Connection) -> Result<()> {
     if found.is_none() {
         let version = concat!("mm-tune ", env!("CARGO_PKG_VERSION"));
         execute(db, "INSERT INTO version_info VALUES (1, ?1, ?2)", params![SCHEMA, version])?;
-    } else if found != Some(SCHEMA) {
+    } else if found != Some(SCHEMA.into()) {
         let found = found.map_or_else(String::new, |schema| schema.to_string());
         return Err(Error::data("schema version of the study's file", SCHEMA, found));
     }
@@ -202,64 +205,6 @@ fn check_version(db: &Connection) -> Result<()> {
         Some(found) if found == REVISION => Ok(()),
         Some(found) => Err(Error::data("revision of the study's file", REVISION, found)),
     }
-}
-
-// How values are stored.
-
-fn direction_name(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Minimize => "MINIMIZE",
-        Direction::Maximize => "MAXIMIZE",
-    }
-}
-
-fn state_name(state: TrialState) -> &'static str {
-    match state {
-        TrialState::Running => "RUNNING",
-        TrialState::Complete => "COMPLETE",
-        TrialState::Pruned => "PRUNED",
-        TrialState::Fail => "FAIL",
-        TrialState::Waiting => "WAITING",
-    }
-}
-
-fn state_of(name: &str) -> Result<TrialState> {
-    use TrialState::{Complete, Fail, Pruned, Running, Waiting};
-    let states = [Running, Complete, Pruned, Fail, Waiting];
-    let found = states.into_iter().find(|&state| state_name(state) == name);
-    found.ok_or_else(|| Error::corrupt("a trial's state", "one of Optuna's five", name))
-}
-
-/// A number, or the name of what is none.
-fn stored(value: f64) -> (Option<f64>, &'static str) {
-    match value {
-        x if x.is_nan() => (None, "NAN"),
-        f64::INFINITY => (None, "INF_POS"),
-        f64::NEG_INFINITY => (None, "INF_NEG"),
-        x => (Some(x), "FINITE"),
-    }
-}
-
-fn restored(value: Option<f64>, kind: &str) -> f64 {
-    match kind {
-        "INF_POS" => f64::INFINITY,
-        "INF_NEG" => f64::NEG_INFINITY,
-        _ => value.unwrap_or(f64::NAN),
-    }
-}
-
-/// `YYYY-MM-DD HH:MM:SS.ffffff`, UTC, as Optuna 5.0 writes it.
-fn time_text(time: Timestamp) -> String {
-    let text = mm_core::rfc3339::format(time.0.div_euclid(1_000_000) * 1_000_000_000);
-    let seconds = text.get(..19).unwrap_or(&text).replace('T', " ");
-    format!("{seconds}.{:06}", time.0.rem_euclid(1_000_000))
-}
-
-fn time_of(text: Option<&str>) -> Result<Option<Timestamp>> {
-    let Some(text) = text else { return Ok(None) };
-    let nanos = mm_core::rfc3339::parse(text);
-    let nanos = nanos.ok_or_else(|| Error::corrupt("a trial's time", "a date and time", text))?;
-    Ok(Some(Timestamp(nanos.div_euclid(1000))))
 }
 
 impl State {
@@ -297,14 +242,10 @@ impl State {
         let (id, name) = row;
         let sql = "SELECT direction FROM study_directions WHERE study_id = ?1 ORDER BY objective";
         let names: Vec<String> = query(&self.db, sql, [id], |row| row.get(0))?;
-        let direction = |name: &String| match name.as_str() {
-            "MAXIMIZE" => Direction::Maximize,
-            _ => Direction::Minimize, // Optuna takes NOT_SET for it, too.
-        };
         Ok(StudyRecord {
             id: StudyId(id),
             name,
-            directions: names.iter().map(direction).collect(),
+            directions: names.iter().map(|name| direction_of(name)).collect(),
             user_attrs: self.attrs("study_user_attributes", "study_id", id)?,
             system_attrs: self.attrs("study_system_attributes", "study_id", id)?,
         })

@@ -6,6 +6,7 @@ use mm_core::{FloatRange, IntRange, Result, Suggest};
 
 use crate::{
     distribution::{Choice, Distribution},
+    sampler::Proposal,
     storage::Write,
     study::Trial,
     trial::{FrozenTrial, Param, ParamSet, TrialState},
@@ -75,8 +76,8 @@ impl Trial {
         let fixed = self.has_fixed() || !own.params.is_empty();
         for attempt in 0.. {
             let seed = self.study().seed_of(attempt);
-            let joint = match attempt {
-                0 => self.joint().to_vec(),
+            let Proposal { params: joint, notes } = match attempt {
+                0 => Proposal { params: self.joint().to_vec(), notes: Vec::new() },
                 _ => self.propose_joint(&own, seed)?,
             };
             let new = Vec::new();
@@ -92,12 +93,15 @@ impl Trial {
                 value: param.value,
                 distribution: param.distribution.clone(),
             });
-            let writes: Vec<Write> = writes.collect();
+            // What the sampler noted of an earlier attempt no longer holds.
+            let noted = notes.iter().map(|(key, x)| Write::SystemAttr(key.clone(), x.clone()));
+            let writes: Vec<Write> = writes.chain(noted).collect();
             if !writes.is_empty() {
                 self.study().storage().write(own.id, &writes)?;
             }
             let mut own = self.frozen();
             new.into_iter().for_each(|param| own.params.insert(param));
+            own.system_attrs.extend(notes);
             self.study().note(own.clone());
             return Ok(drawn);
         }

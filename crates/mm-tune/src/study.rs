@@ -517,12 +517,8 @@ impl Trial {
         ask(sampler, &Ask { seed, ..self.study.ask_for(&history, frozen) })
     }
 
-    pub(crate) fn propose_joint(
-        &self,
-        frozen: &FrozenTrial,
-        seed: u64,
-    ) -> Result<Vec<(Arc<str>, f64)>> {
-        Ok(self.asked(frozen, seed, |sampler, ask| sampler.joint(ask))?.params)
+    pub(crate) fn propose_joint(&self, frozen: &FrozenTrial, seed: u64) -> Result<Proposal> {
+        self.asked(frozen, seed, |sampler, ask| sampler.joint(ask))
     }
 
     /// A parameter of `frozen`, and whether it is new: what it was before, what is fixed, what was

@@ -49,7 +49,7 @@ fn postgres_keeps_the_contract() -> Result<()> {
 #[test]
 fn postgres_survives_killed_workers() -> Result<()> {
     let Some(address) = database() else { return Ok(()) };
-    survives_kills(&address, &Folder::new("workers-postgres"))
+    survives_kills(&address, &Folder::new("workers-postgres"), 4)
 }
 
 #[test]

@@ -9,7 +9,9 @@
 use std::{f64::consts::PI, process::Command};
 
 use mm_core::{Direction, FloatRange, IntRange, Result, Suggest};
-use mm_tune::{Outcome, QmcSampler, RandomSampler, Study, TpeParams, TpeSampler, Trial};
+use mm_tune::{
+    CmaSampler, Outcome, QmcSampler, RandomSampler, Study, TpeParams, TpeSampler, Trial,
+};
 
 fn branin(t: &mut Trial) -> Result<f64> {
     let x = t.float("x", FloatRange::new(-5.0, 10.0))?;
@@ -72,11 +74,12 @@ const OBJECTIVES: [(&str, Objective); 3] =
     [("branin", branin), ("hartmann6", hartmann6), ("mixed10", mixed10)];
 
 /// Ours by name, and what Optuna has under it.
-const SAMPLERS: [&str; 4] = ["random", "qmc", "tpe", "tpe_alone"];
+const SAMPLERS: [&str; 5] = ["random", "qmc", "tpe", "tpe_alone", "cma"];
 
 fn study(sampler: &str, seed: u64) -> Result<Study> {
     let study = Study::in_memory(Direction::Minimize).with_seed(seed);
     Ok(match sampler {
+        "cma" => study.with_sampler(CmaSampler::default()),
         "qmc" => study.with_sampler(QmcSampler::default()),
         "tpe" => study.with_sampler(TpeSampler::default()),
         "tpe_alone" => {
@@ -87,14 +90,19 @@ fn study(sampler: &str, seed: u64) -> Result<Study> {
     })
 }
 
-/// CPU ms a trial over the last tenth of `n` trials of `mixed10`.
+/// CPU ms a trial over the last tenth of `n` trials of `mixed10`, over some studies, since the clock of
+/// threads is coarse.
 fn cost(sampler: &str, n: usize) -> Result<f64> {
-    let study = study(sampler, 0)?;
-    let wrap = |t: &mut Trial| mixed10(t).map(Outcome::from);
-    study.optimize(n - n / 10, wrap)?;
-    let start = cpu_ms();
-    study.optimize(n / 10, wrap)?;
-    Ok((cpu_ms() - start) / (n / 10) as f64)
+    let (mut total, studies) = (0.0, 1000_usize.div_ceil(n));
+    for seed in 0..studies as u64 {
+        let study = study(sampler, seed)?;
+        let wrap = |t: &mut Trial| mixed10(t).map(Outcome::from);
+        study.optimize(n - n / 10, wrap)?;
+        let start = cpu_ms();
+        study.optimize(n / 10, wrap)?;
+        total += cpu_ms() - start;
+    }
+    Ok(total / (studies * (n / 10)) as f64)
 }
 
 /// The best value of each study of 200 trials, in order.

@@ -1,10 +1,12 @@
 //! Who proposes parameters.
 
+mod cma;
 mod grid;
 mod normal;
 mod qmc;
 mod random;
 mod relative;
+mod space;
 mod tpe;
 
 use std::{fmt, sync::Arc};
@@ -13,6 +15,7 @@ use mm_core::{Direction, Result};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 pub use self::{
+    cma::{CmaParams, CmaSampler},
     grid::GridSampler,
     qmc::QmcSampler,
     random::RandomSampler,
@@ -42,13 +45,16 @@ impl Ask<'_> {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&self.seed.to_le_bytes());
         key[8..16].copy_from_slice(&self.trial.number.to_le_bytes());
-        // FNV-1a, 64 bits (Fowler, Noll, Vo): names differ, and that is all that is asked of it.
-        let name = purpose.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        key[16..24].copy_from_slice(&name.to_le_bytes());
+        key[16..24].copy_from_slice(&fnv(purpose).to_le_bytes());
         ChaCha8Rng::from_seed(key)
     }
+}
+
+/// FNV-1a, 64 bits (Fowler, Noll, Vo): names differ, and that is all that is asked of it.
+fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// What a sampler proposes for a trial before the trial asks for any parameter.

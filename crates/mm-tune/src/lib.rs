@@ -27,7 +27,9 @@ pub use crate::{
         Pruner, Report, ThresholdPruner,
     },
     sampler::{
-        Ask, GridSampler, Proposal, QmcSampler, RandomSampler, Sampler, TpeParams, TpeSampler,
+        Ask, AutoSampler, CmaParams, CmaSampler, Crossover, GpParams, GpSampler, GridSampler,
+        NsgaParams, NsgaSampler, Proposal, QmcSampler, RandomSampler, Sampler, TpeParams,
+        TpeSampler,
     },
     storage::{JournalStorage, MemoryStorage, Storage},
     study::{Outcome, Study, Trial},

@@ -1,8 +1,22 @@
 //! Who proposes parameters.
+//!
+//! | sampler | good for | time a proposal, for *n* trials of *d* parameters |
+//! | --- | --- | --- |
+//! | [`AutoSampler`] | when in doubt | that of what it picks |
+//! | [`GpSampler`] | few and costly trials | O(n² · points); a fit of O(n³) now and then |
+//! | [`TpeSampler`] | anything: conditional spaces, several objectives, thousands of trials | O(n · d) |
+//! | [`CmaSampler`] | numbers that depend on one another, hundreds of trials and more | O(d²) |
+//! | [`NsgaSampler`] | several objectives, thousands of trials | O(population · d) |
+//! | [`QmcSampler`] | an even spread | O(1) a parameter |
+//! | [`RandomSampler`] | a baseline | O(1) a parameter |
+//! | [`GridSampler`] | every combination of a few values | O(1), at the end O(n) |
 
+mod auto;
 mod cma;
+mod gp;
 mod grid;
 mod normal;
+mod nsga;
 mod qmc;
 mod random;
 mod relative;
@@ -15,8 +29,11 @@ use mm_core::{Direction, Result};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 pub use self::{
+    auto::AutoSampler,
     cma::{CmaParams, CmaSampler},
+    gp::{GpParams, GpSampler},
     grid::GridSampler,
+    nsga::{Crossover, NsgaParams, NsgaSampler},
     qmc::QmcSampler,
     random::RandomSampler,
     tpe::{TpeParams, TpeSampler},

@@ -7,7 +7,10 @@ use std::{
 
 use mm_core::Result;
 
-use super::{Ask, CmaSampler, GpSampler, Proposal, Sampler, TpeParams, TpeSampler, space::Shared};
+use super::{
+    Ask, CmaSampler, GpSampler, Proposal, Sampler, TpeParams, TpeSampler,
+    space::{Axis, Shared},
+};
 use crate::{
     distribution::Distribution,
     history::History,
@@ -25,7 +28,7 @@ use crate::{
 ///
 /// That is a function of the trials alone, so workers agree. A Gaussian process finds more in the same
 /// number of trials than the others do; when they are many it costs more than it is worth. (The automatic
-/// sampler of OptunaHub gives up its process as soon as a parameter is a category.)
+/// sampler of Optuna's hub gives up its process as soon as a parameter is a category.)
 #[derive(Debug)]
 pub struct AutoSampler {
     gp: GpSampler,
@@ -97,7 +100,7 @@ impl AutoSampler {
             return Pick::Gp;
         }
         let &[direction] = ask.directions else { return Pick::Tpe };
-        if *is_constrained || axes.is_empty() || axes.iter().any(|axis| axis.is_categorical()) {
+        if *is_constrained || axes.is_empty() || axes.iter().any(Axis::is_categorical) {
             return Pick::Tpe;
         }
         let begun = || Arc::new(CmaSampler::default().with_source(first, direction));

@@ -131,7 +131,7 @@ impl Parents {
         self.n_read = history.finished().len();
         while self.told.get(&self.generation).is_some_and(|told| population <= told.len()) {
             let mut all = self.told.remove(&self.generation).unwrap_or_default();
-            all.extend(self.trials.drain(..));
+            all.append(&mut self.trials);
             all.sort_unstable_by_key(|trial| trial.number);
             self.trials = survivors(all, directions, population);
             self.generation += 1;

@@ -10,8 +10,7 @@ pub(super) fn eigen(mut a: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>) {
     for _ in 0..64 {
         let off: f64 = (0..n * n).filter(|i| i / n != i % n).map(|i| a[i] * a[i]).sum();
         let total: f64 = a.iter().map(|x| x * x).sum();
-        // Equality: a matrix of zeros. NaN ends at once.
-        if !(1e-30 * total < off) {
+        if off <= 1e-30 * total || off.is_nan() {
             break;
         }
         for p in 0..n {

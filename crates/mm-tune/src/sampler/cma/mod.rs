@@ -157,7 +157,9 @@ impl CmaSampler {
         let (values, _) = eigen::eigen(cov.clone(), n);
         let log_det: f64 = values.iter().map(|v| v.ln()).sum();
         let sigma = (log_det / (2.0 * n as f64)).exp();
-        cov.iter_mut().for_each(|c| *c /= sigma * sigma);
+        for c in &mut cov {
+            *c /= sigma * sigma;
+        }
         Strategy::new(mean, sigma, cov, population)
     }
 
@@ -223,9 +225,9 @@ impl Run {
 
 /// A number by which spaces differ.
 fn key(axes: &[Axis]) -> i64 {
-    let text: String =
-        axes.iter().map(|axis| format!("{}:{};", axis.name, axis.distribution)).collect();
-    i64::from(super::fnv(&text) as u32)
+    let one = |axis: &Axis| super::fnv(&format!("{}:{}", axis.name, axis.distribution));
+    let all = axes.iter().map(one).fold(0_u64, |sum, one| sum.rotate_left(7) ^ one);
+    i64::from(all as u32)
 }
 
 impl Sampler for CmaSampler {

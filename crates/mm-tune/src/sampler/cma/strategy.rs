@@ -49,7 +49,7 @@ impl Constants {
         let (d, lambda) = (n as f64, population as f64);
         let n_parents = population / 2;
         let raw: Vec<f64> =
-            (1..=population).map(|i| ((lambda + 1.0) / 2.0 / i as f64).ln()).collect();
+            (1..=population).map(|i| (f64::midpoint(lambda, 1.0) / i as f64).ln()).collect();
         let effective =
             |w: &[f64]| w.iter().sum::<f64>().powi(2) / w.iter().map(|w| w * w).sum::<f64>();
         let (mu_eff, mu_eff_minus) = (effective(&raw[..n_parents]), effective(&raw[n_parents..]));

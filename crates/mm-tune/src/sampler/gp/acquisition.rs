@@ -128,7 +128,7 @@ impl Acquisition {
         let mut shares: Vec<f64> = scored.iter().map(|(value, _)| (value - top).exp()).collect();
         for _ in 1..effort.starts {
             let total: f64 = shares.iter().sum();
-            if !(0.0 < total) {
+            if total <= 0.0 || total.is_nan() {
                 break;
             }
             let mut left = rng.random::<f64>() * total;
@@ -268,7 +268,7 @@ mod tests {
     fn logarithms_are_right_in_the_tails() {
         for (z, improvement, below) in [
             (3.0, 1.098_739_665_327_707, -0.001_350_809_964_748),
-            (0.0, -0.918_938_533_204_672, -0.693_147_180_559_945),
+            (0.0, -0.918_938_533_204_672, -std::f64::consts::LN_2),
             (-1.9, -4.504_931_161_621_666, -3.550_281_325_542_134),
             (-2.1, -5.040_839_977_503_971, -4.024_944_222_243_984),
             (-8.0, -37.122_364_261_692_63, -35.013_437_159_914_54),

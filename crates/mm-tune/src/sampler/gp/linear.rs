@@ -15,7 +15,9 @@ pub(super) fn cholesky(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
         let (above, below) = a.split_at_mut((k + 1) * n);
         let row = &mut above[k * n + k..];
         let root = pivot.sqrt();
-        row.iter_mut().for_each(|x| *x /= root);
+        for x in row.iter_mut() {
+            *x /= root;
+        }
         for (i, rest) in (1..).zip(below.chunks_exact_mut(n)) {
             add(&mut rest[k + i..], -row[i], &row[i..]);
         }
@@ -34,7 +36,9 @@ pub(super) fn inverse(u: &[f64], n: usize) -> Vec<f64> {
         for i in 0..k {
             add(&mut row[..=i], -u[i * n + k], &above[i * n..=i * n + i]);
         }
-        row.iter_mut().for_each(|x| *x /= u[k * n + k]);
+        for x in row.iter_mut() {
+            *x /= u[k * n + k];
+        }
     }
     let mut inverse = vec![0.0; n * n];
     for row in lower.chunks_exact(n).zip(1..).map(|(row, n)| &row[..n]) {

@@ -39,8 +39,7 @@ pub(super) fn minimize(
         let mut direction = gradient.clone();
         free(&mut direction);
         let steepest = direction.iter().fold(0.0_f64, |most, g| most.max(g.abs()));
-        // NaN ends, too.
-        if !(limits.slope < steepest) {
+        if steepest <= limits.slope || steepest.is_nan() {
             break;
         }
         // The two loops of L-BFGS.
@@ -51,7 +50,9 @@ pub(super) fn minimize(
             shares.push(share);
         }
         let size = pairs.back().map_or(1.0 / steepest.max(1.0), |(s, y)| dot(s, y) / dot(y, y));
-        direction.iter_mut().for_each(|d| *d *= size);
+        for d in &mut direction {
+            *d *= size;
+        }
         for ((s, y), share) in pairs.iter().zip(shares.into_iter().rev()) {
             let back = dot(y, &direction) / dot(s, y);
             direction.iter_mut().zip(s).for_each(|(d, s)| *d += (share - back) * s);
@@ -62,7 +63,9 @@ pub(super) fn minimize(
             pairs.clear();
             direction.clone_from(&gradient);
             free(&mut direction);
-            direction.iter_mut().for_each(|d| *d /= steepest.max(1.0));
+            for d in &mut direction {
+                *d /= steepest.max(1.0);
+            }
         }
 
         let mut length = 1.0;

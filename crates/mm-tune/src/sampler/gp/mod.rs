@@ -69,8 +69,8 @@ impl GpParams {
 /// Its hyper-parameters are fitted a posteriori as in Optuna 5.0, at every trial up to 40 and later each
 /// time there are a twentieth more. Constraints are processes of their own, and the improvement counts as
 /// far as it is probable that they are kept. Running trials are believed to come out as expected. With
-/// several objectives each trial has a weighting of them of its own, by which they become one (Knowles 2006,
-/// *ParEGO*, IEEE Transactions on Evolutionary Computation 10(1)).
+/// several objectives each trial has a weighting of them of its own, by which they become one (Knowles 2006, `ParEGO`,
+/// IEEE Transactions on Evolutionary Computation 10(1)).
 ///
 /// Parameters that not every trial has are proposed by TPE, each by itself. The first trials are those of
 /// [`QmcSampler`].
@@ -133,7 +133,7 @@ impl Sampler for GpSampler {
             (Process::new(data, hyper), mean, deviation)
         };
 
-        let running = self.running(ask, axes);
+        let running = running(ask, axes);
         let sound: Vec<usize> =
             (0..trials.len()).filter(|&i| trials[i].violation() <= 0.0).collect();
         let best = sound.iter().copied().min_by(|&a, &b| losses[a].total_cmp(&losses[b]));
@@ -176,29 +176,6 @@ impl Sampler for GpSampler {
 }
 
 impl GpSampler {
-    /// The places of the trials of others that are running.
-    fn running(&self, ask: &Ask<'_>, axes: &[Axis]) -> Vec<Vec<f64>> {
-        let running = ask
-            .history
-            .open()
-            .filter(|trial| trial.state == TrialState::Running && trial.id != ask.trial.id);
-        let place = |trial: &Arc<FrozenTrial>| {
-            let proposed = relative::proposed("gp", trial);
-            let place = |axis: &Axis| {
-                let value = match trial.params.get(&axis.name) {
-                    Some(param) => param.value,
-                    None => {
-                        let external = proposed.get(&*axis.name)?;
-                        axis.distribution.internal(&axis.name, external).ok()?
-                    }
-                };
-                Some(place_of(axis, value))
-            };
-            axes.iter().map(place).collect::<Option<Vec<f64>>>()
-        };
-        running.filter_map(place).collect()
-    }
-
     /// Which trials the model sees, in order.
     fn kept(&self, losses: &[f64]) -> Vec<usize> {
         let n = losses.len();
@@ -213,6 +190,28 @@ impl GpSampler {
         best.extend(latest..n);
         best
     }
+}
+
+/// The places of the trials of others that are running.
+fn running(ask: &Ask<'_>, axes: &[Axis]) -> Vec<Vec<f64>> {
+    let running = ask
+        .history
+        .open()
+        .filter(|trial| trial.state == TrialState::Running && trial.id != ask.trial.id);
+    let place = |trial: &Arc<FrozenTrial>| {
+        let proposed = relative::proposed("gp", trial);
+        let place = |axis: &Axis| {
+            let value = if let Some(param) = trial.params.get(&axis.name) {
+                param.value
+            } else {
+                let external = proposed.get(&*axis.name)?;
+                axis.distribution.internal(&axis.name, external).ok()?
+            };
+            Some(place_of(axis, value))
+        };
+        axes.iter().map(place).collect::<Option<Vec<f64>>>()
+    };
+    running.filter_map(place).collect()
 }
 
 /// The complete trials that have all parameters, in the order in which they became known.
@@ -266,7 +265,9 @@ fn finite(mut values: Vec<f64>) -> Vec<f64> {
     let (low, high) =
         (known().fold(f64::INFINITY, f64::min), known().fold(f64::NEG_INFINITY, f64::max));
     let (low, high) = if low <= high { (low, high) } else { (0.0, 0.0) };
-    values.iter_mut().for_each(|x| *x = x.clamp(low, high));
+    for x in &mut values {
+        *x = x.clamp(low, high);
+    }
     values
 }
 

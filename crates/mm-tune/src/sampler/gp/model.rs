@@ -249,7 +249,7 @@ mod tests {
         let points = fixture.get("points").and_then(Json::as_array).expect("points");
         assert_eq!(points.len(), 10);
         for point in points {
-            let [x, expected] = &point.as_array().expect("a pair")[..] else { panic!("a pair") };
+            let [x, expected] = point.as_array().expect("a pair") else { panic!("a pair") };
             let got = process.posterior(&numbers(x), false);
             let expected = numbers(expected);
             // 1e-9: the condition of the matrix is some 1e3.
@@ -290,11 +290,11 @@ mod tests {
             x[j] += by;
             x
         };
-        for j in 0..logs.len() {
+        for (j, slope) in slope.into_iter().enumerate() {
             let (up, down) = (shifted(&logs, j, 1e-5), shifted(&logs, j, -1e-5));
             let difference = (value(&up) - value(&down)) / 2e-5;
             // Central differences: an error of the order of the square of the step.
-            assert!((slope[j] - difference).abs() < 1e-6 * (1.0 + difference.abs()), "{j}");
+            assert!((slope - difference).abs() < 1e-6 * (1.0 + difference.abs()), "{j}");
         }
         let process = Process::new(data.clone(), hyper);
         let x = [0.3, 0.6, 1.0];
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn the_fit_finds_the_coordinate_that_matters() {
         let x: Vec<Vec<f64>> =
-            (0..30).map(|i| vec![i as f64 / 29.0, (i * 7 % 30) as f64 / 29.0]).collect();
+            (0..30).map(|i| vec![f64::from(i) / 29.0, f64::from(i * 7 % 30) / 29.0]).collect();
         let y = x.iter().map(|x| (9.0 * x[0]).sin()).collect();
         let hyper = Hyper::fit(&Data { x, y, is_category: vec![false; 2] });
         assert!(10.0 * hyper.weights[1] < hyper.weights[0], "{hyper:?}");

@@ -41,7 +41,9 @@ pub use crate::{
         Pruner, Report, ThresholdPruner, WilcoxonPruner,
     },
     sampler::{
-        Ask, GridSampler, Proposal, QmcSampler, RandomSampler, Sampler, TpeParams, TpeSampler,
+        Ask, AutoSampler, CmaParams, CmaSampler, Crossover, GpParams, GpSampler, GridSampler,
+        NsgaParams, NsgaSampler, Proposal, QmcSampler, RandomSampler, Sampler, TpeParams,
+        TpeSampler,
     },
     storage::{JournalStorage, MemoryStorage, Storage},
     study::{Outcome, Study, Trial},

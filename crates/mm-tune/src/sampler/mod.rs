@@ -1,10 +1,26 @@
 //! Who proposes parameters.
+//!
+//! | sampler | good for | time a proposal, for *n* trials of *d* parameters |
+//! | --- | --- | --- |
+//! | [`AutoSampler`] | when in doubt | that of what it picks |
+//! | [`GpSampler`] | few and costly trials | O(n² · points); a fit of O(n³) now and then |
+//! | [`TpeSampler`] | anything: conditional spaces, several objectives, thousands of trials | O(n · d) |
+//! | [`CmaSampler`] | numbers that depend on one another, hundreds of trials and more | O(d²) |
+//! | [`NsgaSampler`] | several objectives, thousands of trials | O(population · d) |
+//! | [`QmcSampler`] | an even spread | O(1) a parameter |
+//! | [`RandomSampler`] | a baseline | O(1) a parameter |
+//! | [`GridSampler`] | every combination of a few values | O(1), at the end O(n) |
 
+mod auto;
+mod cma;
+mod gp;
 mod grid;
 mod normal;
+mod nsga;
 mod qmc;
 mod random;
 mod relative;
+mod space;
 mod tpe;
 
 use std::{fmt, sync::Arc};
@@ -13,7 +29,11 @@ use mm_core::{Direction, Result};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 pub use self::{
+    auto::AutoSampler,
+    cma::{CmaParams, CmaSampler},
+    gp::{GpParams, GpSampler},
     grid::GridSampler,
+    nsga::{Crossover, NsgaParams, NsgaSampler},
     qmc::QmcSampler,
     random::RandomSampler,
     tpe::{TpeParams, TpeSampler},
@@ -42,13 +62,16 @@ impl Ask<'_> {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&self.seed.to_le_bytes());
         key[8..16].copy_from_slice(&self.trial.number.to_le_bytes());
-        // FNV-1a, 64 bits (Fowler, Noll, Vo): names differ, and that is all that is asked of it.
-        let name = purpose.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        key[16..24].copy_from_slice(&name.to_le_bytes());
+        key[16..24].copy_from_slice(&fnv(purpose).to_le_bytes());
         ChaCha8Rng::from_seed(key)
     }
+}
+
+/// FNV-1a, 64 bits (Fowler, Noll, Vo): names differ, and that is all that is asked of it.
+fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// What a sampler proposes for a trial before the trial asks for any parameter.

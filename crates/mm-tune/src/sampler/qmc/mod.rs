@@ -113,7 +113,7 @@ fn owen(bits: u32, seed: u64, axis: u64) -> u32 {
     (0..32).fold(bits, |out, digit| out ^ (flip(digit) << (31 - digit)))
 }
 
-/// The finalizer of SplitMix64 (Steele, Lea, Flood 2014).
+/// The last step of `SplitMix64` (Steele, Lea, Flood 2014).
 fn mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -37,6 +37,7 @@
 //! | --- | --- |
 //! | data, metrics, splitters | [`core::Source`], [`core::Metric`], [`core::SplitPlan`] |
 //! | many models from one plan | [`core::Plan`], [`core::Orchestrator`] |
+//! | better parameters | [`tune`], [`core::TunePlan`], [`core::Search`] |
 //! | versions, aliases, roll back | [`core::registry`] |
 //! | LightGBM, XGBoost, CatBoost | [`trees`] |
 //! | why a model said so | [`core::Explains`], [`core::Permutation`], [`trees::forest::Explainer`] |
@@ -49,6 +50,8 @@
 //! | feature | default | adds |
 //! | --- | --- | --- |
 //! | `lightgbm`, `xgboost` | on | training with that engine, compiled from C++ source |
+//! | `sqlite` | on | studies in SQLite files, which Optuna can share |
+//! | `postgres` | off | studies in a PostgreSQL database, which Optuna can share |
 //! | `arrow` | off | frames from Arrow record batches and C streams |
 //! | `parquet` | off | frames from Parquet files; turns `arrow` on |
 
@@ -70,6 +73,11 @@ pub mod prelude {
 /// Everything that this build can make and open.
 pub fn catalog() -> mm_core::Catalog {
     mm_online::register(mm_ensemble::register(mm_trees::register(mm_core::Catalog::default())))
+}
+
+/// An orchestrator over `catalog` that tunes the candidates which a plan wants tuned.
+pub fn orchestrator(catalog: &mm_core::Catalog) -> mm_core::Orchestrator<'_> {
+    mm_core::Orchestrator::new(catalog).with_tuner(&mm_tune::PlanTuner)
 }
 
 /// Compiles the README's program.

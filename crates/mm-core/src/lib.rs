@@ -69,8 +69,9 @@ pub use crate::{
     model::{BoxModel, Importance, ImportanceKind, Model, Signature},
     online::{Late, OnlineModel, Sample},
     orchestrator::{
-        Budget, Candidate, DataPlan, EnsemblePlan, Entry, Event, Leaderboard, Orchestrator,
-        Outcome, Plan, RegistryPlan, Score, Status, Watcher,
+        Budget, Candidate, Climbed, Config, DataPlan, EnsemblePlan, Entry, Event, Family,
+        Leaderboard, Orchestrator, Outcome, Plan, Progress, RegistryPlan, Rungs, Score, Status,
+        Steps, TunePlan, TuneTask, Tuned, Tuner, Watcher,
     },
     permutation::{Permutation, PermutationReport, PermutedFeature},
     schedule::contain,

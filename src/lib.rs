@@ -42,6 +42,7 @@
 //! | why a model said so | [`core::Explains`], [`core::Permutation`], [`trees::forest::Explainer`] |
 //! | one model of several | [`ensemble`] |
 //! | models that learn from a stream | [`online`] |
+//! | nets for tables and for time | `transformer`, with the feature of that name |
 //! | a model of one's own | [`core::Learner`], [`core::Model`], `core::conformance` |
 //!
 //! # Features
@@ -49,6 +50,7 @@
 //! | feature | default | adds |
 //! | --- | --- | --- |
 //! | `lightgbm`, `xgboost` | on | training with that engine, compiled from C++ source |
+//! | `transformer` | off | FT-Transformer, TabM, and a sequence Transformer, on Burn; takes long to compile |
 //! | `arrow` | off | frames from Arrow record batches and C streams |
 //! | `parquet` | off | frames from Parquet files; turns `arrow` on |
 
@@ -57,6 +59,8 @@
 pub use mm_core as core;
 pub use mm_ensemble as ensemble;
 pub use mm_online as online;
+#[cfg(feature = "transformer")]
+pub use mm_transformer as transformer;
 pub use mm_trees as trees;
 pub use mm_tune as tune;
 
@@ -69,7 +73,10 @@ pub mod prelude {
 
 /// Everything that this build can make and open.
 pub fn catalog() -> mm_core::Catalog {
-    mm_online::register(mm_ensemble::register(mm_trees::register(mm_core::Catalog::default())))
+    let catalog = mm_trees::register(mm_core::Catalog::default());
+    #[cfg(feature = "transformer")]
+    let catalog = mm_transformer::register(catalog);
+    mm_online::register(mm_ensemble::register(catalog))
 }
 
 /// Compiles the README's program.

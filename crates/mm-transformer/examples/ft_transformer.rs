@@ -16,7 +16,7 @@ use mm_core::{
     Dataset, FitContext, Holdout, Learner, Metric, Model as _, Params as _, Roles, Signal, Source,
     Splitter as _, Step,
 };
-use mm_transformer::{FtTransformerParams, NetLearner, TabmParams};
+use mm_transformer::{FtTransformerParams, TabmParams};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
@@ -57,27 +57,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     try_out(&tabm.build()?, &train, &stop, &test)
 }
 
-fn try_out<A>(
-    learner: &NetLearner<A>,
+fn try_out(
+    learner: &impl Learner,
     train: &Dataset,
     stop: &Dataset,
     test: &Dataset,
-) -> Result<(), Box<dyn Error>>
-where
-    NetLearner<A>: Learner<Model: ModelReport>,
-{
+) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let progress = |step: &Step<'_>| {
         let seconds = start.elapsed().as_secs();
         println!("  epoch {:>3}  {:?}  {seconds} s", step.iteration, step.metrics);
         Signal::Continue
     };
-    println!("{}", Learner::name(learner));
+    println!("{}", learner.name());
     let threads = std::thread::available_parallelism()?.get();
     let ctx = FitContext::seeded(42).with_threads(threads);
     let ctx = ctx.with_validation(stop).with_observer(&progress);
     let model = learner.fit(train, &ctx)?;
-    println!("  {}", model.told());
+    println!("  {model:?}");
     let start = Instant::now();
     let predicted = model.predict(test.frame())?;
     let each = start.elapsed().as_secs_f64() * 1e6 / test.n_rows() as f64;
@@ -87,23 +84,6 @@ where
     }
     println!();
     Ok(())
-}
-
-/// What is printed of a fit.
-trait ModelReport: mm_core::Model {
-    fn told(&self) -> String;
-}
-
-impl ModelReport for mm_transformer::FtTransformerModel {
-    fn told(&self) -> String {
-        format!("{} weights, epoch {} taken", self.n_weights(), self.report().best_epoch)
-    }
-}
-
-impl ModelReport for mm_transformer::TabmModel {
-    fn told(&self) -> String {
-        format!("{} weights, epoch {} taken", self.n_weights(), self.report().best_epoch)
-    }
 }
 
 fn metrics(data: &Dataset) -> Vec<Metric> {

@@ -102,6 +102,7 @@ impl Weights {
     }
 
     /// The numbers of one parameter.
+    #[cfg(test)]
     pub(crate) fn get(&self, name: &str) -> Option<&[f32]> {
         self.by_name.get(name).map(|&at| &self.values[self.specs[at].range.clone()])
     }

@@ -40,7 +40,8 @@ use crate::{
 /// | --- | ---: | --- | --- |
 /// | `startup_trials` | 10 | ≥ 1 | so many complete trials are spread evenly before the model is used |
 /// | `max_trials` | 400 | ≥ 20 | the model sees at most so many: half the best, half the latest |
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct GpParams {
     /// So many complete trials are spread evenly before the model is used.
     pub startup_trials: usize,

@@ -15,11 +15,13 @@ pub struct History {
     finished: Vec<Arc<FrozenTrial>>,
     open: BTreeMap<TrialId, Arc<FrozenTrial>>,
     last: Option<TrialId>,
+    is_shared: bool,
 }
 
 impl History {
     /// Reads what has changed: O(changes).
     pub fn sync(&mut self, storage: &dyn Storage, study: StudyId) -> Result<()> {
+        self.is_shared = storage.is_shared();
         let unfinished: Vec<TrialId> = self.open.keys().copied().collect();
         for trial in storage.changes(study, self.last, &unfinished)? {
             self.note(trial);
@@ -28,15 +30,23 @@ impl History {
     }
 
     /// Takes note of a trial as it is now.
-    pub fn note(&mut self, trial: FrozenTrial) {
+    pub fn note(&mut self, mut trial: FrozenTrial) {
         let is_new = self.last < Some(trial.id);
         self.last = self.last.max(Some(trial.id));
         let was_open = self.open.remove(&trial.id).is_some();
         if !trial.state.is_finished() {
             self.open.insert(trial.id, Arc::new(trial));
         } else if is_new || was_open {
+            if let Some(other) = self.finished.last() {
+                trial.params.share(&other.params);
+            }
             self.finished.push(Arc::new(trial));
         }
+    }
+
+    /// Whether workers of other processes may take part: see [`Storage::is_shared`].
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// The finished trials, in the order in which they became known; only ever appended to, so

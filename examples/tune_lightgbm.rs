@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .without_duplicates();
     let name = metric.to_string();
     study.optimize(n_trials, |trial| {
-        let params = trial.draw(|space| LightGbmParams::search(SpaceSize::Medium, space))?;
+        let params = trial.draw(|space| LightGbmParams::search(SpaceSize::Small, space))?;
         let mut stopping = EarlyStopping::after(30);
         stopping.metric = Some(metric);
         let learner = params.with(|p| p.early_stopping = Some(stopping)).build()?;

@@ -35,8 +35,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .without_duplicates();
     let name = metric.to_string();
     study.optimize(n_trials, |trial| {
-        let params = trial.draw(|space| LightGbmParams::search(SpaceSize::Medium, space))?;
-        let stopping = EarlyStopping { metric: Some(metric), ..EarlyStopping::after(30) };
+        let params = trial.draw(|space| LightGbmParams::search(SpaceSize::Small, space))?;
+        let mut stopping = EarlyStopping::after(30);
+        stopping.metric = Some(metric);
         let learner = params.with(|p| p.early_stopping = Some(stopping)).build()?;
         let watch = trial.watch(&name);
         let ctx = FitContext::seeded(1).with_threads(2).with_validation(&test);

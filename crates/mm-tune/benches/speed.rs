@@ -1,6 +1,6 @@
 //! CPU time and quality of the samplers, beside Optuna's: `cargo bench -p mm-tune --bench speed`.
 //!
-//! Arguments choose a part: `cost` or `quality`, and names of samplers (`tpe`, `cma`, `gp`, …).
+//! Arguments choose a part: `cost`, `memory`, or `quality`, and names of samplers (`tpe`, `cma`, `gp`, …).
 //! `--seeds n` sets the number of studies behind a median. If `MM_TUNE_PYTHON` names a Python that has
 //! Optuna, the same is done there (`crates/bench-compare/python/tune.py`) and printed beside.
 
@@ -113,6 +113,16 @@ fn cost(sampler: &str, n: usize) -> Result<f64> {
     Ok((cpu_ms() - start) / (studies.len() * (n / 10)) as f64)
 }
 
+/// Bytes a trial that the process grows by over the last four fifths of `n` trials of `mixed10`.
+fn memory(sampler: &str, n: usize) -> Result<f64> {
+    let study = study(sampler, 0)?;
+    let wrap = |t: &mut Trial| mixed10(t).map(Outcome::from);
+    study.optimize(n / 5, wrap)?;
+    let before = resident();
+    study.optimize(n - n / 5, wrap)?;
+    Ok((resident() - before) / (n - n / 5) as f64)
+}
+
 /// The best value of each study of 200 trials, in order.
 fn quality(sampler: &str, objective: Objective, seeds: u64) -> Result<Vec<f64>> {
     let best = |seed| {
@@ -149,7 +159,7 @@ fn main() -> Result<()> {
     let flag = args.iter().position(|arg| arg == "--seeds");
     let seeds = flag.and_then(|at| args.get(at + 1)?.parse().ok()).unwrap_or(20);
     let asked = |name: &str| args.iter().any(|arg| arg == name);
-    let any_part = !asked("cost") && !asked("quality");
+    let any_part = !["cost", "memory", "quality"].into_iter().any(asked);
     let samplers: Vec<&str> = SAMPLERS.into_iter().filter(|name| asked(name)).collect();
     let samplers = if samplers.is_empty() { SAMPLERS.to_vec() } else { samplers };
 
@@ -178,6 +188,13 @@ fn main() -> Result<()> {
             }
         }
     }
+    if any_part || asked("memory") {
+        // Beyond some thousand trials the processes would take minutes.
+        let light = samplers.iter().filter(|name| !["gp", "auto"].contains(name));
+        for &sampler in light {
+            println!("memory {sampler} n=10000: {:.0} bytes a trial", memory(sampler, 10_000)?);
+        }
+    }
     if any_part || asked("quality") {
         for (name, objective) in OBJECTIVES {
             for &sampler in &samplers {
@@ -191,6 +208,14 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Bytes of memory that the process holds; Linux only.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+    kib.map_or(f64::NAN, |kib| kib * 1024.0)
 }
 
 /// CPU time of this thread so far, in ms; from `/proc`, so Linux only.

@@ -21,7 +21,10 @@ use crate::{
         Pruner, Report, ThresholdPruner, WilcoxonPruner,
     },
     rungs::Climb,
-    sampler::{Ask, Proposal, QmcSampler, RandomSampler, Sampler, TpeParams},
+    sampler::{
+        Ask, AutoSampler, CmaParams, GpParams, Proposal, QmcSampler, RandomSampler, Sampler,
+        TpeParams,
+    },
     storage::{self, JournalStorage, MemoryStorage, Storage},
     study::{Outcome, Study, Trial},
     trial::{FrozenTrial, TrialState},
@@ -39,7 +42,10 @@ use crate::{
 ///
 /// | `sampler` | params |
 /// | --- | --- |
-/// | `tpe` (default; by groups where there are several families) | [`TpeParams`] |
+/// | `auto` (default without a pruner, rungs, or further families) | none |
+/// | `tpe` (default otherwise; by groups where there are several families) | [`TpeParams`] |
+/// | `gp` | [`GpParams`] |
+/// | `cma` | [`CmaParams`] |
 /// | `random` | none |
 /// | `qmc` | none |
 ///
@@ -74,8 +80,7 @@ const CONFIG: &str = "config";
 
 impl Tuner for PlanTuner {
     fn check(&self, plan: &TunePlan) -> Result<()> {
-        let several = !plan.also.is_empty();
-        sampler(&plan.sampler, several).map_err(|e| e.within("sampler"))?;
+        sampler(plan).map_err(|e| e.within("sampler"))?;
         let (name, _) = pruner(&plan.pruner).map_err(|e| e.within("pruner"))?;
         if name == "wilcoxon" && plan.steps != Steps::Folds {
             let problem = "expected `folds` for the pruner `wilcoxon`, got `rounds`";
@@ -87,11 +92,10 @@ impl Tuner for PlanTuner {
     fn tune(&self, task: &TuneTask<'_>) -> Result<Tuned> {
         let (started, plan) = (Instant::now(), task.plan());
         let storage = open(plan.storage.as_deref(), task.checkpoint())?;
-        let several = 1 < task.families().len();
         let (name, pruner) = pruner(&plan.pruner)?;
         let mut study = Study::open(storage.clone(), task.study(), &[task.direction()])?
             .with_seed(task.seed())
-            .with_sampler(Any(sampler(&plan.sampler, several)?))
+            .with_sampler(Any(sampler(plan)?))
             .with_pruner(Any(pruner))
             .without_duplicates();
         if plan.storage.is_some() || task.checkpoint().is_some() {
@@ -263,9 +267,16 @@ fn nothing(table: &Map<String, Value>) -> Result<()> {
     }
 }
 
-fn sampler(value: &Value, several: bool) -> Result<Box<dyn Sampler>> {
-    let (name, mut table) = named(value)?;
+fn sampler(plan: &TunePlan) -> Result<Box<dyn Sampler>> {
+    let (name, mut table) = named(&plan.sampler)?;
+    let several = !plan.also.is_empty();
+    // What was given up early, or paused, tells nothing to a Gaussian process.
+    let is_plain = !several && plan.pruner.is_null() && plan.rungs.is_none();
     Ok(match &*name {
+        "" if is_plain => Box::new(AutoSampler::default()),
+        "auto" => nothing(&table).map(|()| Box::new(AutoSampler::default()))?,
+        "gp" => Box::new(params::<GpParams>(table)?.build()?),
+        "cma" => Box::new(params::<CmaParams>(table)?.build()?),
         "" | "tpe" => {
             if several {
                 table.entry("group").or_insert(Value::Bool(true));
@@ -275,8 +286,8 @@ fn sampler(value: &Value, several: bool) -> Result<Box<dyn Sampler>> {
         "random" => nothing(&table).map(|()| Box::new(RandomSampler))?,
         "qmc" => nothing(&table).map(|()| Box::new(QmcSampler::default()))?,
         other => {
-            let problem = format!("expected `tpe`, `random`, or `qmc`, got `{other}`");
-            return Err(Error::config("kind", problem));
+            let known = "`auto`, `tpe`, `gp`, `cma`, `random`, or `qmc`";
+            return Err(Error::config("kind", format!("expected {known}, got `{other}`")));
         }
     })
 }
@@ -354,7 +365,7 @@ mod tests {
     #[test]
     fn what_a_plan_may_say_is_understood() {
         check(|_| {}).expect("defaults");
-        for value in ["tpe", "random", "qmc"] {
+        for value in ["auto", "tpe", "gp", "cma", "random", "qmc"] {
             check(|p| p.sampler = json!(value)).expect(value);
         }
         for value in ["median", "halving", "hyperband", "wilcoxon", "threshold"] {

@@ -107,7 +107,29 @@ pub struct Param {
     pub distribution: Arc<Distribution>,
 }
 
+impl Param {
+    /// Takes over a name and a distribution that are known already, if they are equal.
+    pub(crate) fn share(&mut self, name: &Arc<str>, distribution: &Arc<Distribution>) {
+        if self.name == *name {
+            self.name = name.clone();
+        }
+        if self.distribution == *distribution {
+            self.distribution = distribution.clone();
+        }
+    }
+}
+
 impl ParamSet {
+    /// Takes over names and distributions of another trial, so that they are kept once.
+    pub(crate) fn share(&mut self, other: &Self) {
+        for param in &mut self.0 {
+            if let Some(known) = other.get(&param.name) {
+                param.share(&known.name, &known.distribution);
+            }
+        }
+        self.0.shrink_to_fit();
+    }
+
     /// The parameter of that name.
     pub fn get(&self, name: &str) -> Option<&Param> {
         self.position(name).ok().map(|i| &self.0[i])

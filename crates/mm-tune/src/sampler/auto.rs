@@ -135,17 +135,18 @@ mod tests {
     use super::*;
     use crate::{Outcome, Param, ParamSet, Study, study::Trial, trial::Attrs};
 
-    /// Which sampler a trial was proposed by, from what it noted.
-    fn proposed_by(study: &Study) -> &'static str {
+    /// Which sampler is picked for the next trial.
+    fn picked(study: &Study) -> &'static str {
+        let mut history = History::default();
+        let record = study.storage().study(study.name()).expect("memory").expect("made");
+        history.sync(&**study.storage(), record.id).expect("memory");
         let trial = study.ask().expect("memory");
-        let frozen = trial.frozen().clone();
-        study.tell_failed(&trial).expect("memory");
-        let has = |key: &str| frozen.system_attrs.contains_key(key);
-        match () {
-            () if has("gp:relative_params:0") => "gp",
-            () if has("tpe:relative_params:0") => "tpe",
-            () if has("mm:cma") => "cma",
-            () => "none",
+        let (directions, trial) = (study.directions(), trial.frozen().clone());
+        let ask = Ask { study: "study", directions, history: &history, trial: &trial, seed: 0 };
+        match AutoSampler::default().pick(&ask) {
+            Pick::Gp => "gp",
+            Pick::Tpe => "tpe",
+            Pick::Cma(_) => "cma",
         }
     }
 
@@ -183,11 +184,11 @@ mod tests {
         let category = Distribution::Categorical(vec!["a".into(), "b".into()]);
         let numbers = [("x", number.clone()), ("y", number.clone())];
         let mixed = [("x", number), ("kind", category)];
-        assert_eq!(proposed_by(&study(0, &numbers)), "none");
-        assert_eq!(proposed_by(&study(30, &numbers)), "gp");
-        assert_eq!(proposed_by(&study(30, &mixed)), "gp");
-        assert_eq!(proposed_by(&study(250, &numbers)), "cma");
-        assert_eq!(proposed_by(&study(250, &mixed)), "tpe");
+        assert_eq!(picked(&study(0, &numbers)), "gp");
+        assert_eq!(picked(&study(30, &numbers)), "gp");
+        assert_eq!(picked(&study(30, &mixed)), "gp");
+        assert_eq!(picked(&study(250, &numbers)), "cma");
+        assert_eq!(picked(&study(250, &mixed)), "tpe");
     }
 
     #[test]
@@ -199,6 +200,6 @@ mod tests {
             Ok(trial.float(name, FloatRange::new(0.0, 1.0))?.into())
         };
         study.optimize(20, objective).expect("memory");
-        assert_eq!(proposed_by(&study), "tpe");
+        assert_eq!(picked(&study), "tpe");
     }
 }

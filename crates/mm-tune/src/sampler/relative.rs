@@ -1,11 +1,58 @@
 //! Parameters that were proposed jointly and have not been asked for yet, as other workers see them.
 //!
-//! They stand in system attributes `<sampler>:relative_params:<i>` of the trial: one JSON object of
+//! Workers of one sampler see them there. For those of other processes, they stand in system attributes `<sampler>:relative_params:<i>` of the trial: one JSON object of
 //! external values, cut into pieces that fit a column of Optuna's tables. The keys are Optuna's.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{distribution::Distribution, json::Json, trial::FrozenTrial};
+use crate::{
+    distribution::Distribution,
+    history::History,
+    json::Json,
+    trial::{FrozenTrial, TrialId},
+};
+
+/// What was proposed for a running trial.
+#[derive(Debug, Clone)]
+pub(super) enum Proposed {
+    /// By this sampler, in internal form.
+    Here(Arc<[(Arc<str>, f64)]>),
+    /// By another worker's, in external form.
+    Elsewhere(BTreeMap<String, Json>),
+}
+
+impl Proposed {
+    /// The proposed value of a parameter, in internal form.
+    pub(super) fn value(&self, name: &str, distribution: &Distribution) -> Option<f64> {
+        match self {
+            Self::Here(params) => {
+                params.iter().find(|(known, _)| **known == *name).map(|&(_, value)| value)
+            }
+            Self::Elsewhere(params) => distribution.internal(name, params.get(name)?).ok(),
+        }
+    }
+}
+
+/// What a sampler has proposed for trials that are not finished.
+#[derive(Debug, Default)]
+pub(super) struct Open(BTreeMap<TrialId, Arc<[(Arc<str>, f64)]>>);
+
+impl Open {
+    /// Remembers a proposal, and forgets those of trials that have ended.
+    pub(super) fn note(&mut self, trial: TrialId, params: &[(Arc<str>, f64)], history: &History) {
+        let open: Vec<TrialId> = history.open().map(|trial| trial.id).collect();
+        self.0.retain(|id, _| open.contains(id));
+        self.0.insert(trial, params.into());
+    }
+
+    /// What was proposed for a trial, here or elsewhere.
+    pub(super) fn proposed(&self, sampler: &str, trial: &FrozenTrial) -> Proposed {
+        match self.0.get(&trial.id) {
+            Some(params) => Proposed::Here(params.clone()),
+            None => Proposed::Elsewhere(proposed(sampler, trial)),
+        }
+    }
+}
 
 /// Optuna's limit, in characters.
 const PIECE: usize = 2045;
@@ -38,7 +85,7 @@ pub(super) fn notes<'a>(
 }
 
 /// What was proposed for a running trial, in external form by name; nothing if that is not known.
-pub(super) fn proposed(sampler: &str, trial: &FrozenTrial) -> BTreeMap<String, Json> {
+fn proposed(sampler: &str, trial: &FrozenTrial) -> BTreeMap<String, Json> {
     let pieces = (0..).map_while(|i| trial.system_attrs.get(&key(sampler, i))?.as_str());
     let text: String = pieces.collect();
     // What is written halfway is not known.

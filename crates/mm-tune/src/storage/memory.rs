@@ -26,6 +26,10 @@ impl MemoryStorage {
 }
 
 impl Storage for MemoryStorage {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     fn create_study(&self, name: &str, directions: &[Direction]) -> Result<StudyRecord> {
         self.lock().0.create_study(name, directions)
     }

@@ -103,6 +103,12 @@ impl Write {
 ///
 /// Every method either does all of what it says or returns an error and does nothing.
 pub trait Storage: fmt::Debug + Send + Sync {
+    /// Whether workers of other processes may have a part in the studies, so that what concerns them has
+    /// to be written down.
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     /// Makes a study. [`Error::Conflict`] if the name is taken.
     fn create_study(&self, name: &str, directions: &[Direction]) -> Result<StudyRecord>;
 

@@ -145,7 +145,11 @@ impl State {
             let trial = &mut study.trials[place];
             match write {
                 Write::Param { .. } => {
-                    if let Some(param) = write.param() {
+                    if let Some(mut param) = write.param() {
+                        // Thousands of trials share a few names and distributions.
+                        if let Some((name, known)) = study.params.get_key_value(&param.name) {
+                            param.share(name, known);
+                        }
                         trial.params.insert(param.clone());
                         study.remember([&param]);
                     }
@@ -222,7 +226,12 @@ impl Study {
 
     fn remember<'a>(&mut self, params: impl IntoIterator<Item = &'a Param>) {
         for param in params {
-            self.params.insert(param.name.clone(), param.distribution.clone());
+            match self.params.get_mut(&param.name) {
+                Some(known) => *known = param.distribution.clone(),
+                None => {
+                    self.params.insert(param.name.clone(), param.distribution.clone());
+                }
+            }
         }
     }
 }

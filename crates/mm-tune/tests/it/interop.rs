@@ -5,18 +5,16 @@
 
 use std::{
     collections::BTreeSet,
-    path::Path,
     process::{Command, Stdio},
-    sync::Arc,
     thread,
 };
 
 use mm_core::{Direction, FloatRange, IntRange, Result, Suggest};
 use mm_tune::{
-    Choice, Distribution, FrozenTrial, Json, Outcome, Storage, Study, TpeSampler, Trial, TrialState,
+    Choice, Distribution, FrozenTrial, Json, Outcome, Study, TpeSampler, Trial, TrialState, storage,
 };
 
-use crate::storages::{Folder, journal};
+use crate::storages::Folder;
 
 #[expect(clippy::print_stderr, reason = "who runs the tests should know")]
 fn python(args: &[&str]) -> Option<Command> {
@@ -91,47 +89,45 @@ fn objective(trial: &mut Trial) -> Result<Outcome> {
     })
 }
 
-fn round_trips(open: impl Fn(&Path) -> Arc<dyn Storage>, suffix: &str) -> Result<()> {
-    let folder = Folder::new(&format!("interop-{suffix}"));
-    let study = |path: &Path| -> Result<Study> {
-        let study = Study::open(open(path), "study", &[Direction::Minimize])?;
+/// `place` makes a new place for studies of a name.
+pub(crate) fn round_trips(place: impl Fn(&str) -> String) -> Result<()> {
+    let study = |path: &str| -> Result<Study> {
+        let study = Study::open(storage::open(path)?, "study", &[Direction::Minimize])?;
         Ok(study.with_sampler(TpeSampler::default()))
     };
     // From here to there, on by Optuna's own TPE, and back.
-    let path = folder.path(&format!("ours.{suffix}"));
+    let path = place("ours");
     study(&path)?.optimize(15, objective)?;
-    let Some(lines) = said(&["go-on", &path.to_string_lossy(), "6"]) else { return Ok(()) };
+    let Some(lines) = said(&["go-on", &path, "6"]) else { return Ok(()) };
     assert_eq!(lines.len(), 21);
     assert_same(&study(&path)?, &lines);
     // From there to here, on by our TPE, and back.
-    let path = folder.path(&format!("theirs.{suffix}"));
-    let lines = said(&["write", &path.to_string_lossy(), "15"]).expect("Python was there");
+    let path = place("theirs");
+    let lines = said(&["write", &path, "15"]).expect("Python was there");
     let theirs = study(&path)?;
     assert_same(&theirs, &lines);
     theirs.optimize(6, objective)?;
-    let lines = said(&["go-on", &path.to_string_lossy(), "0"]).expect("Python was there");
+    let lines = said(&["go-on", &path, "0"]).expect("Python was there");
     assert_same(&study(&path)?, &lines);
     // The dashboard's API.
-    let ids = open(&path).studies()?;
+    let ids = storage::open(&path)?.studies()?;
     let id = ids[0].id.0.to_string();
-    let said = said(&["dashboard", &path.to_string_lossy(), &id]).expect("Python was there");
+    let said = said(&["dashboard", &path, &id]).expect("Python was there");
     assert_eq!(said, ["/api/studies 200 OK".to_owned(), format!("/api/studies/{id} 200 OK")]);
     Ok(())
 }
 
 /// Two of our workers and two of Optuna's empty one queue of 500: each trial is run once.
-fn race(open: impl Fn(&Path) -> Arc<dyn Storage> + Sync, suffix: &str) -> Result<()> {
+pub(crate) fn race(path: &str) -> Result<()> {
     const QUEUED: usize = 500;
-    let folder = Folder::new(&format!("race-{suffix}"));
-    let path = folder.path(&format!("queue.{suffix}"));
-    let study = || Study::open(open(&path), "study", &[Direction::Minimize]);
+    let study = || Study::open(storage::open(path)?, "study", &[Direction::Minimize]);
     let queue = study()?;
     for x in 0..QUEUED {
         queue.enqueue([("x", Json::Float(x as f64))])?;
     }
     let mut others = Vec::new();
     for _ in 0..2 {
-        let Some(mut command) = python(&["work", &path.to_string_lossy()]) else { return Ok(()) };
+        let Some(mut command) = python(&["work", path]) else { return Ok(()) };
         others.push(command.stdout(Stdio::piped()).spawn().expect("MM_TUNE_PYTHON starts"));
     }
     let work = || -> Result<Vec<u64>> {
@@ -166,13 +162,15 @@ fn race(open: impl Fn(&Path) -> Arc<dyn Storage> + Sync, suffix: &str) -> Result
 
 #[test]
 fn a_journal_is_shared_with_optuna() -> Result<()> {
-    round_trips(journal, "log")?;
-    race(journal, "log")
+    let folder = Folder::new("interop-journal");
+    round_trips(|name| folder.place(&format!("{name}.log")))?;
+    race(&folder.place("queue.log"))
 }
 
 #[cfg(feature = "sqlite")]
 #[test]
 fn a_sqlite_file_is_shared_with_optuna() -> Result<()> {
-    round_trips(crate::storages::sqlite::open, "db")?;
-    race(crate::storages::sqlite::open, "db")
+    let folder = Folder::new("interop-sqlite");
+    round_trips(|name| folder.place(&format!("{name}.db")))?;
+    race(&folder.place("queue.db"))
 }

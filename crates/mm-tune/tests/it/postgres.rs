@@ -14,6 +14,7 @@ use mm_tune::{PostgresStorage, Storage, Study};
 use postgres::{Client, NoTls};
 
 use crate::{
+    interop::{race, round_trips},
     storages::{Folder, claims_are_exclusive, contract, studies_go_on, totals_are_exact},
     workers::survives_kills,
 };
@@ -50,6 +51,14 @@ fn postgres_keeps_the_contract() -> Result<()> {
 fn postgres_survives_killed_workers() -> Result<()> {
     let Some(address) = database() else { return Ok(()) };
     survives_kills(&address, &Folder::new("workers-postgres"), 4)
+}
+
+/// With Optuna 5.0 and its dashboard on the same database.
+#[test]
+fn a_database_is_shared_with_optuna() -> Result<()> {
+    let Some(queue) = database() else { return Ok(()) };
+    round_trips(|_| database().expect("there is a server"))?;
+    race(&queue)
 }
 
 #[test]

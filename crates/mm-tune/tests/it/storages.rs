@@ -27,6 +27,11 @@ impl Folder {
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
+
+    /// The same as text.
+    pub(crate) fn place(&self, name: &str) -> String {
+        self.path(name).to_string_lossy().into_owned()
+    }
 }
 
 impl Drop for Folder {
@@ -226,7 +231,7 @@ fn memory_keeps_the_contract() -> Result<()> {
     studies_go_on(|| shared.clone())
 }
 
-pub(crate) fn journal(path: &Path) -> Arc<dyn Storage> {
+fn journal(path: &Path) -> Arc<dyn Storage> {
     Arc::new(JournalStorage::open(path).expect("a journal"))
 }
 
@@ -304,12 +309,12 @@ fn what_optuna_wrote_is_read() -> Result<()> {
 }
 
 #[cfg(feature = "sqlite")]
-pub(crate) mod sqlite {
+mod sqlite {
     use mm_tune::SqliteStorage;
 
     use super::*;
 
-    pub(crate) fn open(path: &Path) -> Arc<dyn Storage> {
+    fn open(path: &Path) -> Arc<dyn Storage> {
         Arc::new(SqliteStorage::open(path).expect("a database"))
     }
 

@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
     io::Write as _,
-    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -93,22 +92,18 @@ pub(crate) fn survives_kills(place: &str, folder: &Folder, kills: usize) -> Resu
     Ok(())
 }
 
-fn place(path: &Path) -> &str {
-    path.to_str().expect("a path of ASCII")
-}
-
 #[test]
 fn a_journal_survives_killed_workers() -> Result<()> {
     let folder = Folder::new("workers-journal");
     // One that dies with the lock holds the others up for half a minute.
-    survives_kills(place(&folder.path("study.journal")), &folder, 1)
+    survives_kills(&folder.place("study.journal"), &folder, 1)
 }
 
 #[cfg(feature = "sqlite")]
 #[test]
 fn sqlite_survives_killed_workers() -> Result<()> {
     let folder = Folder::new("workers-sqlite");
-    survives_kills(place(&folder.path("study.db")), &folder, 4)
+    survives_kills(&folder.place("study.db"), &folder, 4)
 }
 
 #[test]

@@ -38,7 +38,8 @@ use crate::{
 /// | `startup_trials` | 1 | ≥ 1 | so many trials end before the strategy begins |
 /// | `population` | 4 + ⌊3 ln *d*⌋ | ≥ 2 | trials of a generation, for *d* parameters |
 /// | `sigma` | 1/6 | (0, ∞) | the first step size, in units of each parameter's range |
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct CmaParams {
     /// So many trials end before the strategy begins.
     pub startup_trials: usize,

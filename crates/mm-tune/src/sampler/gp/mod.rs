@@ -40,7 +40,8 @@ use crate::{
 /// | --- | ---: | --- | --- |
 /// | `startup_trials` | 10 | ≥ 1 | so many complete trials are spread evenly before the model is used |
 /// | `max_trials` | 400 | ≥ 20 | the model sees at most so many: half the best, half the latest |
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct GpParams {
     /// So many complete trials are spread evenly before the model is used.
     pub startup_trials: usize,
@@ -87,6 +88,7 @@ pub struct GpSampler {
 #[derive(Debug, Default)]
 struct State {
     shared: Shared,
+    open: relative::Open,
     /// Fitted hyper-parameters by purpose, and what they were fitted to: the space and how many trials.
     fitted: BTreeMap<String, (Vec<Axis>, usize, Hyper)>,
 }
@@ -94,7 +96,7 @@ struct State {
 impl Sampler for GpSampler {
     fn joint(&self, ask: &Ask<'_>) -> Result<Proposal> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { shared, fitted } = &mut *state;
+        let State { shared, open, fitted } = &mut *state;
         let axes = shared.read(ask.history);
         let trials = complete(ask.history, axes);
         if trials.len() < self.params.startup_trials || axes.is_empty() {
@@ -133,7 +135,7 @@ impl Sampler for GpSampler {
             (Process::new(data, hyper), mean, deviation)
         };
 
-        let running = running(ask, axes);
+        let running = running(ask, axes, open);
         let sound: Vec<usize> =
             (0..trials.len()).filter(|&i| trials[i].violation() <= 0.0).collect();
         let best = sound.iter().copied().min_by(|&a, &b| losses[a].total_cmp(&losses[b]));
@@ -161,7 +163,13 @@ impl Sampler for GpSampler {
         let x = Acquisition { loss, constraints }.maximize(axes, &known, &mut rng, effort);
         let value = |(axis, &place): (&Axis, &f64)| (axis.name.clone(), value_of(axis, place));
         let params: Vec<(Arc<str>, f64)> = axes.iter().zip(&x).map(value).collect();
-        let notes = relative::notes("gp", &params, axes.iter().map(|axis| &axis.distribution));
+        open.note(ask.trial.id, &params, ask.history);
+        let distributions = axes.iter().map(|axis| &axis.distribution);
+        let notes = if ask.history.is_shared() {
+            relative::notes("gp", &params, distributions)
+        } else {
+            Vec::new()
+        };
         Ok(Proposal { params, notes })
     }
 
@@ -193,20 +201,16 @@ impl GpSampler {
 }
 
 /// The places of the trials of others that are running.
-fn running(ask: &Ask<'_>, axes: &[Axis]) -> Vec<Vec<f64>> {
+fn running(ask: &Ask<'_>, axes: &[Axis], open: &relative::Open) -> Vec<Vec<f64>> {
     let running = ask
         .history
         .open()
         .filter(|trial| trial.state == TrialState::Running && trial.id != ask.trial.id);
     let place = |trial: &Arc<FrozenTrial>| {
-        let proposed = relative::proposed("gp", trial);
+        let proposed = open.proposed("gp", trial);
         let place = |axis: &Axis| {
-            let value = if let Some(param) = trial.params.get(&axis.name) {
-                param.value
-            } else {
-                let external = proposed.get(&*axis.name)?;
-                axis.distribution.internal(&axis.name, external).ok()?
-            };
+            let known = trial.params.get(&axis.name).map(|param| param.value);
+            let value = known.or_else(|| proposed.value(&axis.name, &axis.distribution))?;
             Some(place_of(axis, value))
         };
         axes.iter().map(place).collect::<Option<Vec<f64>>>()

@@ -12,7 +12,7 @@
 mod parzen;
 mod table;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mm_core::{ParamError, Result};
 use rand::RngExt;
@@ -70,7 +70,7 @@ impl TpeParams {
         ParamError::ensure(1 <= self.candidates, "candidates", self.candidates, "at least 1")?;
         let sound = !(self.group && self.multivariate == Some(false));
         ParamError::ensure(sound, "group", "on", "off, where `multivariate` is off")?;
-        Ok(TpeSampler { params: self, table: Mutex::default() })
+        Ok(TpeSampler { params: self, ..TpeSampler::default() })
     }
 }
 
@@ -79,12 +79,13 @@ impl TpeParams {
 /// O(n · d · candidates) a proposal for *n* trials of *d* parameters; what can be kept from one
 /// proposal to the next is kept. One sampler serves one study.
 ///
-/// What was proposed jointly stands in the trial's system attributes `tpe:relative_params:0`, …, where
-/// workers that are Optuna's look for it, too, while the trial is running.
+/// In a storage that processes share, what was proposed jointly stands in the trial's system attributes
+/// `tpe:relative_params:0`, …, where Optuna's workers look for it, too, while the trial is running.
 #[derive(Debug, Default)]
 pub struct TpeSampler {
     params: TpeParams,
     table: Mutex<Table>,
+    open: Mutex<relative::Open>,
 }
 
 impl Sampler for TpeSampler {
@@ -109,11 +110,13 @@ impl Sampler for TpeSampler {
             params.extend(block.names.iter().cloned().zip(best));
         }
         let distributions = blocks.iter().flat_map(|block| &block.distributions);
-        let notes = if self.params.constant_liar {
-            relative::notes("tpe", &params, distributions)
-        } else {
-            Vec::new()
-        };
+        let mut notes = Vec::new();
+        if self.params.constant_liar {
+            self.open().note(ask.trial.id, &params, ask.history);
+            if ask.history.is_shared() {
+                notes = relative::notes("tpe", &params, distributions);
+            }
+        }
         table.blocks = blocks;
         Ok(Proposal { params, notes })
     }
@@ -135,6 +138,10 @@ impl Sampler for TpeSampler {
 }
 
 impl TpeSampler {
+    fn open(&self) -> MutexGuard<'_, relative::Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn grouping(&self, ask: &Ask<'_>) -> Grouping {
         let TpeParams { multivariate, group, .. } = self.params;
         match multivariate.unwrap_or(group || ask.directions.len() == 1) {
@@ -151,7 +158,8 @@ impl TpeSampler {
                 && trial.state == TrialState::Running
                 && trial.id != ask.trial.id
         });
-        running.map(|trial| Running { trial, proposed: relative::proposed("tpe", trial) }).collect()
+        let open = self.open();
+        running.map(|trial| Running { trial, proposed: open.proposed("tpe", trial) }).collect()
     }
 
     /// Of the candidates drawn from the good, that with the largest ratio of densities.
@@ -330,20 +338,45 @@ mod tests {
         assert!(groups < random, "{groups}, {random}");
     }
 
-    /// What a running trial was proposed is seen before it has asked for it, also by a worker of
-    /// another process.
+    /// What a running trial was proposed is seen before it has asked for it: by workers that share the
+    /// sampler, and by those of other processes.
     #[test]
     fn workers_keep_apart_from_what_is_proposed() {
-        let study = Study::in_memory(Direction::Minimize).with_sampler(TpeSampler::default());
-        study.optimize(20, objective).expect("memory");
-        let other = Study::open(study.storage().clone(), study.name(), study.directions());
-        let other = other.expect("there").with_sampler(TpeSampler::default());
-        let _running = study.ask().expect("memory");
-        let seen = other.trials().expect("memory");
-        let proposed = relative::proposed("tpe", seen.last().expect("it"));
-        assert_eq!(proposed.keys().collect::<Vec<_>>(), ["kind", "n", "rate", "x"]);
-        let Some(Json::Text(kind)) = proposed.get("kind") else { panic!("external values") };
-        assert!(["a", "b", "c"].contains(&kind.as_str()));
+        let folder = std::env::temp_dir().join(format!("mm-tune-tpe-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let journal = crate::JournalStorage::open(folder.join("study.log")).expect("a journal");
+        let storages: [Arc<dyn crate::Storage>; 2] =
+            [Arc::new(MemoryStorage::default()), Arc::new(journal)];
+        for storage in storages {
+            let is_shared = storage.is_shared();
+            let sampler = Arc::new(TpeSampler::default());
+            let study = Study::open(storage, "apart", &[Direction::Minimize]).expect("new");
+            let study = study.with_sampler(Shared(sampler.clone()));
+            study.optimize(20, objective).expect("a storage");
+            let _running = study.ask().expect("a storage");
+            let other = if is_shared { Arc::new(TpeSampler::default()) } else { sampler };
+            let trials = study.trials().expect("a storage");
+            let running = other.open().proposed("tpe", trials.last().expect("it"));
+            for param in &trials[0].params {
+                let value = running.value(&param.name, &param.distribution).expect("proposed");
+                assert!(param.distribution.contains(value), "{}: {value}", param.name);
+            }
+        }
+        std::fs::remove_dir_all(folder).expect("there");
+    }
+
+    /// A sampler that a test looks into.
+    #[derive(Debug)]
+    struct Shared(Arc<TpeSampler>);
+
+    impl Sampler for Shared {
+        fn joint(&self, ask: &Ask<'_>) -> Result<Proposal> {
+            self.0.joint(ask)
+        }
+
+        fn single(&self, ask: &Ask<'_>, name: &str, distribution: &Distribution) -> Result<f64> {
+            self.0.single(ask, name, distribution)
+        }
     }
 
     /// Ten parameters of two objectives, one against the other along `x`.

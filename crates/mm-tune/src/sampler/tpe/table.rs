@@ -8,8 +8,8 @@ use super::parzen::{Axis, Observed};
 use crate::{
     distribution::Distribution,
     history::History,
-    json::Json,
     pareto::{fronts, losses, spread_subset},
+    sampler::relative::Proposed,
     trial::{FrozenTrial, ParamSet, TrialState},
 };
 
@@ -57,8 +57,7 @@ pub(super) struct Block {
 #[derive(Debug)]
 pub(super) struct Running<'a> {
     pub(super) trial: &'a FrozenTrial,
-    /// What was proposed for it, in external form.
-    pub(super) proposed: BTreeMap<String, Json>,
+    pub(super) proposed: Proposed,
 }
 
 /// The observations on the two sides of a split.
@@ -85,13 +84,12 @@ impl Block {
     }
 
     /// The places of a trial, if it has all parameters, of kinds that fit. Those that it has not asked
-    /// for yet are as `proposed`, in external form.
-    fn places(&self, params: &ParamSet, proposed: &BTreeMap<String, Json>) -> Option<Vec<f64>> {
+    /// for yet are as `proposed`.
+    fn places(&self, params: &ParamSet, proposed: Option<&Proposed>) -> Option<Vec<f64>> {
         let axes = self.names.iter().zip(&self.distributions).zip(&self.axes);
         let place = |((name, distribution), axis): ((&Arc<str>, &Arc<Distribution>), &Axis)| {
             let Some(param) = params.get(name) else {
-                let value = distribution.internal(name, proposed.get(&**name)?).ok()?;
-                return Some(axis.place(value));
+                return Some(axis.place(proposed?.value(name, distribution)?));
             };
             let fits = Arc::ptr_eq(&param.distribution, distribution)
                 || param.distribution.ensure_like(distribution, name).is_ok();
@@ -103,7 +101,7 @@ impl Block {
     /// Adds a row of the table if it has all parameters.
     fn add(&mut self, row: u32, rows: &[Arc<FrozenTrial>]) {
         let trial = &rows[row as usize];
-        let Some(places) = self.places(&trial.params, &BTreeMap::new()) else { return };
+        let Some(places) = self.places(&trial.params, None) else { return };
         let new = self.rows.len() as u32;
         for (column, place) in self.columns.iter_mut().zip(places) {
             let at = column.by_place.partition_point(|&r| column.places[r as usize] <= place);
@@ -126,7 +124,7 @@ impl Block {
         others: &[Running<'_>],
     ) -> Sides {
         let places = |Running { trial, proposed }: &Running<'_>| {
-            Some((trial.number, self.places(&trial.params, proposed)?))
+            Some((trial.number, self.places(&trial.params, Some(proposed))?))
         };
         let mut others: Vec<(u64, Vec<f64>)> = others.iter().filter_map(places).collect();
         others.sort_unstable_by_key(|&(number, _)| number);

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mm_core::{ParamError, Result};
 use rand::RngExt;
+use serde::{Deserialize, Serialize};
 
 use self::{
     parzen::{Axis, Mixture, Weights},
@@ -33,7 +34,8 @@ use crate::{distribution::Distribution, trial::TrialState};
 /// | `multivariate` | `None` | | whether parameters are modelled together |
 /// | `group` | off | not if `multivariate` is off | whether a conditional space falls into groups |
 /// | `constant_liar` | on | | whether running trials count among the bad |
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct TpeParams {
     /// So many finished trials are drawn at random before the model is used.
     pub startup_trials: usize,

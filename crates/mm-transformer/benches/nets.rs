@@ -1,0 +1,95 @@
+//! What a training step and a prediction cost.
+//!
+//! ```text
+//! cargo bench -p mm-transformer --bench nets                      all, one line of JSON each
+//! … -- MODEL THREADS MICRO_BATCH REPEATS                          one: `ft`, `ft_plain`, `tabm`
+//! ```
+//!
+//! `ft` is the FT-Transformer with its defaults on 28 numeric columns (29 tokens, 3 blocks, width
+//! 192), `ft_plain` the same without dropout; a step has 256 rows. Times are of the process's
+//! processor, in milliseconds for 256 rows, the best of the repeats. `benches/nets.py` has the same
+//! nets in PyTorch.
+
+#![expect(clippy::print_stdout, reason = "a program whose output is its result")]
+
+use std::{env, error::Error, fs};
+
+use mm_core::{BoxLearner, Dataset, FitContext, Frame, Model as _, Params as _};
+use mm_transformer::{FtTransformerParams, TabmParams, TrainingParams};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const ROWS: usize = 256;
+const COLUMNS: usize = 28;
+const STEPS: usize = 2;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if let [model, threads, micro_batch, repeats] = words[..] {
+        return measure(model, threads.parse()?, micro_batch.parse()?, repeats.parse()?);
+    }
+    for model in ["ft", "ft_plain", "tabm"] {
+        for threads in [1, 2] {
+            measure(model, threads, 32, 3)?;
+        }
+    }
+    Ok(())
+}
+
+fn learner(model: &str, micro_batch: usize) -> Result<BoxLearner> {
+    let brief = |p: &mut TrainingParams| {
+        (p.epochs, p.batch_size, p.micro_batch) = (1, ROWS, Some(micro_batch));
+    };
+    let ft = FtTransformerParams::default().with(|p| brief(&mut p.training));
+    let plain = |p: &mut FtTransformerParams| {
+        (p.attention_dropout, p.hidden_dropout) = (0.0, 0.0);
+    };
+    Ok(match model {
+        "ft" => Box::new(ft.build()?),
+        "ft_plain" => Box::new(ft.with(plain).build()?),
+        _ => Box::new(TabmParams::default().with(|p| brief(&mut p.training)).build()?),
+    })
+}
+
+fn measure(model: &str, threads: usize, micro_batch: usize, repeats: usize) -> Result<()> {
+    let learner = learner(model, micro_batch)?;
+    let few = data(ROWS)?;
+    let many = data(ROWS * (STEPS + 1))?;
+    let ctx = FitContext::seeded(1).with_threads(threads);
+    let (mut step, mut forward) = (f64::MAX, f64::MAX);
+    for _ in 0..repeats {
+        // What is not steps is in both, and cancels.
+        let (_, short) = timed(|| learner.fit_boxed(&few, &ctx))?;
+        let (fitted, long) = timed(|| learner.fit_boxed(&many, &ctx))?;
+        step = step.min((long - short) / STEPS as f64);
+        let (_, all) = timed(|| fitted.predict(few.frame()))?;
+        forward = forward.min(all);
+    }
+    println!(
+        "{{\"model\": \"{model}\", \"threads\": {threads}, \"micro_batch\": {micro_batch}, \
+         \"step_cpu_ms\": {step:.1}, \"forward_cpu_ms\": {forward:.1}}}"
+    );
+    Ok(())
+}
+
+/// A result, and how many milliseconds of the processor it took.
+fn timed<T>(work: impl FnOnce() -> mm_core::Result<T>) -> Result<(T, f64)> {
+    let before = cpu_ms()?;
+    let result = work()?;
+    Ok((result, cpu_ms()? - before))
+}
+
+/// The processor's time for this process so far, on Linux: ticks of ten milliseconds.
+fn cpu_ms() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) * 10.0)
+}
+
+fn data(rows: usize) -> Result<Dataset> {
+    let noise = |i: usize| (0.5 + 0.618_033_988_749_895 * i as f64).fract() as f32 - 0.5;
+    let values: Vec<f32> = (0..rows * COLUMNS).map(noise).collect();
+    let target = values.chunks(COLUMNS).map(|row| f64::from(row[0] * row[1] + row[2])).collect();
+    Ok(Dataset::regression(Frame::new(values, COLUMNS)?, target)?)
+}

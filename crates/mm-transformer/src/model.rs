@@ -1,0 +1,443 @@
+//! The learner and the model of a net: one shell for all kinds.
+
+use std::{fmt, path::PathBuf};
+
+use mm_core::{
+    BodyReader, BodyWriter, BoxModel, Dataset, Envelope, Error, FitContext, Frame, Learner, Matrix,
+    Model, Output, Persist, Result, Signature, Tag, Task, WarmStart, check_data, contain, parallel,
+};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    checkpoint::Checkpoint,
+    device::cpu,
+    loss::{Loss, Objective, TargetScale},
+    net::{Architecture, Net as _},
+    nn::pass::Pass,
+    prepare::{Inputs, Preparation, Prepared},
+    random::Key,
+    train::{FitReport, Rows, Trainer, predict},
+    weights::{Storage, Weights, initialise},
+    window::{History, Windows},
+};
+
+/// A net to be fitted: checked hyper-parameters, and where a fit keeps its state.
+#[derive(Clone, PartialEq)]
+pub struct NetLearner<A> {
+    params: A,
+    checkpoint: Option<PathBuf>,
+    storage: Storage,
+}
+
+impl<A: fmt::Debug> fmt::Debug for NetLearner<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.params.fmt(f)
+    }
+}
+
+impl<A: Architecture> NetLearner<A> {
+    /// From params that were checked.
+    pub(crate) fn from_checked(params: A) -> Self {
+        Self { params, checkpoint: None, storage: Storage::F32 }
+    }
+
+    /// The hyper-parameters.
+    pub fn params(&self) -> &A {
+        &self.params
+    }
+
+    /// Keeps the state of a fit in the file `path` after each epoch, and begins with what is there:
+    /// after a kill, the same fit goes on, and its model is the one of a fit that was never killed.
+    /// A file that another fit left (other params, data, or seed) is refused.
+    ///
+    /// The file stays when the fit has ended; to fit again from the start, remove it.
+    #[must_use]
+    pub fn with_checkpoint(mut self, path: impl Into<PathBuf>) -> Self {
+        self.checkpoint = Some(path.into());
+        self
+    }
+
+    /// Rounds the fitted weights to `storage`, in which the model is stored. The model predicts
+    /// with the rounded weights from the start, so that storing it changes nothing.
+    #[must_use]
+    pub fn with_storage(mut self, storage: Storage) -> Self {
+        self.storage = storage;
+        self
+    }
+
+    /// About how many bytes a fit to `n_rows` rows of `columns` takes on its device, and how many
+    /// on the host for the prepared data: an estimate to plan with, before anything is allocated.
+    ///
+    /// On the device there are the weights with their gradients, moments, and copies, and for each
+    /// thread what lies between the layers for `micro_batch` rows.
+    pub fn memory(&self, data: &Dataset, threads: usize) -> usize {
+        let preparation = Preparation::fit(&data.frame().take(&[]), self.params.scaling());
+        let inputs = preparation.inputs(self.loss(data.task()).n_scores(), None);
+        let at_once = self.params.training().rows_at_once(self.params.training().batch_size);
+        let between = self.params.numbers_a_row(&inputs) * at_once * threads.max(1);
+        4 * (between + data.n_rows() * inputs.columns())
+    }
+
+    fn loss(&self, task: &Task) -> Loss {
+        let training = self.params.training();
+        Loss::new(task, &training.objective, training.label_smoothing, training.focus)
+    }
+
+    /// Fits, from the weights and the preparation of `previous` if there is one.
+    fn fit_net(
+        &self,
+        previous: Option<&NetModel<A>>,
+        data: &Dataset,
+        ctx: &FitContext<'_>,
+    ) -> Result<NetModel<A>> {
+        let params = &self.params;
+        let training = params.training();
+        let weights = training.class_weight.apply(data)?;
+        let kept: Vec<usize> = match &weights {
+            Some(weights) => (0..data.n_rows()).filter(|&i| 0.0 < weights[i]).collect(),
+            None => (0..data.n_rows()).collect(),
+        };
+        let weights: Vec<f64> = match &weights {
+            Some(weights) => kept.iter().map(|&i| weights[i]).collect(),
+            None => vec![1.0; kept.len()],
+        };
+        let data = if kept.len() == data.n_rows() { data.clone() } else { data.take(&kept) };
+        let mut signature = Signature::new(data.frame().schema().clone(), data.task().clone());
+        if let (Task::Regression, Objective::Quantiles { levels }) =
+            (data.task(), &training.objective)
+        {
+            signature.outputs = levels.iter().map(|&level| Output::Quantile(level)).collect();
+        }
+        if let Some(previous) = previous
+            && previous.signature != signature
+        {
+            let expected = "a model of the same columns, task, and outputs";
+            return Err(Error::data("the model to continue from", expected, "another"));
+        }
+        let loss = self.loss(data.task());
+        let preparation = previous.map_or_else(
+            || Preparation::fit(data.frame(), params.scaling()),
+            |previous| previous.preparation.clone(),
+        );
+        let prepared = preparation.apply(data.frame());
+        let inputs = match previous {
+            Some(previous) => previous.inputs.clone(),
+            None => {
+                let bins = params.bins().map(|bins| (bins, &prepared));
+                preparation.inputs(loss.n_scores(), bins)
+            }
+        };
+        let scale = match (previous, data.task()) {
+            (Some(previous), _) => previous.scale,
+            (None, Task::Regression) => TargetScale::fit(data.target(), &weights),
+            (None, _) => TargetScale::NONE,
+        };
+        let key = Key::new(ctx.seed).named("weights");
+        let mut start = initialise(key, &cpu(), |scope| params.net(scope, &inputs))?;
+        if let Some(previous) = previous {
+            start.adopt(&previous.weights);
+        }
+
+        let windows = Windows::new(params.window(), data.frame(), &History::default())?;
+        let history = windows.history(data.frame());
+        let rows = Rows { prepared: &prepared, windows: windows.places, steps: windows.steps };
+        let held_out = match ctx.validation {
+            Some(held_out) => {
+                let windows = Windows::new(params.window(), held_out.frame(), &history)?;
+                let prepared =
+                    preparation.apply(windows.frame(held_out.frame(), &history)?.as_ref());
+                Some((prepared, windows, held_out))
+            }
+            None => None,
+        };
+        let validation = held_out.as_ref().map(|(prepared, windows, held_out)| {
+            let (windows, steps) = (windows.places.clone(), windows.steps);
+            (Rows { prepared, windows, steps }, *held_out)
+        });
+        let checkpoint = match &self.checkpoint {
+            Some(path) => {
+                Some(Checkpoint { path: path.clone(), fit: self.hash(&start, &data, ctx)? })
+            }
+            None => None,
+        };
+        let trainer = Trainer {
+            params,
+            inputs: &inputs,
+            loss: &loss,
+            outputs: &signature.outputs,
+            scale,
+            rows,
+            target: match data.task() {
+                Task::Regression => data.target().iter().map(|&y| scale.to_score(y)).collect(),
+                _ => data.target().to_vec(),
+            },
+            weights,
+            validation,
+            ctx,
+            checkpoint: checkpoint.as_ref(),
+        };
+        // Burn panics where it is out of luck; whoever fits gets an error.
+        let (weights, report) = contain(|| trainer.run(start))?;
+        let weights = weights.rounded(self.storage);
+        let parts = Parts { params: params.clone(), signature, inputs, scale, report };
+        NetModel::new(parts, preparation, history, weights, self.storage)
+    }
+
+    /// What tells this fit from others.
+    fn hash(&self, start: &Weights, data: &Dataset, ctx: &FitContext<'_>) -> Result<String> {
+        let params = serde_json::to_string(&self.params)
+            .map_err(|e| Error::data("params", "a form in JSON", e))?;
+        let mut hash = Sha256::new();
+        hash.update(A::NAME);
+        hash.update(params);
+        hash.update(ctx.seed.to_le_bytes());
+        hash.update(data.fingerprint());
+        hash.update(ctx.validation.map_or_else(String::new, Dataset::fingerprint));
+        start.values.iter().for_each(|x| hash.update(x.to_le_bytes()));
+        Ok(hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+impl<A: Architecture> Learner for NetLearner<A> {
+    type Model = NetModel<A>;
+
+    fn name(&self) -> &'static str {
+        A::NAME
+    }
+
+    fn train(&self, data: &Dataset, ctx: &FitContext<'_>) -> Result<NetModel<A>> {
+        self.fit_net(None, data, ctx)
+    }
+
+    fn as_warm_start(&self) -> Option<&dyn WarmStart> {
+        Some(self)
+    }
+}
+
+impl<A: Architecture> WarmStart for NetLearner<A> {
+    /// Goes on from the weights of `previous`, and with its scaling and levels: levels that it did
+    /// not see stay unknown. Parameters whose shape differs under the new params start afresh.
+    fn fit_from(
+        &self,
+        previous: &dyn Model,
+        data: &Dataset,
+        ctx: &FitContext<'_>,
+    ) -> Result<BoxModel> {
+        check_data(data, self.admits_infinite())?;
+        let Some(previous) = previous.downcast_ref::<NetModel<A>>() else {
+            let place = "the model to continue from";
+            return Err(Error::data(place, A::NAME, "a model of another kind"));
+        };
+        Ok(Box::new(self.fit_net(Some(previous), data, ctx)?))
+    }
+}
+
+/// What a model is besides its arrays.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Parts<A> {
+    params: A,
+    signature: Signature,
+    inputs: Inputs,
+    scale: TargetScale,
+    report: FitReport,
+}
+
+/// A fitted net.
+///
+/// Predictions are made on the processor, each row by a pass of its own, so that a row's prediction
+/// is the same to the bit alone and among others; rows run in parallel on the ambient pool.
+pub struct NetModel<A: Architecture> {
+    params: A,
+    signature: Signature,
+    inputs: Inputs,
+    scale: TargetScale,
+    report: FitReport,
+    preparation: Preparation,
+    history: History,
+    weights: Weights,
+    storage: Storage,
+    loss: Loss,
+    net: A::Net,
+}
+
+impl<A: Architecture> fmt::Debug for NetModel<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, epochs) = (A::NAME, self.report.best_epoch);
+        write!(f, "{name}({:?} after {epochs} epochs, {})", self.weights, self.signature.task)
+    }
+}
+
+/// Rows that one thread predicts, one after another.
+const ROWS_A_TASK: usize = 8;
+
+impl<A: Architecture> NetModel<A> {
+    fn new(
+        parts: Parts<A>,
+        preparation: Preparation,
+        history: History,
+        weights: Weights,
+        storage: Storage,
+    ) -> Result<Self> {
+        let Parts { params, signature, inputs, scale, report } = parts;
+        let tensors = weights.tensors(&cpu());
+        let net = weights.bind(&tensors, |scope| params.net(scope, &inputs))?;
+        let training = params.training();
+        let loss = Loss::new(&signature.task, &training.objective, 0.0, 0.0);
+        Ok(Self {
+            params,
+            signature,
+            inputs,
+            scale,
+            report,
+            preparation,
+            history,
+            weights,
+            storage,
+            loss,
+            net,
+        })
+    }
+
+    /// The hyper-parameters of the fit.
+    pub fn params(&self) -> &A {
+        &self.params
+    }
+
+    /// What came of the fit: epochs, losses, scores.
+    pub fn report(&self) -> &FitReport {
+        &self.report
+    }
+
+    /// The weights as a safetensors file, for other tools.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        self.weights.to_bytes(self.storage)
+    }
+
+    /// How many numbers were learnt.
+    pub fn n_weights(&self) -> usize {
+        self.weights.values.len()
+    }
+
+    /// The model with all weights times `factor`.
+    #[cfg(test)]
+    pub(crate) fn scaled(mut self, factor: f32) -> Self {
+        self.weights.values.iter_mut().for_each(|w| *w *= factor);
+        self
+    }
+
+    /// How much each row's result takes of each column: (*n*, columns), in the order of the
+    /// schema, the mean over heads and blocks; what is missing to 1 goes to the class token. None
+    /// if the net has no attention to columns.
+    pub fn attention(&self, x: &Frame) -> Result<Option<Matrix>> {
+        let x = self.signature.admit(x)?;
+        let windows = Windows::new(self.params.window(), &x, &self.history)?;
+        let prepared = self.preparation.apply(windows.frame(&x, &self.history)?.as_ref());
+        let mut out = Vec::new();
+        for places in windows.places.chunks(windows.steps) {
+            let batch = prepared.batch(&self.inputs, places, windows.steps, None, &cpu());
+            let Some(shares) = contain(|| Ok(self.net.attention(&batch)))? else {
+                return Ok(None);
+            };
+            let shares = crate::weights::read(shares)?;
+            out.extend(self.in_schema_order(&shares));
+        }
+        Matrix::new(out, self.signature.schema.len().max(1)).map(Some)
+    }
+
+    /// Numbers stand before categories within a net.
+    fn in_schema_order(&self, shares: &[f32]) -> Vec<f64> {
+        let (mut number, mut category) = (0, self.inputs.numbers);
+        let place = |column: &mm_core::Column| {
+            let next = if column.levels().is_some() { &mut category } else { &mut number };
+            *next += 1;
+            f64::from(shares[*next - 1])
+        };
+        self.signature.schema.columns().iter().map(place).collect()
+    }
+
+    /// Fills `out` for the row whose window is `places`.
+    fn predict_window(&self, prepared: &Prepared, places: &[u32], out: &mut [f64]) -> Result<()> {
+        let batch = prepared.batch(&self.inputs, places, places.len(), None, &cpu());
+        let scores = self.net.forward(&batch, &Pass::plain());
+        out.copy_from_slice(&predict(&self.loss, self.scale, out.len(), scores)?);
+        Ok(())
+    }
+}
+
+impl<A: Architecture> Model for NetModel<A> {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn infer(&self, x: &Frame, out: &mut Matrix) -> Result<()> {
+        let windows = Windows::new(self.params.window(), x, &self.history)?;
+        let prepared = self.preparation.apply(windows.frame(x, &self.history)?.as_ref());
+        let k = out.n_cols();
+        parallel::fill_rows(out, ROWS_A_TASK, |rows, values| {
+            contain(|| {
+                for (row, out) in rows.zip(values.chunks_mut(k)) {
+                    let places = &windows.places[row * windows.steps..][..windows.steps];
+                    self.predict_window(&prepared, places, out)?;
+                }
+                Ok(())
+            })
+        })
+    }
+
+    /// One row alone, without a history.
+    fn infer_row(&self, row: &[f32], out: &mut [f64]) -> Result<()> {
+        let mut prepared = Prepared::default();
+        self.preparation.apply_row(row, &mut prepared);
+        let places = Windows::alone(self.params.window());
+        contain(|| self.predict_window(&prepared, &places, out))
+    }
+
+    fn to_envelope(&self) -> Result<Envelope> {
+        Envelope::pack(self)
+    }
+}
+
+impl<A: Architecture> Persist for NetModel<A> {
+    const TAG: Tag = A::TAG;
+
+    fn write_body(&self, body: &mut BodyWriter) -> Result<()> {
+        body.json(&Parts {
+            params: self.params.clone(),
+            signature: self.signature.clone(),
+            inputs: self.inputs.clone(),
+            scale: self.scale,
+            report: self.report.clone(),
+        })?;
+        body.json(&self.preparation)?;
+        body.json(&self.storage)?;
+        self.history.write(body)?;
+        body.bytes(&self.to_safetensors()?);
+        Ok(())
+    }
+
+    fn read_body(body: &mut BodyReader<'_>, _: u16) -> Result<Self> {
+        let damaged = |expected: &str| Error::corrupt(A::NAME, expected, "others");
+        let parts: Parts<A> = body.json()?;
+        let preparation: Preparation = body.json()?;
+        let storage = body.json()?;
+        let history = History::read(body, parts.signature.schema.len())?;
+        let weights = Weights::from_bytes(body.bytes()?)?;
+        let checked = parts.params.clone().build();
+        checked.map_err(|e| Error::corrupt(A::NAME, "sound params", e))?;
+        if !preparation.is_sound(&parts.signature.schema) || !parts.scale.is_sound() {
+            return Err(damaged("scales that fit the columns"));
+        }
+        let training = parts.params.training();
+        let loss = Loss::new(&parts.signature.task, &training.objective, 0.0, 0.0);
+        let expected = preparation.inputs(loss.n_scores(), None);
+        let Inputs { numbers, slots, scores, .. } = &parts.inputs;
+        let same = (*numbers, slots, *scores)
+            == (expected.numbers, &expected.slots, expected.scores)
+            && parts.inputs.bins <= 256;
+        if !same || parts.signature.n_outputs() != loss.n_scores() {
+            return Err(damaged("inputs and outputs that fit the columns"));
+        }
+        // A hostile file may ask for layers that do not go together, where Burn panics.
+        contain(|| Self::new(parts, preparation, history, weights, storage))
+    }
+}

@@ -1,0 +1,228 @@
+//! TabM-mini: many small nets in one.
+//!
+//! # Idea
+//!
+//! The columns of a row become vectors (piecewise-linear ones for numbers), which are joined into
+//! one long vector *x*. Member *i* of *k* sees *x* ⊙ *rᵢ* with a learnt *rᵢ*; all members share the
+//! layers of a multi-layer perceptron, and each has a linear head of its own. In training each
+//! member has its own loss; their predictions are averaged. So *k* nets that differ cost little more
+//! memory than one, and regularise one another.
+//!
+//! # Cost
+//!
+//! O(*k*(*px* + *w*²)) a row with *p* columns, embeddings of width *x*, and layers of width *w*: 25
+//! million multiplications with the defaults and 14 columns, most of them in large products.
+//!
+//! # Example
+//!
+//! ```
+//! use mm_core::{Dataset, FitContext, Frame, Learner as _, Model as _, Params as _};
+//! use mm_transformer::TabmParams;
+//!
+//! let x: Vec<f32> = (0..200).map(|i| i as f32 / 100.0 - 1.0).collect();
+//! let y = x.iter().map(|x| f64::from(x * x)).collect();
+//! let data = Dataset::regression(Frame::new(x, 1)?, y)?;
+//! let learner = TabmParams::default()
+//!     .with(|p| (p.members, p.width, p.training.batch_size) = (4, 32, 32))
+//!     .build()?;
+//! let model = learner.fit(&data, &FitContext::seeded(1))?;
+//! let edge_and_middle = Frame::new(vec![-0.9, 0.0], 1)?;
+//! let y = model.predict(&edge_and_middle)?;
+//! assert!(0.5 < y.row(0)[0] && y.row(1)[0] < 0.3);
+//! # Ok::<(), mm_core::Error>(())
+//! ```
+//!
+//! # Sources
+//!
+//! Gorishniy, Kotelnikov and Babenko 2025, "TabM: advancing tabular deep learning with
+//! parameter-efficient ensembling": the variant *mini*, with piecewise-linear embeddings.
+
+use burn::tensor::{Tensor, activation::relu};
+use mm_core::{FloatRange, IntRange, ParamError, Params, Result, Search, SpaceSize, Suggest, Tag};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ft_transformer::{check_depth, check_dropout},
+    model::{NetLearner, NetModel},
+    net::{Architecture, Net},
+    nn::{linear::Linear, numeric::NumericEmbedding, pass::Pass},
+    prepare::{Batch, Inputs, Scaling},
+    tokens::Tokens,
+    training::TrainingParams,
+    weights::{Init, Role, Scope},
+};
+
+/// Hyper-parameters of TabM-mini; plain data, checked by [`build`](Params::build).
+///
+/// | field | default | domain | effect |
+/// | --- | ---: | --- | --- |
+/// | `members` | 32 | 1 to 1024 | nets in one |
+/// | `blocks` | 2 | 1 to 64 | depth |
+/// | `width` | 512 | 1 to 8192 | of a layer |
+/// | `dropout` | 0.1 | [0, 1) | after each layer |
+/// | `embedding_width` | 16 | 1 to 256 | length of a column's vector |
+/// | `numeric` | piecewise linear, 48 bins | | how numbers become vectors |
+/// | `scaling` | `quantile` | | how numbers are scaled before |
+/// | `training` | rate 0.002, decay 0.0003 | | see [`TrainingParams`] |
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TabmParams {
+    /// Nets in one.
+    pub members: usize,
+    /// Depth.
+    pub blocks: usize,
+    /// Width of a layer.
+    pub width: usize,
+    /// Dropout after each layer.
+    pub dropout: f64,
+    /// Length of a column's vector.
+    pub embedding_width: usize,
+    /// How numbers become vectors.
+    pub numeric: NumericEmbedding,
+    /// How numbers are scaled before.
+    pub scaling: Scaling,
+    /// How it is trained.
+    pub training: TrainingParams,
+}
+
+impl Default for TabmParams {
+    fn default() -> Self {
+        let training = TrainingParams::default();
+        Self {
+            members: 32,
+            blocks: 2,
+            width: 512,
+            dropout: 0.1,
+            embedding_width: 16,
+            numeric: NumericEmbedding::PiecewiseLinear { bins: 48 },
+            scaling: Scaling::Quantile,
+            training: TrainingParams { learning_rate: 2e-3, weight_decay: 3e-4, ..training },
+        }
+    }
+}
+
+impl Params for TabmParams {
+    type Learner = Tabm;
+
+    fn build(self) -> Result<Tabm, ParamError> {
+        let counts = [
+            ("members", self.members, 1024),
+            ("width", self.width, 8192),
+            ("embedding_width", self.embedding_width, 256),
+        ];
+        for (name, x, most) in counts {
+            let ok = 1 <= x && x <= most;
+            ParamError::ensure(ok, name, x, format!("a number from 1 to {most}"))?;
+        }
+        check_depth(self.blocks)?;
+        check_dropout("dropout", self.dropout)?;
+        self.numeric.check("numeric")?;
+        self.training.check("training")?;
+        Ok(NetLearner::from_checked(self))
+    }
+}
+
+/// TabM-mini to be fitted; made by [`TabmParams`].
+pub type Tabm = NetLearner<TabmParams>;
+
+/// A fitted TabM-mini.
+pub type TabmModel = NetModel<TabmParams>;
+
+impl Search for TabmParams {
+    fn search(size: SpaceSize, draw: &mut dyn Suggest) -> Result<Self> {
+        let mut params = Self::default();
+        let rate = FloatRange::log(1e-4, 5e-3);
+        params.training.learning_rate = draw.float("learning_rate", rate)?;
+        params.blocks = draw.int("blocks", IntRange::new(1, 4))? as usize;
+        if size == SpaceSize::Small {
+            return Ok(params);
+        }
+        params.width = draw.int("width", IntRange::new(64, 1024).step(64))? as usize;
+        params.dropout = draw.float("dropout", FloatRange::new(0.0, 0.5))?;
+        params.training.weight_decay = draw.float("weight_decay", FloatRange::log(1e-6, 1e-1))?;
+        if size == SpaceSize::Medium {
+            return Ok(params);
+        }
+        params.embedding_width =
+            draw.int("embedding_width", IntRange::new(8, 32).step(4))? as usize;
+        let bins = draw.int("bins", IntRange::new(4, 128))? as usize;
+        params.numeric = NumericEmbedding::PiecewiseLinear { bins };
+        Ok(params)
+    }
+}
+
+/// The net of TabM-mini.
+#[derive(Debug)]
+pub struct TabmNet {
+    tokens: Tokens,
+    /// (members, length of the joined vectors).
+    views: Tensor<2>,
+    layers: Vec<Linear>,
+    /// (members, width, scores).
+    heads: Tensor<3>,
+    /// (members, scores).
+    bias: Tensor<2>,
+    dropout: f64,
+}
+
+impl Architecture for TabmParams {
+    type Net = TabmNet;
+
+    const NAME: &'static str = "tabm";
+    const TAG: Tag = Tag::new("mm.tabm", 1);
+
+    fn net(&self, scope: &Scope<'_>, inputs: &Inputs) -> Result<TabmNet> {
+        let length = inputs.columns() * self.embedding_width;
+        let layer = |i: usize| {
+            let from = if i == 0 { length } else { self.width };
+            Linear::new(&scope.part(format_args!("layer{i}")), from, self.width)
+        };
+        let bound = Init::Uniform(1.0 / (self.width as f64).sqrt());
+        let heads = [self.members, self.width, inputs.scores];
+        let tokens = scope.part("tokens");
+        Ok(TabmNet {
+            tokens: Tokens::new(&tokens, self.numeric, inputs, self.embedding_width)?,
+            views: scope.param("views", [self.members, length], Role::Free, Init::Normal(1.0))?,
+            layers: (0..self.blocks).map(layer).collect::<Result<_>>()?,
+            heads: scope.param("heads", heads, Role::Decayed, bound.clone())?,
+            bias: scope.param("bias", [self.members, inputs.scores], Role::Free, bound)?,
+            dropout: self.dropout,
+        })
+    }
+
+    fn bins(&self) -> Option<usize> {
+        match self.numeric {
+            NumericEmbedding::PiecewiseLinear { bins } => Some(bins),
+            _ => None,
+        }
+    }
+
+    fn scaling(&self) -> Scaling {
+        self.scaling
+    }
+
+    fn training(&self) -> &TrainingParams {
+        &self.training
+    }
+
+    fn numbers_a_row(&self, inputs: &Inputs) -> usize {
+        let length = inputs.columns() * self.embedding_width;
+        self.members * (2 * length + 4 * self.blocks * self.width)
+    }
+}
+
+impl Net for TabmNet {
+    fn forward(&self, batch: &Batch, pass: &Pass) -> Tensor<3> {
+        let [members, length] = self.views.dims();
+        let n = batch.rows;
+        let joined = Tensor::cat(self.tokens.forward(batch), 1).reshape([n, 1, length]);
+        let mut x = joined * self.views.clone().unsqueeze();
+        for layer in &self.layers {
+            x = pass.dropout(relu(layer.forward(x)), self.dropout);
+        }
+        debug_assert_eq!(x.dims()[1], members);
+        let scores = x.swap_dims(0, 1).matmul(self.heads.clone()).swap_dims(0, 1);
+        scores + self.bias.clone().unsqueeze()
+    }
+}

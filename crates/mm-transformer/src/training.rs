@@ -1,0 +1,178 @@
+//! The hyper-parameters of the training loop, which all nets share.
+
+use mm_core::{ClassWeight, EarlyStopping, Metric, ParamError};
+use serde::{Deserialize, Serialize};
+
+use crate::{device::Device, loss::Objective};
+
+/// How a net is trained; plain data, checked with the params that hold it.
+///
+/// | field | default | domain | effect |
+/// | --- | ---: | --- | --- |
+/// | `epochs` | 30 | 1 to 100 000 | passes over the data at most |
+/// | `batch_size` | 256 | 1 to 10⁶ | rows of a step; all rows if there are fewer |
+/// | `micro_batch` | none | 1 to 10⁶ | rows of a step that are on the device at once; none: 32 on the processor, the batch elsewhere |
+/// | `learning_rate` | 0.0005 | (0, 1] | at its peak |
+/// | `warm_up` | 0.05 | [0, 1) | part of all steps in which the rate rises from 0 |
+/// | `cosine` | true | | whether the rate falls to 0 after the rise |
+/// | `weight_decay` | 1e-5 | [0, 1] | of matrices of linear maps; biases, norms, and embeddings have none |
+/// | `clip_norm` | 1.0 | > 0 | longest gradient; a longer one is shortened |
+/// | `average` | 0.0 | [0, 1) | part of the running mean of the weights that stays a step; 0: no mean |
+/// | `label_smoothing` | 0.0 | [0, 1) | classes only: see the task's loss |
+/// | `focus` | 0.0 | [0, 10] | classes only: exponent of the focal loss; not together with smoothing |
+/// | `class_weight` | none | | of each class, on top of row weights |
+/// | `objective` | mean | | regression only: the mean, or quantiles |
+/// | `hide` | 0.0 | [0, 1) | part of the cells that are hidden in each step: numbers as missing, levels as unknown |
+/// | `early_stopping` | 16 epochs | | when to stop before `epochs`; needs validation data |
+/// | `device` | `cpu` | | where to train; predictions are made on the processor |
+///
+/// Without validation data all `epochs` are run and the last weights are taken, with it the best.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TrainingParams {
+    /// Passes over the data at most.
+    pub epochs: usize,
+    /// Rows of a step.
+    pub batch_size: usize,
+    /// Rows of a step that are on the device at once.
+    pub micro_batch: Option<usize>,
+    /// The learning rate at its peak.
+    pub learning_rate: f64,
+    /// Part of all steps in which the rate rises.
+    pub warm_up: f64,
+    /// Whether the rate falls after the rise.
+    pub cosine: bool,
+    /// Decay of the matrices of linear maps.
+    pub weight_decay: f64,
+    /// Longest gradient.
+    pub clip_norm: f64,
+    /// Part of the running mean of the weights that stays a step.
+    pub average: f64,
+    /// Label smoothing.
+    pub label_smoothing: f64,
+    /// Exponent of the focal loss.
+    pub focus: f64,
+    /// Factors by class.
+    pub class_weight: ClassWeight,
+    /// What a regression predicts.
+    pub objective: Objective,
+    /// Part of the cells that are hidden in each step.
+    pub hide: f64,
+    /// When to stop early.
+    pub early_stopping: Option<EarlyStopping>,
+    /// Where to train.
+    pub device: Device,
+}
+
+impl Default for TrainingParams {
+    fn default() -> Self {
+        Self {
+            epochs: 30,
+            batch_size: 256,
+            micro_batch: None,
+            learning_rate: 5e-4,
+            warm_up: 0.05,
+            cosine: true,
+            weight_decay: 1e-5,
+            clip_norm: 1.0,
+            average: 0.0,
+            label_smoothing: 0.0,
+            focus: 0.0,
+            class_weight: ClassWeight::None,
+            objective: Objective::Mean,
+            hide: 0.0,
+            early_stopping: Some(EarlyStopping::after(16)),
+            device: Device::Cpu,
+        }
+    }
+}
+
+/// Rows that the processor works on at once: few enough for what lies between the layers to stay in
+/// its caches. The same whatever the number of threads, so that sums are too.
+const CPU_MICRO_BATCH: usize = 32;
+
+impl TrainingParams {
+    /// Checks the fields; `name` is that of the parameter that holds them.
+    pub(crate) fn check(&self, name: &str) -> Result<(), ParamError> {
+        let field = |field: &str| format!("{name}.{field}");
+        let count = |of: &str, x: usize, most: usize| {
+            let ok = 1 <= x && x <= most;
+            ParamError::ensure(ok, field(of), x, format!("a number from 1 to {most}"))
+        };
+        count("epochs", self.epochs, 100_000)?;
+        count("batch_size", self.batch_size, 1_000_000)?;
+        self.micro_batch.map_or(Ok(()), |x| count("micro_batch", x, 1_000_000))?;
+        let x = self.learning_rate;
+        ParamError::ensure(0.0 < x && x <= 1.0, field("learning_rate"), x, "above 0, at most 1")?;
+        let parts = [
+            ("warm_up", self.warm_up),
+            ("average", self.average),
+            ("label_smoothing", self.label_smoothing),
+            ("hide", self.hide),
+        ];
+        for (of, x) in parts {
+            ParamError::ensure(0.0 <= x && x < 1.0, field(of), x, "at least 0 and below 1")?;
+        }
+        let x = self.weight_decay;
+        ParamError::ensure(0.0 <= x && x <= 1.0, field("weight_decay"), x, "from 0 to 1")?;
+        let x = self.clip_norm;
+        let ok = 0.0 < x && x.is_finite();
+        ParamError::ensure(ok, field("clip_norm"), x, "a finite number above 0")?;
+        let x = self.focus;
+        ParamError::ensure(0.0 <= x && x <= 10.0, field("focus"), x, "from 0 to 10")?;
+        let ok = x == 0.0 || self.label_smoothing == 0.0;
+        ParamError::ensure(ok, field("focus"), x, "0 where `label_smoothing` is not 0")?;
+        self.class_weight.check(&field("class_weight"))?;
+        self.objective.check(&field("objective"))?;
+        let stopping = self.early_stopping.as_ref();
+        stopping.map_or(Ok(()), |stopping| stopping.check(&field("early_stopping")))
+    }
+
+    /// Rows that are on the device at once.
+    pub(crate) fn rows_at_once(&self, batch: usize) -> usize {
+        let rows = self.micro_batch.unwrap_or(match self.device {
+            Device::Cpu => CPU_MICRO_BATCH,
+            _ => batch,
+        });
+        rows.min(batch)
+    }
+
+    /// What early stopping watches, if it was said.
+    pub(crate) fn metric(&self) -> Option<Metric> {
+        self.early_stopping.as_ref().and_then(|stopping| stopping.metric)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refuses(name: &str, edit: impl FnOnce(&mut TrainingParams)) {
+        let mut params = TrainingParams::default();
+        edit(&mut params);
+        assert_eq!(params.check("training").expect_err(name).name, format!("training.{name}"));
+    }
+
+    #[test]
+    fn every_edge_of_a_domain_is_checked() {
+        TrainingParams::default().check("training").expect("the defaults are sound");
+        refuses("epochs", |p| p.epochs = 0);
+        refuses("batch_size", |p| p.batch_size = 0);
+        refuses("micro_batch", |p| p.micro_batch = Some(0));
+        for rate in [0.0, 1.1, f64::NAN] {
+            refuses("learning_rate", |p| p.learning_rate = rate);
+        }
+        refuses("warm_up", |p| p.warm_up = 1.0);
+        refuses("weight_decay", |p| p.weight_decay = -1.0);
+        refuses("clip_norm", |p| p.clip_norm = 0.0);
+        refuses("average", |p| p.average = 1.0);
+        refuses("label_smoothing", |p| p.label_smoothing = f64::NAN);
+        refuses("focus", |p| p.focus = 11.0);
+        refuses("focus", |p| (p.focus, p.label_smoothing) = (1.0, 0.1));
+        refuses("hide", |p| p.hide = 1.0);
+        refuses("objective.levels", |p| p.objective = Objective::Quantiles { levels: vec![] });
+        refuses("early_stopping.rounds", |p| p.early_stopping = Some(EarlyStopping::after(0)));
+    }
+}

@@ -77,6 +77,11 @@ const OBJECTIVES: [(&str, Objective); 3] =
 /// Ours by name, and what Optuna has under it.
 const SAMPLERS: [&str; 8] = ["random", "qmc", "tpe", "tpe_alone", "cma", "gp", "auto", "nsga2"];
 
+/// Whether a proposal takes milliseconds.
+fn is_slow(sampler: &str) -> bool {
+    ["gp", "auto"].contains(&sampler)
+}
+
 fn study(sampler: &str, seed: u64) -> Result<Study> {
     let study = Study::in_memory(Direction::Minimize).with_seed(seed);
     Ok(match sampler {
@@ -98,13 +103,12 @@ fn study(sampler: &str, seed: u64) -> Result<Study> {
 /// threads is coarse.
 fn cost(sampler: &str, n: usize) -> Result<f64> {
     let wrap = |t: &mut Trial| mixed10(t).map(Outcome::from);
-    let slow = ["gp", "auto"].contains(&sampler);
     let begin = |seed| {
         let study = study(sampler, seed)?;
         study.optimize(n - n / 10, wrap)?;
         Ok(study)
     };
-    let n_studies = if slow { 1 } else { 10_000_u64.div_ceil(n as u64) };
+    let n_studies = if is_slow(sampler) { 1 } else { 10_000_u64.div_ceil(n as u64) };
     let studies = (0..n_studies).map(begin).collect::<Result<Vec<Study>>>()?;
     let start = cpu_ms();
     for study in &studies {
@@ -165,14 +169,11 @@ fn main() -> Result<()> {
 
     if any_part || asked("cost") {
         for &sampler in &samplers {
-            for n in if ["gp", "auto"].contains(&sampler) {
-                [100, 200, 500]
-            } else {
-                [100, 1000, 10_000]
-            } {
+            let slow = is_slow(sampler);
+            for n in if slow { [100, 200, 500] } else { [100, 1000, 10_000] } {
                 // The best of three, turn by turn: other work on the machine only adds.
                 let (mut ours, mut theirs) = (f64::INFINITY, f64::INFINITY);
-                for _ in 0..if n < 10_000 { 3 } else { 1 } {
+                for _ in 0..if slow || n == 10_000 { 1 } else { 3 } {
                     ours = ours.min(cost(sampler, n)?);
                     if n <= 1000 {
                         let n = n.to_string();
@@ -190,7 +191,7 @@ fn main() -> Result<()> {
     }
     if any_part || asked("memory") {
         // Beyond some thousand trials the processes would take minutes.
-        let light = samplers.iter().filter(|name| !["gp", "auto"].contains(name));
+        let light = samplers.iter().filter(|name| !is_slow(name));
         for &sampler in light {
             println!("memory {sampler} n=10000: {:.0} bytes a trial", memory(sampler, 10_000)?);
         }

@@ -71,6 +71,11 @@ impl History {
         &self.finished
     }
 
+    /// The finished trials after the first `n_read`; none if so many are not known here.
+    pub(crate) fn finished_since(&self, n_read: usize) -> &[Arc<FrozenTrial>] {
+        self.finished.get(n_read..).unwrap_or_default()
+    }
+
     /// The trials that are running or waiting, by id.
     pub fn open(&self) -> impl Iterator<Item = &Arc<FrozenTrial>> + Clone {
         self.open.values()

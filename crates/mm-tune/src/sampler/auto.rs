@@ -68,7 +68,7 @@ impl Default for AutoSampler {
 
 impl State {
     fn read(&mut self, history: &History) {
-        for trial in &history.finished()[self.n_read..] {
+        for trial in history.finished_since(self.n_read) {
             if !matches!(trial.state, TrialState::Complete | TrialState::Pruned) {
                 continue;
             }
@@ -83,7 +83,7 @@ impl State {
                 self.first.push(trial.clone());
             }
         }
-        self.n_read = history.finished().len();
+        self.n_read = self.n_read.max(history.finished().len());
     }
 }
 

@@ -121,14 +121,14 @@ struct Parents {
 impl Parents {
     /// Reads the trials that have finished since.
     fn read(&mut self, history: &History, directions: &[Direction], population: usize) {
-        for trial in &history.finished()[self.n_read..] {
+        for trial in history.finished_since(self.n_read) {
             let generation = trial.system_attrs.get(GENERATION).and_then(Json::as_i64);
             let counts = trial.state == TrialState::Complete;
             if let Some(generation) = generation.filter(|g| counts && self.generation <= *g) {
                 self.told.entry(generation).or_default().push(trial.clone());
             }
         }
-        self.n_read = history.finished().len();
+        self.n_read = self.n_read.max(history.finished().len());
         while self.told.get(&self.generation).is_some_and(|told| population <= told.len()) {
             let mut all = self.told.remove(&self.generation).unwrap_or_default();
             all.append(&mut self.trials);

@@ -120,7 +120,7 @@ pub(super) struct Shared {
 impl Shared {
     /// Reads the trials that have finished since. O(new trials · parameters).
     pub(super) fn read(&mut self, history: &History) -> &[Axis] {
-        for trial in &history.finished()[self.n_read..] {
+        for trial in history.finished_since(self.n_read) {
             if !matches!(trial.state, TrialState::Complete | TrialState::Pruned) {
                 continue;
             }
@@ -138,7 +138,7 @@ impl Shared {
                 self.axes = Some(varying.map(axis).collect());
             }
         }
-        self.n_read = history.finished().len();
+        self.n_read = self.n_read.max(history.finished().len());
         self.axes.as_deref().unwrap_or_default()
     }
 }

@@ -180,12 +180,12 @@ impl CmaSampler {
             state.axes = axes;
         }
         if let Some(run) = &mut state.run {
-            for trial in &history.finished()[state.n_read..] {
+            for trial in history.finished_since(state.n_read) {
                 run.note(trial, &state.axes, direction);
             }
             run.learn(&state.axes);
         }
-        state.n_read = history.finished().len();
+        state.n_read = state.n_read.max(history.finished().len());
     }
 }
 

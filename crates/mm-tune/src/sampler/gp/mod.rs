@@ -77,7 +77,7 @@ impl GpParams {
 /// [`QmcSampler`].
 ///
 /// O(n³) a fit and O(n²) for each of the some two thousand points that a proposal looks at, for *n* trials:
-/// tens of milliseconds at 100, and a second or so at 500.
+/// some 10 ms of CPU time at 100 trials of 10 parameters, and 30 ms at 200.
 #[derive(Debug, Default)]
 pub struct GpSampler {
     params: GpParams,

@@ -201,12 +201,12 @@ impl Block {
 impl Table {
     /// Reads the trials that have finished since.
     pub(super) fn read(&mut self, history: &History, directions: &[Direction], by: Grouping) {
-        for trial in &history.finished()[self.n_read..] {
+        for trial in history.finished_since(self.n_read) {
             if matches!(trial.state, TrialState::Complete | TrialState::Pruned) {
                 self.add(trial.clone(), directions, by);
             }
         }
-        self.n_read = history.finished().len();
+        self.n_read = self.n_read.max(history.finished().len());
     }
 
     fn add(&mut self, trial: Arc<FrozenTrial>, directions: &[Direction], by: Grouping) {

@@ -26,7 +26,7 @@ use super::{
     params::Growth,
     rng::Rng,
     rules::{Rules, Usage},
-    score::{Columns, Histogram, Sample, ScoreFunction, Scorer, Shape},
+    score::{self, Columns, Histogram, Sample, ScoreFunction, Scorer, Shape},
     structure::Structure,
     table::{Bundled, Categorical, Table},
 };
@@ -140,6 +140,7 @@ pub(super) struct Booster {
     /// Statistics that some tree uses.
     used: Vec<(StatisticKind, Arc<Projection>)>,
     usage: Usage,
+    room: Room,
 }
 
 /// Rows of which CatBoost draws no part for features made of others.
@@ -148,8 +149,28 @@ const ESTIMATED_ROWS: usize = 100_000;
 /// Statistics of combinations that a fold keeps from tree to tree.
 const KEPT: usize = 50;
 
+/// Bytes of bins, and of rows, of which the memory is kept from tree to tree.
+const ROOM_BYTES: usize = 32 << 20;
+
 /// Bytes of buckets that are kept from tree to tree.
 const KEPT_BYTES: usize = 64 << 20;
+
+/// Memory of statistics that were dropped, for those of the next tree. Given back to the system it
+/// would have to be cleared anew for each.
+#[derive(Debug, Default)]
+struct Room {
+    bins: Vec<Vec<u8>>,
+    rows: Vec<Vec<u32>>,
+}
+
+impl Room {
+    /// Keeps no more than the statistics of a tree may come to on not too many rows.
+    fn shrink(&mut self) {
+        let n = |bytes: usize| ROOM_BYTES / bytes.max(1);
+        self.bins.truncate(n(self.bins.first().map_or(0, Vec::capacity)));
+        self.rows.truncate(n(self.rows.first().map_or(0, |rows| 4 * rows.capacity())));
+    }
+}
 
 /// A projection, with the base (by index) and the column that it extends it by, if any.
 type Extended = (Arc<Projection>, Option<(usize, u32)>);
@@ -205,6 +226,7 @@ impl Booster {
             buckets: HashMap::new(),
             used: Vec::new(),
             usage,
+            room: Room::default(),
         }
     }
 
@@ -241,47 +263,28 @@ impl Booster {
             }
             _ => self.search_leafwise(taken, sample, noise),
         };
-        let n_leaves = structure.n_leaves();
-        let chains = self.chains(&structure);
         self.rng.next(); // Seeds of the folds' estimates, which are not random either.
 
-        let rate = self.settings.learning_rate;
-        let mut averaged = None;
-        if self.averaging.is_some() {
-            self.complete(&structure.splits());
-            for fold in 0..self.folds.len() {
-                let own;
-                let leaf_of = if fold == taken {
-                    &leaf_of
-                } else {
-                    own = self.leaves_of(&self.folds[fold], &structure);
-                    &own
-                };
-                let values =
-                    self.estimate(&self.folds[fold], false, leaf_of, n_leaves, &chains).values;
-                let keeps_exp = self.settings.loss.keeps_exp();
-                // CatBoost goes back to the value by the coarse logarithm, for these folds only.
-                let value = |v: f64| if keeps_exp { f64::from(fast_ln(v.exp() as f32)) } else { v };
-                let values: Vec<f64> = values.into_iter().map(|v| value(v) * rate).collect();
-                advance(self.settings.loss, &mut self.folds[fold].scores, &values, leaf_of);
-            }
-            averaged = self.averaging.as_ref().map(|fold| self.leaves_of(fold, &structure));
-        }
-        let leaf_of = averaged.unwrap_or(leaf_of);
-        let fold = self.averaging.as_ref().unwrap_or(&self.folds[taken]);
-        let estimate = self.estimate(fold, true, &leaf_of, n_leaves, &chains);
+        let n_leaves = structure.n_leaves();
+        let (estimate, leaf_of) = self.estimate_all(taken, &structure, leaf_of);
         for _ in 0..estimate.draws {
             self.rng.next();
         }
+        let rate = self.settings.learning_rate;
         let leaves: Vec<f64> = estimate.values.into_iter().map(|v| v * rate).collect();
         let fold = self.averaging.as_mut().unwrap_or(&mut self.folds[taken]);
         advance(self.settings.loss, &mut fold.scores, &leaves, &leaf_of);
 
-        let mut weights = vec![0.0; n_leaves];
-        for (row, &leaf) in leaf_of.iter().enumerate() {
-            let weight = self.learning.weights.as_ref().map_or(1.0, |w| f64::from(w[row]));
-            weights[leaf as usize] += weight;
-        }
+        let weights = match &self.learning.weights {
+            None => estimate.counts.iter().map(|&n| n as f64).collect(),
+            Some(own) => {
+                let mut weights = vec![0.0; n_leaves];
+                for (&leaf, &weight) in leaf_of.iter().zip(own) {
+                    weights[leaf as usize] += f64::from(weight);
+                }
+                weights
+            }
+        };
         self.n_grown += 1;
         self.last_leaves = Some(leaves.clone());
         self.trim();
@@ -376,6 +379,40 @@ impl Booster {
         }
     }
 
+    /// Estimates a tree's leaves in every fold, and moves the scores of the folds that trees are grown on.
+    /// Returns the estimate that is for the model, and the leaf of each row in its fold.
+    fn estimate_all(
+        &mut self,
+        taken: usize,
+        structure: &Structure,
+        leaf_of: Vec<u32>,
+    ) -> (leaves::Estimate, Vec<u32>) {
+        let (n_leaves, chains) = (structure.n_leaves(), self.chains(structure));
+        if self.averaging.is_none() {
+            let fold = &self.folds[taken];
+            return (self.estimate(fold, true, &leaf_of, n_leaves, &chains), leaf_of);
+        }
+        self.complete(&structure.splits());
+        let all: Vec<&Fold> = self.folds.iter().chain(&self.averaging).collect();
+        let of_fold = |(i, &fold): (usize, &&Fold)| {
+            let leaf_of =
+                if i == taken { leaf_of.clone() } else { self.leaves_of(fold, structure) };
+            let is_final = i == self.folds.len();
+            (self.estimate(fold, is_final, &leaf_of, n_leaves, &chains), leaf_of)
+        };
+        let mut estimates: Vec<_> = all.par_iter().enumerate().map(of_fold).collect();
+        let last = estimates.pop().expect("of the fold that leaves are taken from");
+        let (loss, rate) = (self.settings.loss, self.settings.learning_rate);
+        // CatBoost goes back to the value by the coarse logarithm, for these folds only.
+        let value = |v: f64| if loss.keeps_exp() { f64::from(fast_ln(v.exp() as f32)) } else { v };
+        let moves = self.folds.par_iter_mut().zip(estimates);
+        moves.for_each(|(fold, (estimate, leaf_of))| {
+            let values: Vec<f64> = estimate.values.into_iter().map(|v| value(v) * rate).collect();
+            advance(loss, &mut fold.scores, &values, &leaf_of);
+        });
+        last
+    }
+
     fn estimate(
         &self,
         fold: &Fold,
@@ -466,6 +503,17 @@ impl Booster {
         let mut stats = Vec::with_capacity(n * (derivatives.len() + 1));
         let own = self.learning.weights.as_ref();
         let order = self.folds[taken].order.as_deref();
+        if let ([g], None) = (derivatives, own) {
+            for place in 0..drawn.len() {
+                let row = order.map_or(place, |order| order[place] as usize);
+                let factor = f64::from(drawn[row]);
+                if 0.0 < factor {
+                    rows.push(row as u32);
+                    stats.extend([g[row] * factor, factor]);
+                }
+            }
+            return Sample::new(1, rows, stats);
+        }
         for place in 0..drawn.len() {
             let row = order.map_or(place, |order| order[place] as usize);
             let factor = drawn[row];
@@ -492,6 +540,7 @@ impl Booster {
                 group.histogram = histograms.remove(&group.source);
             }
             histograms.clear(); // Of columns that this level leaves out.
+            self.update(&sample, &mut tasks, self.settings.depth);
             let seed = self.rng.next();
             let signs = self.signs(&splits);
             tasks.par_iter_mut().enumerate().for_each(|(i, task)| {
@@ -513,13 +562,15 @@ impl Booster {
             self.note(&split, &[]);
 
             let level = splits.len();
-            let goes_right = |row: u32| split.goes_right(column.bin(row));
-            leaf_of.par_iter_mut().with_min_len(16_384).enumerate().for_each(|(row, leaf)| {
-                *leaf |= u32::from(goes_right(row as u32)) << level;
-            });
-            sample.split(goes_right);
+            rayon::join(
+                || add_level(&mut leaf_of, level, &split, &column),
+                || sample.split(|row| split.goes_right(column.bin(row))),
+            );
             splits.push(split);
-            if let Some(level) = redundant(&leaf_of, splits.len()) {
+            // Rows that were drawn are rows, so what parts them parts all.
+            if sample.redundant().is_some()
+                && let Some(level) = redundant(&leaf_of, splits.len())
+            {
                 splits.remove(level);
                 let low = (1 << level) - 1;
                 for leaf in &mut leaf_of {
@@ -529,6 +580,25 @@ impl Booster {
             }
         }
         (splits, leaf_of)
+    }
+
+    /// Brings the histograms of all groups up to date, but those too large to keep, in a search of
+    /// `depth` levels.
+    fn update(&self, sample: &Sample, tasks: &mut [Task], depth: usize) {
+        if self.settings.rules.are_monotone() {
+            return; // Splits are scored without.
+        }
+        let mut slots = Vec::new();
+        for group in tasks.iter_mut().flat_map(|task| &mut task.groups) {
+            let columns = Columns { bins: &group.bins, width: group.width, n_bins: group.n_bins };
+            let numbers = columns.size(sample.stride()) * sample.n_leaves();
+            if HISTOGRAM_BYTES < numbers * size_of::<f64>() {
+                group.histogram = None;
+            } else {
+                slots.push((columns, &mut group.histogram));
+            }
+        }
+        score::update(sample, depth, slots);
     }
 
     /// The candidate whose score, with noise and penalties, is highest: its task, its place there,
@@ -711,6 +781,13 @@ impl Booster {
         let missing =
             |(projection, _): &&Extended| !self.folds[taken].ctrs.contains_key(projection);
         let missing: Vec<_> = projections.iter().filter(missing).collect();
+        let room: Vec<(Vec<u8>, Vec<u32>)> = missing
+            .iter()
+            .map(|_| {
+                let (bins, rows) = (self.room.bins.pop(), self.room.rows.pop());
+                (bins.unwrap_or_default(), rows.unwrap_or_default())
+            })
+            .collect();
         let base_buckets: Vec<Option<Arc<Buckets>>> = bases
             .iter()
             .enumerate()
@@ -733,19 +810,20 @@ impl Booster {
         let order = self.folds[taken].order.as_deref();
         let new: Vec<_> = missing
             .par_iter()
-            .map(|(projection, way)| {
+            .zip(room)
+            .map(|((projection, way), (room, rows))| {
                 let buckets = self.buckets.get(projection).cloned().unwrap_or_else(|| {
                     let base =
                         way.and_then(|(i, column)| Some((base_buckets[i].as_ref()?, column)));
                     Arc::new(match base {
                         None => self.learning.table.buckets(projection),
                         Some((base, column)) => {
-                            base.with(&self.learning.table.categorical[column as usize])
+                            base.with(&self.learning.table.categorical[column as usize], rows)
                         }
                     })
                 });
                 let columns = self.statistics(projection);
-                let bins = ctr::bins(columns, &buckets, order, &self.learning.classes);
+                let bins = ctr::bins(columns, &buckets, order, &self.learning.classes, room);
                 (Arc::clone(projection), buckets, Arc::new(bins))
             })
             .collect();
@@ -772,13 +850,15 @@ impl Booster {
                 own
             })
             .collect();
-        let of = |(i, projection): &(usize, Arc<Projection>)| {
+        let room: Vec<Vec<u8>> =
+            missing.iter().map(|_| self.room.bins.pop().unwrap_or_default()).collect();
+        let of = |((i, projection), room): (&(usize, Arc<Projection>), Vec<u8>)| {
             let fold = self.folds.get(*i).or(self.averaging.as_ref());
             let order = fold.and_then(|fold| fold.order.as_deref());
             let columns = self.statistics(projection);
-            ctr::bins(columns, &self.buckets[projection], order, &self.learning.classes)
+            ctr::bins(columns, &self.buckets[projection], order, &self.learning.classes, room)
         };
-        let bins: Vec<Vec<u8>> = missing.par_iter().map(of).collect();
+        let bins: Vec<Vec<u8>> = missing.par_iter().zip(room).map(of).collect();
         for ((i, projection), bins) in missing.into_iter().zip(bins) {
             if let Some(fold) = self.folds.get_mut(i).or(self.averaging.as_mut()) {
                 fold.ctrs.insert(projection, Arc::new(bins));
@@ -822,13 +902,18 @@ impl Booster {
 
     /// Drops what only the last tree needed.
     fn trim(&mut self) {
+        let mut bins = Vec::new();
         for fold in self.folds.iter_mut().chain(&mut self.averaging) {
-            fold.ctrs.retain(|projection, _| projection.is_plain());
+            bins.extend(fold.ctrs.extract_if(|projection, _| !projection.is_plain()));
             if KEPT < fold.ctrs.len() {
                 fold.ctrs.retain(|projection, _| projection.columns.len() == 1);
             }
         }
-        self.buckets.retain(|projection, _| projection.is_plain());
+        let buckets = self.buckets.extract_if(|projection, _| !projection.is_plain());
+        let rows = buckets.filter_map(|(_, buckets)| Arc::into_inner(buckets));
+        self.room.rows.extend(rows.map(|buckets| buckets.of_row));
+        self.room.bins.extend(bins.into_iter().filter_map(|(_, bins)| Arc::into_inner(bins)));
+        self.room.shrink();
         // What has statistics has buckets, too.
         if KEPT_BYTES < self.buckets.values().map(|buckets| buckets.bytes()).sum() {
             self.buckets.retain(|projection, _| projection.columns.len() == 1);
@@ -841,7 +926,7 @@ impl Booster {
     /// Finds the best split of each candidate, with noise on every score.
     fn score(&self, sample: &Sample, task: &mut Task, noise: f64, mut rng: Rng, signs: &[i8]) {
         let mut scorer = Scorer::new(self.settings.l2, self.settings.score);
-        let of_group = |group: &mut Group| {
+        let of_group = |group: &Group| {
             if !self.settings.rules.are_monotone() {
                 return group.scores(sample, &mut scorer);
             }
@@ -855,7 +940,7 @@ impl Booster {
             let how = (self.settings.l2, self.settings.score);
             monotone::scores(sample, group.columns(), group.shape(), how, signs, sign)
         };
-        let scores: Vec<Vec<Vec<f64>>> = task.groups.iter_mut().map(of_group).collect();
+        let scores: Vec<Vec<Vec<f64>>> = task.groups.iter().map(of_group).collect();
         for candidate in &mut task.candidates {
             let mut best = (f64::MIN, None);
             for (i, &(group, column)) in candidate.parts.iter().enumerate() {
@@ -873,7 +958,11 @@ impl Booster {
                     }
                 }
                 for at in span.filter(|&at| Some(at) != unknown) {
-                    let noisy = scores[at] + noise * rng.normal();
+                    let point = rng.point();
+                    if scores[at] + noise * point.bound() <= best.0 {
+                        continue; // What it could be at most is not enough.
+                    }
+                    let noisy = scores[at] + noise * point.normal();
                     if best.0 < noisy {
                         best = (noisy, Some((scores[at], i, at)));
                     }
@@ -1034,26 +1123,30 @@ impl Group {
         }
     }
 
-    /// The scores of all splits by column; brings the histogram up to date.
-    fn scores(&mut self, sample: &Sample, scorer: &mut Scorer) -> Vec<Vec<f64>> {
-        let (columns, shape) =
-            (Columns { bins: &self.bins, width: self.width, n_bins: self.n_bins }, self.shape());
-        let stride = sample.stride();
-        if HISTOGRAM_BYTES < columns.size(stride) * sample.n_leaves() * size_of::<f64>() {
-            self.histogram = None;
-            return scorer.score_rows(sample, columns, shape);
+    /// The scores of all splits by column.
+    fn scores(&self, sample: &Sample, scorer: &mut Scorer) -> Vec<Vec<f64>> {
+        let (columns, shape) = (self.columns(), self.shape());
+        match &self.histogram {
+            None => scorer.score_rows(sample, columns, shape),
+            Some(histogram) => scorer.score(histogram, columns, sample.stride(), shape),
         }
-        let histogram = match self.histogram.take() {
-            None => Histogram::new(sample, columns),
-            Some(mut histogram) => {
-                histogram.refine(sample, columns);
-                histogram
-            }
-        };
-        let scores = scorer.score(&histogram, columns, stride, shape);
-        self.histogram = Some(histogram);
-        scores
     }
+}
+
+/// Adds a level's bit to the rows' leaves.
+fn add_level(leaf_of: &mut [u32], level: usize, split: &Split, column: &Column) {
+    const BLOCK: usize = 16_384;
+    let Column { bins, width, at } = column;
+    let blocks = leaf_of.par_chunks_mut(BLOCK).zip(bins.par_chunks(BLOCK * width));
+    let set = |leaf: &mut u32, bin: u8| *leaf |= u32::from(split.goes_right(bin)) << level;
+    blocks.for_each(|(leaf_of, bins)| {
+        if *width == 1 {
+            leaf_of.iter_mut().zip(bins).for_each(|(leaf, &bin)| set(leaf, bin));
+        } else {
+            let rows = leaf_of.iter_mut().zip(bins.chunks_exact(*width));
+            rows.for_each(|(leaf, bins)| set(leaf, bins[*at]));
+        }
+    });
 }
 
 /// The first level whose split parts no two leaves that both have rows.
@@ -1062,12 +1155,7 @@ fn redundant(leaf_of: &[u32], depth: usize) -> Option<usize> {
     for &leaf in leaf_of {
         has_rows[leaf as usize] = true;
     }
-    let parts = |level: usize| {
-        (0..1 << depth).any(|leaf: usize| {
-            leaf >> level & 1 == 0 && has_rows[leaf] && has_rows[leaf | 1 << level]
-        })
-    };
-    (0..depth).find(|&level| !parts(level))
+    score::redundant(&has_rows)
 }
 
 /// Adds the leaves' values to the scores.

@@ -57,6 +57,7 @@ mod single;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::simd::widely;
 use mm_core::{Frame, Matrix, Result, parallel};
 
 use self::{

@@ -67,6 +67,24 @@ impl Level {
     }
 }
 
+/// Calls `work`, compiled for vectors of 32 bytes where the processor has them: loops over slices in it, and
+/// in what the compiler puts in place there, do more at once. The numbers are the same to the bit, for
+/// the compiler keeps the order of operations.
+pub(crate) fn widely<T>(work: impl FnOnce() -> T) -> T {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn with_avx2<T>(work: impl FnOnce() -> T) -> T {
+            work()
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2, as it was just asked.
+            return unsafe { with_avx2(work) };
+        }
+    }
+    work()
+}
+
 /// Calls the level's own version of a function of [`lanes`].
 macro_rules! at_level {
     ($level:expr, $name:ident($($arg:expr),*)) => {

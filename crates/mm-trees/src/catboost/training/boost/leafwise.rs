@@ -187,6 +187,7 @@ impl Booster {
     ) -> Option<Found> {
         let sample = &tree.leaves[leaf].sample;
         let seed = self.rng.next();
+        self.update(sample, tasks, 1);
         tasks.par_iter_mut().enumerate().for_each(|(i, task)| {
             self.score(sample, task, noise, Rng::of_task(seed, i), &[]);
             task.groups.iter_mut().for_each(|group| group.histogram = None);

@@ -139,8 +139,8 @@ pub(super) struct Booster {
     buckets: HashMap<Arc<Projection>, Arc<Buckets>>,
     /// Statistics that some tree uses.
     used: Vec<(StatisticKind, Arc<Projection>)>,
-    usage: Usage,
     room: Room,
+    usage: Usage,
 }
 
 /// Rows of which CatBoost draws no part for features made of others.
@@ -225,8 +225,8 @@ impl Booster {
             last_leaves: None,
             buckets: HashMap::new(),
             used: Vec::new(),
-            usage,
             room: Room::default(),
+            usage,
         }
     }
 
@@ -265,7 +265,6 @@ impl Booster {
         };
         self.rng.next(); // Seeds of the folds' estimates, which are not random either.
 
-        let n_leaves = structure.n_leaves();
         let (estimate, leaf_of) = self.estimate_all(taken, &structure, leaf_of);
         for _ in 0..estimate.draws {
             self.rng.next();
@@ -278,7 +277,7 @@ impl Booster {
         let weights = match &self.learning.weights {
             None => estimate.counts.iter().map(|&n| n as f64).collect(),
             Some(own) => {
-                let mut weights = vec![0.0; n_leaves];
+                let mut weights = vec![0.0; structure.n_leaves()];
                 for (&leaf, &weight) in leaf_of.iter().zip(own) {
                     weights[leaf as usize] += f64::from(weight);
                 }
@@ -387,7 +386,8 @@ impl Booster {
         structure: &Structure,
         leaf_of: Vec<u32>,
     ) -> (leaves::Estimate, Vec<u32>) {
-        let (n_leaves, chains) = (structure.n_leaves(), self.chains(structure));
+        let n_leaves = structure.n_leaves();
+        let chains = self.chains(structure);
         if self.averaging.is_none() {
             let fold = &self.folds[taken];
             return (self.estimate(fold, true, &leaf_of, n_leaves, &chains), leaf_of);
@@ -562,9 +562,10 @@ impl Booster {
             self.note(&split, &[]);
 
             let level = splits.len();
+            let goes_right = split.test();
             rayon::join(
-                || add_level(&mut leaf_of, level, &split, &column),
-                || sample.split(|row| split.goes_right(column.bin(row))),
+                || add_level(&mut leaf_of, level, goes_right, &column),
+                || sample.split(|row| goes_right(column.bin(row))),
             );
             splits.push(split);
             // Rows that were drawn are rows, so what parts them parts all.
@@ -582,11 +583,11 @@ impl Booster {
         (splits, leaf_of)
     }
 
-    /// Brings the histograms of all groups up to date, but those too large to keep, in a search of
-    /// `depth` levels.
+    /// Brings the histograms of all groups up to date, but those too large to keep. The tree will have
+    /// `depth` levels at most.
     fn update(&self, sample: &Sample, tasks: &mut [Task], depth: usize) {
         if self.settings.rules.are_monotone() {
-            return; // Splits are scored without.
+            return; // Which are scored without them.
         }
         let mut slots = Vec::new();
         for group in tasks.iter_mut().flat_map(|task| &mut task.groups) {
@@ -868,18 +869,11 @@ impl Booster {
 
     /// The leaf of each row in a fold, which has the statistics asked for.
     fn leaves_in(&self, fold: &Fold, splits: &[Split]) -> Vec<u32> {
-        let columns: Vec<Column> = splits.iter().map(|split| self.column_of(fold, split)).collect();
-        let leaf = |row: u32| {
-            let bit = |(level, (split, column)): (usize, (&Split, &Column))| {
-                u32::from(split.goes_right(column.bin(row))) << level
-            };
-            splits.iter().zip(&columns).enumerate().map(bit).sum()
-        };
-        (0..self.learning.table.n_rows as u32)
-            .into_par_iter()
-            .with_min_len(16_384)
-            .map(leaf)
-            .collect()
+        let mut leaf_of = vec![0; self.learning.table.n_rows];
+        for (level, split) in splits.iter().enumerate() {
+            add_level(&mut leaf_of, level, split.test(), &self.column_of(fold, split));
+        }
+        leaf_of
     }
 
     /// The column that a split asks in a fold.
@@ -1003,10 +997,16 @@ const HISTOGRAM_BYTES: usize = 4 << 20;
 
 impl Split {
     fn goes_right(&self, bin: u8) -> bool {
-        match *self {
-            Self::Border { border, .. } | Self::Ctr { border, .. } => border < u32::from(bin),
-            Self::Level { code, .. } => code == u32::from(bin),
-        }
+        self.test()(bin)
+    }
+
+    /// What tells whether a bin goes right, for loops over many.
+    fn test(&self) -> impl Fn(u8) -> bool + Copy + Send + Sync + use<> {
+        let (is_level, at) = match *self {
+            Self::Border { border, .. } | Self::Ctr { border, .. } => (false, border),
+            Self::Level { code, .. } => (true, code),
+        };
+        move |bin| if is_level { at == u32::from(bin) } else { at < u32::from(bin) }
     }
 }
 
@@ -1134,11 +1134,16 @@ impl Group {
 }
 
 /// Adds a level's bit to the rows' leaves.
-fn add_level(leaf_of: &mut [u32], level: usize, split: &Split, column: &Column) {
+fn add_level(
+    leaf_of: &mut [u32],
+    level: usize,
+    goes_right: impl Fn(u8) -> bool + Send + Sync,
+    column: &Column,
+) {
     const BLOCK: usize = 16_384;
     let Column { bins, width, at } = column;
     let blocks = leaf_of.par_chunks_mut(BLOCK).zip(bins.par_chunks(BLOCK * width));
-    let set = |leaf: &mut u32, bin: u8| *leaf |= u32::from(split.goes_right(bin)) << level;
+    let set = |leaf: &mut u32, bin: u8| *leaf |= u32::from(goes_right(bin)) << level;
     blocks.for_each(|(leaf_of, bins)| {
         if *width == 1 {
             leaf_of.iter_mut().zip(bins).for_each(|(leaf, &bin)| set(leaf, bin));

@@ -74,6 +74,7 @@ impl Sample {
         let right =
             Self::new(self.n_outputs, self.rows.split_off(at), self.stats.split_off(at * stride));
         self.starts = vec![0, at];
+        self.spare = Default::default();
         right
     }
 
@@ -267,7 +268,7 @@ impl Histogram {
     /// Of no rows, with room for the leaves of a tree of `depth` levels above the last one.
     fn empty(sample: &Sample, columns: Columns<'_>, depth: usize) -> Self {
         let (n, size) = (sample.n_leaves(), columns.size(sample.stride()));
-        let mut sums = Vec::with_capacity(size * n.max(1 << (depth - 1)));
+        let mut sums = Vec::with_capacity(size * n.max(1 << (depth - 1).min(MANY_LEVELS)));
         sums.resize(size * n, 0.0);
         Self { size, sums }
     }
@@ -292,6 +293,9 @@ impl Histogram {
 
 /// Columns, and their histogram if there was one at the level before.
 pub(super) type Slot<'a> = (Columns<'a>, &'a mut Option<Histogram>);
+
+/// Levels whose leaves a histogram has room for from the start.
+const MANY_LEVELS: usize = 6;
 
 /// Histograms that are brought up to date together.
 const TOGETHER: usize = 4;

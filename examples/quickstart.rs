@@ -1,5 +1,5 @@
-//! What does the whole journey look like? Read a CSV, train LightGBM and XGBoost, combine them in
-//! several ways, compare all on the future, publish the best, open it again, and predict.
+//! What does the whole journey look like? Read a CSV, train LightGBM, XGBoost, and CatBoost, combine
+//! them in several ways, compare all on the future, publish the best, open it again, and predict.
 //!
 //!     cargo run --example quickstart
 //!     cargo run --example quickstart -- my.csv --target churned --time signup_date
@@ -21,7 +21,7 @@ use mm::{
         RegistryPlan, Roles, Signal, Source, Task,
         registry::{CHAMPION, LocalRegistry, Registry as _},
     },
-    trees::{LightGbmParams, XgBoostParams},
+    trees::{CatBoostParams, LightGbmParams, XgBoostParams},
 };
 use serde_json::json;
 
@@ -58,23 +58,30 @@ fn run() -> Result<(), Box<dyn Error>> {
         (p.rounds, p.learning_rate, p.sampling.columns_per_node) = (rounds, 0.05, 0.3);
         (p.tree.min_hessian_in_leaf, p.penalty.l2) = (40.0, 20.0);
     });
+    // In the order of time a flight knows those before it alone.
+    let catboost = CatBoostParams::default().with(|p| {
+        (p.rounds, p.categorical.in_time) = (rounds, options.roles.time.is_some());
+    });
     let registry = env::temp_dir().join("mm-quickstart-registry");
-    let plan =
-        Plan::new([Candidate::new("lightgbm", &lightgbm), Candidate::new("xgboost", &xgboost)])
-            .with(|plan| {
-                plan.name = "quickstart".to_owned();
-                plan.seed = 42;
-                plan.ensembles = ensembles(data.task());
-                plan.registry = Some(RegistryPlan::new(&registry).with_alias("champion"));
-                match data.task() {
-                    Task::Regression => plan.also = vec![Metric::Mae, Metric::R2],
-                    Task::Binary(_) => {
-                        plan.metric = Some(Metric::ROC_AUC);
-                        plan.also = vec![Metric::LogLoss];
-                    }
-                    _ => plan.also = vec![Metric::Accuracy],
-                }
-            });
+    let candidates = [
+        Candidate::new("lightgbm", &lightgbm),
+        Candidate::new("xgboost", &xgboost),
+        Candidate::new("catboost", &catboost),
+    ];
+    let plan = Plan::new(candidates).with(|plan| {
+        plan.name = "quickstart".to_owned();
+        plan.seed = 42;
+        plan.ensembles = ensembles(data.task());
+        plan.registry = Some(RegistryPlan::new(&registry).with_alias("champion"));
+        match data.task() {
+            Task::Regression => plan.also = vec![Metric::Mae, Metric::R2],
+            Task::Binary(_) => {
+                plan.metric = Some(Metric::ROC_AUC);
+                plan.also = vec![Metric::LogLoss];
+            }
+            _ => plan.also = vec![Metric::Accuracy],
+        }
+    });
 
     let catalog = mm::catalog();
     let progress = |event: &Event<'_>| {
@@ -106,10 +113,10 @@ fn run() -> Result<(), Box<dyn Error>> {
 
 /// Combined in several ways, from the same fits.
 fn ensembles(task: &Task) -> Vec<EnsemblePlan> {
-    let fixed = json!({ "weights": { "lightgbm": 0.8, "xgboost": 0.2 } });
+    let fixed = json!({ "weights": { "catboost": 0.8, "lightgbm": 0.1, "xgboost": 0.1 } });
     let mut ensembles = vec![
         EnsemblePlan::new("average"),
-        EnsemblePlan::new("average").named("blended 0.8/0.2").with_params(fixed),
+        EnsemblePlan::new("average").named("blended 0.8/0.1/0.1").with_params(fixed),
         EnsemblePlan::new("greedy").named("weighted, greedy"),
         EnsemblePlan::new("stack").named("stacked"),
     ];

@@ -8,7 +8,7 @@
 
 use std::{env, error::Error};
 
-use mm::core::{Event, Orchestrator, Plan, Signal};
+use mm::core::{Event, Plan, Signal};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = env::args().nth(1).ok_or("expected the path of a plan, got none")?;
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         Signal::Continue
     };
-    let run = Orchestrator::new(&catalog).with_watcher(&progress).run(&plan);
+    let run = mm::orchestrator(&catalog).with_watcher(&progress).run(&plan);
     let outcome = run.map_err(|e| e.chain())?; // Each link of the chain of causes, once.
     println!("\n{}", outcome.leaderboard);
     if let Some(version) = outcome.published {

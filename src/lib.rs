@@ -37,8 +37,9 @@
 //! | --- | --- |
 //! | data, metrics, splitters | [`core::Source`], [`core::Metric`], [`core::SplitPlan`] |
 //! | many models from one plan | [`core::Plan`], [`core::Orchestrator`] |
+//! | better parameters | [`tune`], [`core::TunePlan`], [`core::Search`] |
 //! | versions, aliases, roll back | [`core::registry`] |
-//! | LightGBM, XGBoost | [`trees`] |
+//! | LightGBM, XGBoost, CatBoost | [`trees`] |
 //! | why a model said so | [`core::Explains`], [`core::Permutation`], [`trees::forest::Explainer`] |
 //! | one model of several | [`ensemble`] |
 //! | models that learn from a stream | [`online`] |
@@ -50,6 +51,8 @@
 //! | feature | default | adds |
 //! | --- | --- | --- |
 //! | `lightgbm`, `xgboost` | on | training with that engine, compiled from C++ source |
+//! | `sqlite` | on | studies in SQLite files, which Optuna can share |
+//! | `postgres` | off | studies in a PostgreSQL database, which Optuna can share |
 //! | `transformer` | off | FT-Transformer, TabM, and a sequence Transformer, on Burn; takes long to compile |
 //! | `arrow` | off | frames from Arrow record batches and C streams |
 //! | `parquet` | off | frames from Parquet files; turns `arrow` on |
@@ -77,6 +80,11 @@ pub fn catalog() -> mm_core::Catalog {
     #[cfg(feature = "transformer")]
     let catalog = mm_transformer::register(catalog);
     mm_online::register(mm_ensemble::register(catalog))
+}
+
+/// An orchestrator over `catalog` that tunes the candidates which a plan wants tuned.
+pub fn orchestrator(catalog: &mm_core::Catalog) -> mm_core::Orchestrator<'_> {
+    mm_core::Orchestrator::new(catalog).with_tuner(&mm_tune::PlanTuner)
 }
 
 /// Compiles the README's program.

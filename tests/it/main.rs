@@ -1,8 +1,11 @@
-//! Tests across crates: the whole journey on real data, ensembles of real engines, old files.
+//! Tests across crates: the whole journey on real data, ensembles of real engines, search spaces,
+//! tuning, old files.
 
 mod ensemble;
 mod golden;
 mod journey;
+mod spaces;
+mod tuning;
 
 use mm::core::{Dataset, Roles, Source};
 

@@ -4,10 +4,11 @@ models, take to predict beside ours.
     cargo bench -p mm-trees --no-default-features --bench forest --no-run
     forest.py FOLDER BENCH [--lleaves] [--only NAME,…]
 
-BENCH is the program that cargo built. Every model has 500 rounds over 28 numeric features of a made
-up task. Ours and theirs are measured in turn, three times; the least time of each counts, which is
-processor time of one thread but for the columns of two threads. Single rows differ from call to
-call: a row that is repeated teaches the branch predictor, and looks several times as fast.
+BENCH is the program that cargo built. Every model has 500 rounds over 28 features of a made up task,
+numeric ones but for `…-levels`, where four are categories. Ours and theirs are measured in turn,
+three times; the least time of each counts, which is processor time of one thread but for the columns
+of two threads. Single rows differ from call to call: a row that is repeated teaches the branch
+predictor, and looks several times as fast.
 """
 
 import argparse
@@ -23,6 +24,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "2")
 
 ROWS, WIDTH, ROUNDS, SINGLES = 10_000, 28, 500, 400
+LEVELS = {3: 5, 10: 20, 17: 100, 24: 1000}
 
 
 def data():
@@ -31,6 +33,28 @@ def data():
     y = (x[:, :8] ** 2).sum(1) * 0.3 + x[:, 8] * x[:, 9] + np.sin(2 * x[:, 10])
     y = (y + x[:, 11:20].sum(1) * 0.5 + rng.normal(size=len(x)) > 2.5).astype(int)
     return x, y, np.ascontiguousarray(rng.normal(size=(ROWS, WIDTH)).astype(np.float32))
+
+
+def with_levels(x, y, rows):
+    """The same task with categories in four columns, whose levels shift the answer; as codes."""
+    rng = np.random.default_rng(8)
+    x, rows, shift = x.copy(), rows.copy(), np.zeros(len(x))
+    for column, n in LEVELS.items():
+        for part in (x, rows):
+            part[:, column] = (n * rng.random(len(part)) ** 2).astype(int)
+        shift += rng.normal(size=n)[x[:, column].astype(int)]
+    return x, np.where(rng.random(len(x)) < 0.5, y, shift > 0).astype(int), rows
+
+
+def frame(x):
+    """The same as a data frame, from which both packages learn the names of the levels."""
+    import pandas as pd
+
+    table = pd.DataFrame(x, columns=[f"f{j}" for j in range(WIDTH)])
+    for column, n in LEVELS.items():
+        codes = x[:, column].astype(int)
+        table[f"f{column}"] = pd.Categorical.from_codes(codes, [f"level {k}" for k in range(n)])
+    return table
 
 
 def least(work, runs, clock=time.thread_time_ns):
@@ -79,15 +103,14 @@ def save_onnx(convert, model, path):
         file.write(convert(model, initial_types=types, target_opset=15).SerializeToString())
 
 
-def lightgbm(folder, name, leaves, x, y, rows, with_lleaves):
+def lightgbm(folder, name, leaves, x, y, rows, with_lleaves, levels=False):
     import lightgbm as lgb
-    from onnxmltools import convert_lightgbm
 
     path = f"{folder}/{name}.txt"
     if not os.path.exists(path):
         params = dict(objective="binary", learning_rate=0.05, verbose=-1, num_threads=2,
                       min_data_in_leaf=5, num_leaves=leaves)
-        lgb.train(params, lgb.Dataset(x, y), ROUNDS).save_model(path)
+        lgb.train(params, lgb.Dataset(frame(x) if levels else x, y), ROUNDS).save_model(path)
     model = lgb.Booster(model_file=path)
     library, doubles = lgb.basic._LIB, rows.astype(np.float64)
     fast, one, length = ctypes.c_void_p(), (ctypes.c_double * 1)(), ctypes.c_int64()
@@ -105,8 +128,11 @@ def lightgbm(folder, name, leaves, x, y, rows, with_lleaves):
         assert library.LGBM_BoosterPredictForMatSingleRowFast(fast, at[i], ctypes.byref(length), one) == 0
 
     peers = {"LightGBM, C API": lambda: measure(lambda: batch(1), single, lambda: batch(2))}
-    save_onnx(lambda m, **how: convert_lightgbm(m, zipmap=False, **how), model, path + ".onnx")
-    peers["ONNX Runtime"] = lambda: onnx(path + ".onnx", rows)
+    if not levels:
+        from onnxmltools import convert_lightgbm
+
+        save_onnx(lambda m, **how: convert_lightgbm(m, zipmap=False, **how), model, path + ".onnx")
+        peers["ONNX Runtime"] = lambda: onnx(path + ".onnx", rows)
     if with_lleaves:
         import lleaves
 
@@ -116,18 +142,18 @@ def lightgbm(folder, name, leaves, x, y, rows, with_lleaves):
             lambda: compiled.predict(doubles, n_jobs=1),
             lambda i: compiled.predict(doubles[i : i + 1], n_jobs=1),
             lambda: compiled.predict(doubles, n_jobs=2))
-    return path, peers, model.predict(doubles)
+    return path, peers, model.predict(frame(rows) if levels else doubles)
 
 
-def xgboost(folder, name, depth, x, y, rows):
+def xgboost(folder, name, depth, x, y, rows, levels=False):
     import xgboost as xgb
-    from onnxmltools import convert_xgboost
 
     path = f"{folder}/{name}.json"
     if not os.path.exists(path):
         params = dict(objective="binary:logistic", max_depth=depth, eta=0.05, nthread=2,
                       tree_method="hist", base_score=0.5, min_child_weight=0.5)
-        xgb.train(params, xgb.DMatrix(x, y), ROUNDS).save_model(path)
+        table = xgb.DMatrix(frame(x), y, enable_categorical=True) if levels else xgb.DMatrix(x, y)
+        xgb.train(params, table, ROUNDS).save_model(path)
     model = xgb.Booster(model_file=path)
     library = xgb.core._LIB
     config = json.dumps(dict(type=0, training=False, iteration_begin=0, iteration_end=0,
@@ -150,9 +176,13 @@ def xgboost(folder, name, depth, x, y, rows):
         model.set_param({"nthread": 2})
         return result | {"two_threads_wall_us": least(lambda: predict(all_rows), 5, time.perf_counter_ns) / ROWS}
 
-    save_onnx(convert_xgboost, model, path + ".onnx")
-    peers = {"XGBoost, C API": theirs, "ONNX Runtime": lambda: onnx(path + ".onnx", rows)}
-    return path, peers, model.inplace_predict(rows).astype(np.float64)
+    peers = {"XGBoost, C API": theirs}
+    if not levels:
+        from onnxmltools import convert_xgboost
+
+        save_onnx(convert_xgboost, model, path + ".onnx")
+        peers["ONNX Runtime"] = lambda: onnx(path + ".onnx", rows)
+    return path, peers, model.inplace_predict(frame(rows) if levels else rows).astype(np.float64)
 
 
 def catboost(folder, name, depth, x, y, rows):
@@ -186,13 +216,16 @@ def main():
     options = parser.parse_args()
     os.makedirs(options.folder, exist_ok=True)
     x, y, rows = data()
-    rows_file = f"{options.folder}/rows.f32"
-    rows.tofile(rows_file)
+    coded = with_levels(x, y, rows)
+    rows.tofile(f"{options.folder}/rows.f32")
+    coded[2].tofile(f"{options.folder}/rows-levels.f32")
     models = {
         "lightgbm-31": lambda n: lightgbm(options.folder, n, 31, x, y, rows, options.lleaves),
         "lightgbm-255": lambda n: lightgbm(options.folder, n, 255, x, y, rows, options.lleaves),
         "xgboost-6": lambda n: xgboost(options.folder, n, 6, x, y, rows),
         "xgboost-8": lambda n: xgboost(options.folder, n, 8, x, y, rows),
+        "lightgbm-31-levels": lambda n: lightgbm(options.folder, n, 31, *coded, options.lleaves, levels=True),
+        "xgboost-6-levels": lambda n: xgboost(options.folder, n, 6, *coded, levels=True),
         "catboost-6": lambda n: catboost(options.folder, n, 6, x, y, rows),
         "catboost-8": lambda n: catboost(options.folder, n, 8, x, y, rows),
     }
@@ -202,6 +235,7 @@ def main():
     print("| --- | --- | ---: | ---: | ---: | --- |")
     for name in only:
         path, peers, expected = models[name](name)
+        rows_file = f"{options.folder}/rows{'-levels' * name.endswith('-levels')}.f32"
         command = [options.bench, path, rows_file, f"{path}.out"]
         ours, theirs = [], {peer: [] for peer in peers}
         for _ in range(options.times):

@@ -39,6 +39,7 @@ mod permutation;
 pub mod registry;
 mod schedule;
 mod search;
+mod snapshot;
 mod split;
 
 #[cfg(feature = "arrow")]
@@ -69,12 +70,14 @@ pub use crate::{
     model::{BoxModel, Importance, ImportanceKind, Model, Signature},
     online::{Late, OnlineModel, Sample},
     orchestrator::{
-        Budget, Candidate, DataPlan, EnsemblePlan, Entry, Event, Leaderboard, Orchestrator,
-        Outcome, Plan, RegistryPlan, Score, Status, Watcher,
+        Budget, Candidate, Climbed, Config, DataPlan, EnsemblePlan, Entry, Event, Family,
+        Leaderboard, Orchestrator, Outcome, Plan, Progress, RegistryPlan, Rungs, Score, Status,
+        Steps, TunePlan, TuneTask, Tuned, Tuner, Watcher,
     },
     permutation::{Permutation, PermutationReport, PermutedFeature},
     schedule::contain,
     search::{FloatRange, IntRange, Search, SpaceSize, Suggest},
+    snapshot::{Slot, Snapshots},
     split::{
         CombinatorialPurged, Fold, GroupKFold, HeldOut, Holdout, KFold, PurgedKFold, Repeated,
         Span, SplitPlan, Splitter, StratifiedGroupKFold, StratifiedKFold, TimeSeriesSplit,

@@ -12,9 +12,10 @@ use crate::{
 
 /// Params that know where to look for better ones.
 ///
-/// The space must contain [`Default::default`], for every size, as far as it searches a field; and
-/// whatever is drawn must [`build`](Params::build). Both are checked by tests for the kinds of this
-/// workspace.
+/// The space must contain [`Default::default`], for every size; whatever is drawn must
+/// [`build`](Params::build); and a value is asked for under the dotted path of the field that it
+/// decides (`tree.leaves`), so that who fixes a field can answer for it. All three are checked by
+/// tests for the kinds of this workspace.
 pub trait Search: Params {
     /// Draws params from the space of that size.
     fn search(size: SpaceSize, draw: &mut dyn Suggest) -> Result<Self>;
@@ -22,7 +23,17 @@ pub trait Search: Params {
 
 /// How much of a kind's parameters a search covers.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum SpaceSize {
@@ -48,6 +59,13 @@ pub trait Suggest {
 
     /// The index of one of `choices`.
     fn choose(&mut self, name: &str, choices: &[&str]) -> Result<usize>;
+
+    /// A penalty or another float that may be off: from the scale of logarithms between `low` and
+    /// `high`, of which the lowest decade counts as 0.
+    fn float_or_zero(&mut self, name: &str, low: f64, high: f64) -> Result<f64> {
+        let x = self.float(name, FloatRange::log(low, high))?;
+        Ok(if x < 10.0 * low { 0.0 } else { x })
+    }
 
     /// Yes or no.
     fn flag(&mut self, name: &str) -> Result<bool> {

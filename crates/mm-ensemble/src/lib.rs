@@ -101,7 +101,8 @@ pub fn register(catalog: Catalog) -> Catalog {
         .with::<LinearModel>()
         .with::<CalibratedModel>()
         .with::<ConformalModel>()
-        .with_kind::<LinearParams>("linear");
+        .with_kind::<LinearParams>("linear")
+        .with_space::<LinearParams>("linear");
     let catalog = with_combiner::<AverageParams>(catalog, "average");
     let catalog = with_combiner::<MedianParams>(catalog, "median");
     let catalog = with_combiner::<VoteParams>(catalog, "vote");

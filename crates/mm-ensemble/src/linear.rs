@@ -36,8 +36,9 @@
 //! algorithm". Beck & Teboulle (2009), "A fast iterative shrinkage-thresholding algorithm".
 
 use mm_core::{
-    BodyReader, BodyWriter, Column, Dataset, Envelope, Error, FitContext, Frame, Learner, Matrix,
-    Model, ParamError, Params, Persist, Result, Signature, Step, Tag, Task, parallel::fill_rows,
+    BodyReader, BodyWriter, Column, Dataset, Envelope, Error, FitContext, FloatRange, Frame,
+    Learner, Matrix, Model, ParamError, Params, Persist, Result, Search, Signature, SpaceSize,
+    Step, Suggest, Tag, Task, parallel::fill_rows,
 };
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +80,21 @@ impl Params for LinearParams {
         ParamError::ensure(ok, "penalty", self.penalty, "a finite number ≥ 0")?;
         ParamError::ensure(1 <= self.iterations, "iterations", self.iterations, "at least 1")?;
         Ok(Linear { params: self })
+    }
+}
+
+/// Small: the penalty. Medium: the scaling, too. Large: the signs of the slopes, too.
+impl Search for LinearParams {
+    fn search(size: SpaceSize, draw: &mut dyn Suggest) -> Result<Self> {
+        let mut p =
+            Self { penalty: draw.float("penalty", FloatRange::log(1e-4, 1e4))?, ..Self::default() };
+        if SpaceSize::Medium <= size {
+            p.standardize = draw.flag("standardize")?;
+        }
+        if SpaceSize::Large <= size {
+            p.non_negative = draw.flag("non_negative")?;
+        }
+        Ok(p)
     }
 }
 

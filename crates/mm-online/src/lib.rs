@@ -61,6 +61,7 @@ mod probe;
 mod progress;
 mod retrain;
 mod service;
+mod space;
 
 use mm_core::Catalog;
 
@@ -123,24 +124,35 @@ fn register_models(catalog: Catalog) -> Catalog {
     catalog
         .with::<LinearModel>()
         .with_kind::<LinearParams>(Linear::NAME)
+        .with_space::<LinearParams>(Linear::NAME)
         .with::<BankModel>()
         .with_kind::<BankParams>(Bank::NAME)
+        .with_space::<BankParams>(Bank::NAME)
         .with::<PassiveAggressiveModel>()
         .with_kind::<PassiveAggressiveParams>(PassiveAggressive::NAME)
+        .with_space::<PassiveAggressiveParams>(PassiveAggressive::NAME)
         .with::<HashedModel>()
         .with_kind::<HashedParams>(Hashed::NAME)
+        .with_space::<HashedParams>(Hashed::NAME)
         .with::<HoeffdingTreeModel>()
         .with_kind::<HoeffdingTreeParams>(HoeffdingTree::NAME)
+        .with_space::<HoeffdingTreeParams>(HoeffdingTree::NAME)
         .with::<AdaptiveTreeModel>()
         .with_kind::<AdaptiveTreeParams>(AdaptiveTree::NAME)
+        .with_space::<AdaptiveTreeParams>(AdaptiveTree::NAME)
         .with::<AdaptiveForestModel>()
         .with_kind::<AdaptiveForestParams>(AdaptiveForest::NAME)
+        .with_space::<AdaptiveForestParams>(AdaptiveForest::NAME)
         .with::<RandomPatchesModel>()
         .with_kind::<RandomPatchesParams>(RandomPatches::NAME)
+        .with_space::<RandomPatchesParams>(RandomPatches::NAME)
         .with::<MondrianForestModel>()
         .with_kind::<MondrianForestParams>(MondrianForest::NAME)
+        .with_space::<MondrianForestParams>(MondrianForest::NAME)
         .with::<NaiveBayesModel>()
         .with_kind::<NaiveBayesParams>(NaiveBayes::NAME)
+        .with_space::<NaiveBayesParams>(NaiveBayes::NAME)
         .with::<NeighborsModel>()
         .with_kind::<NeighborsParams>(Neighbors::NAME)
+        .with_space::<NeighborsParams>(Neighbors::NAME)
 }

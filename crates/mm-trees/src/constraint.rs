@@ -15,16 +15,16 @@ pub enum Monotone {
     Decreasing,
 }
 
-/// One of `1`, `0`, `-1` a column, as both engines read them; `None` without a constraint.
+/// 1, 0, or −1 a column; `None` without a constraint.
 pub(crate) fn signs(
     schema: &Schema,
     monotone: &BTreeMap<String, Monotone>,
-) -> Result<Option<Vec<&'static str>>> {
+) -> Result<Option<Vec<i8>>> {
     const PLACE: &str = "constraints.monotone";
     if monotone.is_empty() {
         return Ok(None);
     }
-    let mut signs = vec!["0"; schema.len()];
+    let mut signs = vec![0; schema.len()];
     for (name, direction) in monotone {
         let j = position(schema, name, PLACE)?;
         let column = &schema.columns()[j];
@@ -32,13 +32,20 @@ pub(crate) fn signs(
             return Err(Error::data(PLACE, "numeric columns", column));
         }
         signs[j] = match direction {
-            Monotone::Increasing => "1",
-            Monotone::Decreasing => "-1",
+            Monotone::Increasing => 1,
+            Monotone::Decreasing => -1,
         };
     }
     Ok(Some(signs))
 }
 
+#[cfg(any(feature = "lightgbm", feature = "xgboost"))]
+/// The signs as both engines read them.
+pub(crate) fn written(signs: &[i8]) -> Vec<String> {
+    signs.iter().map(i8::to_string).collect()
+}
+
+#[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 /// The lists of columns that may interact, as positions; `None` without a constraint.
 pub(crate) fn lists(
     schema: &Schema,
@@ -53,7 +60,8 @@ pub(crate) fn lists(
     interactions.iter().map(list).collect::<Result<_>>().map(Some)
 }
 
-fn position(schema: &Schema, name: &str, place: &str) -> Result<usize> {
+/// The place of a column that params name at `place`.
+pub(crate) fn position(schema: &Schema, name: &str, place: &str) -> Result<usize> {
     schema.position(name).ok_or_else(|| {
         let names: Vec<&str> = schema.columns().iter().map(|c: &Column| &*c.name).collect();
         let expected = format!("columns of the data ({})", names.join(", "));

@@ -24,7 +24,6 @@
 //! ```
 
 pub mod catboost;
-#[cfg(any(feature = "lightgbm", feature = "xgboost"))]
 mod constraint;
 mod domain;
 #[cfg(test)]
@@ -32,6 +31,7 @@ mod foreign;
 pub mod forest;
 mod open;
 mod run;
+mod space;
 
 pub mod lightgbm;
 pub mod xgboost;
@@ -54,10 +54,13 @@ pub use crate::{
 #[must_use]
 pub fn register(catalog: Catalog) -> Catalog {
     let catalog = catalog.with::<LightGbmModel>().with::<XgBoostModel>().with::<CatBoostModel>();
-    let catalog = catalog.with_kind::<CatBoostParams>("catboost");
+    let catalog =
+        catalog.with_kind::<CatBoostParams>("catboost").with_space::<CatBoostParams>("catboost");
     #[cfg(feature = "lightgbm")]
-    let catalog = catalog.with_kind::<LightGbmParams>("lightgbm");
+    let catalog =
+        catalog.with_kind::<LightGbmParams>("lightgbm").with_space::<LightGbmParams>("lightgbm");
     #[cfg(feature = "xgboost")]
-    let catalog = catalog.with_kind::<XgBoostParams>("xgboost");
+    let catalog =
+        catalog.with_kind::<XgBoostParams>("xgboost").with_space::<XgBoostParams>("xgboost");
     catalog
 }

@@ -1,12 +1,18 @@
-//! CPU time and quality of the samplers: `cargo bench -p mm-tune`. The peer's side stands in
-//! `crates/bench-compare/python/tune.py`.
+//! CPU time and quality of the samplers, beside Optuna's: `cargo bench -p mm-tune --bench speed`.
+//!
+//! Arguments choose a part: `cost` or `quality`, and names of samplers (`tpe`, `cma`, `gp`, …).
+//! `--seeds n` sets the number of studies behind a median. If `MM_TUNE_PYTHON` names a Python that has
+//! Optuna, the same is done there (`crates/bench-compare/python/tune.py`) and printed beside.
 
 #![expect(clippy::print_stdout, reason = "a benchmark reports")]
 
-use std::f64::consts::PI;
+use std::{f64::consts::PI, process::Command};
 
 use mm_core::{Direction, FloatRange, IntRange, Result, Suggest};
-use mm_tune::{Outcome, Study, TpeSampler, Trial};
+use mm_tune::{
+    AutoSampler, CmaSampler, GpSampler, NsgaSampler, Outcome, QmcSampler, RandomSampler, Study,
+    TpeParams, TpeSampler, Trial,
+};
 
 fn branin(t: &mut Trial) -> Result<f64> {
     let x = t.float("x", FloatRange::new(-5.0, 10.0))?;
@@ -65,30 +71,124 @@ fn mixed10(t: &mut Trial) -> Result<f64> {
 
 type Objective = fn(&mut Trial) -> Result<f64>;
 
-fn main() -> Result<()> {
-    let study = |seed| {
-        Study::in_memory(Direction::Minimize).with_sampler(TpeSampler::default()).with_seed(seed)
-    };
-    for n in [100, 1000, 10_000] {
-        let study = study(0);
-        let wrap = |t: &mut Trial| mixed10(t).map(Outcome::from);
-        study.optimize(n - n / 10, wrap)?;
-        let start = cpu_ms();
-        study.optimize(n / 10, wrap)?;
-        println!("tpe memory n={n}: {:.3} CPU ms a trial", (cpu_ms() - start) / (n / 10) as f64);
-    }
-    let objectives: [(&str, Objective); 3] =
-        [("branin", branin), ("hartmann6", hartmann6), ("mixed10", mixed10)];
-    for (name, objective) in objectives {
-        let mut bests = Vec::new();
-        for seed in 0..20 {
-            let study = study(seed);
-            study.optimize(200, |t| objective(t).map(Outcome::from))?;
-            bests.push(study.best()?.map_or(f64::NAN, |best| best.values[0]));
+const OBJECTIVES: [(&str, Objective); 3] =
+    [("branin", branin), ("hartmann6", hartmann6), ("mixed10", mixed10)];
+
+/// Ours by name, and what Optuna has under it.
+const SAMPLERS: [&str; 8] = ["random", "qmc", "tpe", "tpe_alone", "cma", "gp", "auto", "nsga2"];
+
+fn study(sampler: &str, seed: u64) -> Result<Study> {
+    let study = Study::in_memory(Direction::Minimize).with_seed(seed);
+    Ok(match sampler {
+        "cma" => study.with_sampler(CmaSampler::default()),
+        "gp" => study.with_sampler(GpSampler::default()),
+        "auto" => study.with_sampler(AutoSampler::default()),
+        "nsga2" => study.with_sampler(NsgaSampler::default()),
+        "qmc" => study.with_sampler(QmcSampler::default()),
+        "tpe" => study.with_sampler(TpeSampler::default()),
+        "tpe_alone" => {
+            let params = TpeParams { multivariate: Some(false), ..TpeParams::default() };
+            study.with_sampler(params.build()?)
         }
-        bests.sort_by(f64::total_cmp);
-        let (low, mid, high) = (bests[5], bests[10], bests[15]);
-        println!("tpe {name}: median {mid:.4} [{low:.4}, {high:.4}] of 20 seeds");
+        _ => study.with_sampler(RandomSampler),
+    })
+}
+
+/// CPU ms a trial over the last tenth of `n` trials of `mixed10`, over some studies, since the clock of
+/// threads is coarse.
+fn cost(sampler: &str, n: usize) -> Result<f64> {
+    let wrap = |t: &mut Trial| mixed10(t).map(Outcome::from);
+    let slow = ["gp", "auto"].contains(&sampler);
+    let begin = |seed| {
+        let study = study(sampler, seed)?;
+        study.optimize(n - n / 10, wrap)?;
+        Ok(study)
+    };
+    let n_studies = if slow { 1 } else { 10_000_u64.div_ceil(n as u64) };
+    let studies = (0..n_studies).map(begin).collect::<Result<Vec<Study>>>()?;
+    let start = cpu_ms();
+    for study in &studies {
+        study.optimize(n / 10, wrap)?;
+    }
+    Ok((cpu_ms() - start) / (studies.len() * (n / 10)) as f64)
+}
+
+/// The best value of each study of 200 trials, in order.
+fn quality(sampler: &str, objective: Objective, seeds: u64) -> Result<Vec<f64>> {
+    let best = |seed| {
+        let study = study(sampler, seed)?;
+        study.optimize(200, |t| objective(t).map(Outcome::from))?;
+        Ok(study.best()?.map_or(f64::NAN, |best| best.values[0]))
+    };
+    let mut bests = (0..seeds).map(best).collect::<Result<Vec<f64>>>()?;
+    bests.sort_by(f64::total_cmp);
+    Ok(bests)
+}
+
+/// The numbers that Optuna's side prints for these arguments, if there is one.
+fn optuna(args: &[&str]) -> Option<Vec<f64>> {
+    let python = std::env::var_os("MM_TUNE_PYTHON")?;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench-compare/python/tune.py");
+    let output = Command::new(python).arg(script).args(args).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let numbers: Vec<f64> = text.split_whitespace().filter_map(|x| x.parse().ok()).collect();
+    (!numbers.is_empty()).then_some(numbers)
+}
+
+fn summary(bests: &[f64]) -> String {
+    let at = |quarter: usize| {
+        let place = (bests.len() - 1) as f64 * quarter as f64 / 4.0;
+        let (below, above) = (bests[place.floor() as usize], bests[place.ceil() as usize]);
+        below + (above - below) * place.fract()
+    };
+    format!("{:.5} [{:.5}, {:.5}]", at(2), at(1), at(3))
+}
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let flag = args.iter().position(|arg| arg == "--seeds");
+    let seeds = flag.and_then(|at| args.get(at + 1)?.parse().ok()).unwrap_or(20);
+    let asked = |name: &str| args.iter().any(|arg| arg == name);
+    let any_part = !asked("cost") && !asked("quality");
+    let samplers: Vec<&str> = SAMPLERS.into_iter().filter(|name| asked(name)).collect();
+    let samplers = if samplers.is_empty() { SAMPLERS.to_vec() } else { samplers };
+
+    if any_part || asked("cost") {
+        for &sampler in &samplers {
+            for n in if ["gp", "auto"].contains(&sampler) {
+                [100, 200, 500]
+            } else {
+                [100, 1000, 10_000]
+            } {
+                // The best of three, turn by turn: other work on the machine only adds.
+                let (mut ours, mut theirs) = (f64::INFINITY, f64::INFINITY);
+                for _ in 0..if n < 10_000 { 3 } else { 1 } {
+                    ours = ours.min(cost(sampler, n)?);
+                    if n <= 1000 {
+                        let n = n.to_string();
+                        let told = optuna(&["cost", sampler, &n]);
+                        theirs = theirs.min(told.map_or(f64::INFINITY, |told| told[0]));
+                    }
+                }
+                print!("cost {sampler} n={n}: {ours:.3} CPU ms a trial");
+                if theirs.is_finite() {
+                    print!("; Optuna {theirs:.3}, {:.1} times that", theirs / ours);
+                }
+                println!();
+            }
+        }
+    }
+    if any_part || asked("quality") {
+        for (name, objective) in OBJECTIVES {
+            for &sampler in &samplers {
+                let ours = summary(&quality(sampler, objective, seeds)?);
+                print!("quality {name} {sampler}: {ours} of {seeds} seeds");
+                if let Some(theirs) = optuna(&["quality", sampler, name, &seeds.to_string()]) {
+                    print!("; Optuna {}", summary(&theirs));
+                }
+                println!();
+            }
+        }
     }
     Ok(())
 }

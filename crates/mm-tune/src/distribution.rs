@@ -97,6 +97,24 @@ impl From<&str> for Choice {
     }
 }
 
+impl From<f64> for Choice {
+    fn from(x: f64) -> Self {
+        Self::Float(x)
+    }
+}
+
+impl From<i64> for Choice {
+    fn from(i: i64) -> Self {
+        Self::Int(i)
+    }
+}
+
+impl From<bool> for Choice {
+    fn from(b: bool) -> Self {
+        Self::Bool(b)
+    }
+}
+
 impl Distribution {
     /// Checks the range and returns it in the form that is stored: the upper bound lowered to the
     /// last step.

@@ -7,25 +7,44 @@
 #![forbid(unsafe_code)]
 
 mod distribution;
+mod draft;
+mod fanova;
+mod front;
 mod history;
+mod importance;
 mod json;
+mod optimize;
+mod pareto;
+mod plan;
 pub mod pruner;
+mod report;
+mod rungs;
 pub mod sampler;
 pub mod storage;
 mod study;
 mod trial;
 
+#[cfg(feature = "postgres")]
+pub use crate::storage::PostgresStorage;
 #[cfg(feature = "sqlite")]
 pub use crate::storage::SqliteStorage;
 pub use crate::{
     distribution::{Choice, Distribution},
+    fanova::Fanova,
     history::History,
+    importance::PedAnova,
     json::Json,
+    optimize::{Heartbeat, Until},
+    plan::PlanTuner,
     pruner::{
         Decision, HalvingPruner, HyperbandPruner, NoPruner, PatientPruner, PercentilePruner,
-        Pruner, Report, ThresholdPruner,
+        Pruner, Report, ThresholdPruner, WilcoxonPruner,
     },
-    sampler::{Ask, RandomSampler, Sampler, TpeParams, TpeSampler},
+    sampler::{
+        Ask, AutoSampler, CmaParams, CmaSampler, Crossover, GpParams, GpSampler, GridSampler,
+        NsgaParams, NsgaSampler, Proposal, QmcSampler, RandomSampler, Sampler, TpeParams,
+        TpeSampler,
+    },
     storage::{JournalStorage, MemoryStorage, Storage},
     study::{Outcome, Study, Trial},
     trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},

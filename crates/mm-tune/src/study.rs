@@ -2,12 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
-    thread,
 };
 
 use mm_core::{
@@ -18,10 +16,11 @@ use crate::{
     distribution::{Choice, Distribution},
     history::History,
     json::Json,
+    optimize::Heartbeat,
     pruner::{Decision, NoPruner, Pruner, Report},
-    sampler::{Ask, RandomSampler, Sampler},
+    sampler::{Ask, Proposal, RandomSampler, Sampler},
     storage::{MemoryStorage, Storage, StudyRecord, Write},
-    trial::{Attrs, FrozenTrial, Param, ParamSet, Timestamp, TrialId, TrialState},
+    trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
 };
 
 /// Trials of one objective. Clones are the same study, and several processes may have it open.
@@ -47,7 +46,10 @@ pub struct Study {
     pruner: Arc<dyn Pruner>,
     history: Arc<Mutex<History>>,
     seed: u64,
-    jobs: usize,
+    pub(crate) jobs: usize,
+    pub(crate) batch: Option<usize>,
+    pub(crate) heartbeat: Option<Heartbeat>,
+    without_duplicates: bool,
 }
 
 /// The attribute in which an enqueued trial says what it is to try.
@@ -117,6 +119,9 @@ impl Study {
             history: Arc::default(),
             seed: 0,
             jobs: 1,
+            batch: None,
+            heartbeat: None,
+            without_duplicates: false,
         }
     }
 
@@ -144,6 +149,28 @@ impl Study {
         Self { jobs: jobs.max(1), ..self }
     }
 
+    /// Runs trials batch after batch in [`optimize`](Self::optimize): those of one batch are asked
+    /// for together, decide by what was known before it, and are told in order. What comes out is
+    /// then the same however many [jobs](Self::with_jobs) there are and however long each takes, as
+    /// long as one process works on the study. None by default; 0 is taken as 1.
+    #[must_use]
+    pub fn with_batch(self, trials: usize) -> Self {
+        Self { batch: Some(trials.max(1)), ..self }
+    }
+
+    /// Lets the hearts of running trials beat, and tries those again whose worker has died: see
+    /// [`revive`](Self::revive). Not by default. Who asks and tells calls [`Trial::beat`].
+    #[must_use]
+    pub fn with_heartbeat(self, heartbeat: Heartbeat) -> Self {
+        Self { heartbeat: Some(heartbeat), ..self }
+    }
+
+    /// Draws points that other trials have already anew: see [`Trial::draw`].
+    #[must_use]
+    pub fn without_duplicates(self) -> Self {
+        Self { without_duplicates: true, ..self }
+    }
+
     /// The study's name.
     pub fn name(&self) -> &str {
         &self.record.name
@@ -161,35 +188,51 @@ impl Study {
 
     /// Begins a trial: a waiting one if there is one, else a new one.
     pub fn ask(&self) -> Result<Trial> {
-        let mut history = self.history();
-        history.sync(&*self.storage, self.record.id)?;
+        let trial = self.ask_below(None)?;
+        trial.ok_or_else(|| unreachable!("there is no limit"))
+    }
+
+    /// Begins a trial: a waiting one if there is one, else a new one, unless the study has so many.
+    pub(crate) fn ask_below(&self, trials: Option<u64>) -> Result<Option<Trial>> {
+        self.revive()?;
+        let beats = self.heartbeat.is_some();
+        let mut history = self.synced()?;
         let waiting: Vec<TrialId> = history
             .open()
             .filter(|trial| trial.state == TrialState::Waiting)
             .map(|trial| trial.id)
             .collect();
         for id in waiting {
-            if self.storage.claim(id)? {
-                return self.begin(&mut history, self.storage.trial(id)?);
+            if self.storage.claim(id, beats)? {
+                return self.begin(&mut history, self.storage.trial(id)?).map(Some);
             }
         }
-        let trial = self.storage.create_trial(self.record.id, None)?;
-        self.begin(&mut history, trial)
+        let trial = self.storage.start_trial(self.record.id, trials, beats)?;
+        trial.map(|trial| self.begin(&mut history, trial)).transpose()
     }
 
-    fn begin(&self, history: &mut History, frozen: FrozenTrial) -> Result<Trial> {
+    fn begin(&self, history: &mut History, mut frozen: FrozenTrial) -> Result<Trial> {
         history.note(frozen.clone());
         let fixed = match frozen.system_attrs.get(FIXED) {
             Some(Json::Object(fixed)) => fixed.clone(),
             _ => BTreeMap::new(),
         };
-        let joint = self.sampler.joint(&self.ask_for(history, &frozen))?;
+        let Proposal { params: joint, notes } =
+            self.sampler.joint(&self.ask_for(history, &frozen))?;
+        if !notes.is_empty() {
+            let writes =
+                notes.iter().map(|(key, value)| Write::SystemAttr(key.clone(), value.clone()));
+            self.storage.write(frozen.id, &writes.collect::<Vec<_>>())?;
+            frozen.system_attrs.extend(notes);
+            history.note(frozen.clone());
+        }
         Ok(Trial {
             study: self.clone(),
             joint,
             fixed,
             frozen: Mutex::new(frozen),
             is_pruned: AtomicBool::new(false),
+            known: None,
         })
     }
 
@@ -212,7 +255,12 @@ impl Study {
             started: None,
             completed: None,
         };
-        Ok(self.storage.create_trial(self.record.id, Some(&template))?.id)
+        self.add(&template)
+    }
+
+    /// Adds a trial as it is.
+    pub(crate) fn add(&self, trial: &FrozenTrial) -> Result<TrialId> {
+        Ok(self.storage.create_trial(self.record.id, Some(trial))?.id)
     }
 
     /// Ends a trial.
@@ -254,57 +302,6 @@ impl Study {
         Ok(frozen.clone())
     }
 
-    /// Runs `n_trials` trials of `objective`, several at once if [`with_jobs`](Self::with_jobs)
-    /// says so.
-    ///
-    /// An objective that returns an error or panics makes its trial a failed one, with the reason
-    /// in the user attribute `error`, and the study goes on. An error of the storage ends it.
-    pub fn optimize<F>(&self, n_trials: usize, objective: F) -> Result<()>
-    where
-        F: Fn(&mut Trial) -> Result<Outcome> + Sync,
-    {
-        let next = AtomicUsize::new(0);
-        let work = || {
-            while next.fetch_add(1, Ordering::Relaxed) < n_trials {
-                self.run_one(&objective)?;
-            }
-            Ok(())
-        };
-        if self.jobs == 1 {
-            return work();
-        }
-        thread::scope(|scope| {
-            let workers: Vec<_> = (0..self.jobs).map(|_| scope.spawn(work)).collect();
-            let ended = workers.into_iter().map(|worker| {
-                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            });
-            ended.collect::<Vec<Result<()>>>().into_iter().collect()
-        })
-    }
-
-    fn run_one<F>(&self, objective: &F) -> Result<()>
-    where
-        F: Fn(&mut Trial) -> Result<Outcome>,
-    {
-        let mut trial = self.ask()?;
-        // The trial is only read after a panic.
-        let ended = catch_unwind(AssertUnwindSafe(|| objective(&mut trial)));
-        let reason = match ended {
-            Ok(Ok(outcome)) => return self.tell(&trial, outcome).map(drop),
-            Ok(Err(_)) if trial.is_pruned() => {
-                return self.tell(&trial, Outcome::Pruned).map(drop);
-            }
-            Ok(Err(error)) => error.chain(),
-            Err(panic) => {
-                let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-                let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-                format!("panicked: {}", text.unwrap_or_default())
-            }
-        };
-        trial.set_user_attr("error", Json::Text(reason))?;
-        self.tell_failed(&trial).map(drop)
-    }
-
     /// The best complete trial of a study of one objective; the earliest of equals.
     pub fn best(&self) -> Result<Option<Arc<FrozenTrial>>> {
         let &[direction] = self.directions() else {
@@ -327,8 +324,7 @@ impl Study {
 
     /// All trials as the storage has them now, by number.
     pub fn trials(&self) -> Result<Vec<Arc<FrozenTrial>>> {
-        let mut history = self.history();
-        history.sync(&*self.storage, self.record.id)?;
+        let history = self.synced()?;
         let mut trials: Vec<_> = history.finished().iter().chain(history.open()).cloned().collect();
         trials.sort_unstable_by_key(|trial| trial.number);
         Ok(trials)
@@ -336,6 +332,38 @@ impl Study {
 
     fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known, brought up to date.
+    pub(crate) fn synced(&self) -> Result<MutexGuard<'_, History>> {
+        let mut history = self.history();
+        history.sync(&*self.storage, self.record.id)?;
+        Ok(history)
+    }
+
+    pub(crate) fn with_history<T>(&self, look: impl FnOnce(&History) -> T) -> T {
+        look(&self.history())
+    }
+
+    pub(crate) fn note(&self, trial: FrozenTrial) {
+        self.history().note(trial);
+    }
+
+    pub(crate) fn id(&self) -> StudyId {
+        self.record.id
+    }
+
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.sampler.is_exhausted(&self.history())
+    }
+
+    pub(crate) fn is_without_duplicates(&self) -> bool {
+        self.without_duplicates
+    }
+
+    /// A seed of its own for each attempt at a trial; the first has the study's.
+    pub(crate) fn seed_of(&self, attempt: u64) -> u64 {
+        self.seed ^ attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     fn ask_for<'a>(&'a self, history: &'a History, trial: &'a FrozenTrial) -> Ask<'a> {
@@ -357,6 +385,8 @@ pub struct Trial {
     joint: Vec<(Arc<str>, f64)>,
     fixed: BTreeMap<String, Json>,
     is_pruned: AtomicBool,
+    /// What it decides by, if not by the present.
+    known: Option<Arc<History>>,
 }
 
 impl Trial {
@@ -378,15 +408,14 @@ impl Trial {
         }
         self.study.storage.write(frozen.id, &[Write::Intermediate { step, value }])?;
         frozen.intermediate.insert(step, value);
-        let mut history = self.study.history();
-        history.sync(&*self.study.storage, self.study.record.id)?;
-        let report = Report {
-            study: self.study.name(),
-            directions: self.study.directions(),
-            history: &history,
-            trial: &frozen,
+        let decide = |history: &History| {
+            let (study, directions) = (self.study.name(), self.study.directions());
+            self.study.pruner.decide(&Report { study, directions, history, trial: &frozen })
         };
-        let Decision { prune, notes } = self.study.pruner.decide(&report)?;
+        let Decision { prune, notes } = match &self.known {
+            Some(known) => decide(known)?,
+            None => decide(&*self.study.synced()?)?,
+        };
         if !notes.is_empty() {
             let writes =
                 notes.iter().map(|(key, value)| Write::SystemAttr(key.clone(), value.clone()));
@@ -420,6 +449,21 @@ impl Trial {
         }
     }
 
+    /// Notes a constraint, which the trial keeps if `value` is at most 0. Samplers prefer trials that
+    /// keep all of theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Param`] if `value` is NaN.
+    pub fn set_constraint(&self, name: &str, value: f64) -> Result<()> {
+        ParamError::ensure(!value.is_nan(), name, value, "a number, at most 0 if it is kept")?;
+        let (key, value) = (format!("constraints:{name}"), Json::Float(value));
+        let mut frozen = self.frozen();
+        self.study.storage.write(frozen.id, &[Write::SystemAttr(key.clone(), value.clone())])?;
+        frozen.system_attrs.insert(key, value);
+        Ok(())
+    }
+
     /// Notes something of the user's.
     pub fn set_user_attr(&self, key: &str, value: Json) -> Result<()> {
         let mut frozen = self.frozen();
@@ -434,16 +478,65 @@ impl Trial {
         self.frozen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The value of a parameter in internal form: what it was before, what is fixed, what was
-    /// proposed jointly, the only one there is, or one of its own.
-    fn suggest(&mut self, name: &str, distribution: Distribution) -> Result<f64> {
+    /// Notes that its worker is alive: for those who ask and tell, and say so more often than the
+    /// [`Heartbeat`]'s grace.
+    pub fn beat(&self) -> Result<()> {
+        let id = self.frozen().id;
+        self.study.storage.beat(id)
+    }
+
+    pub(crate) fn study(&self) -> &Study {
+        &self.study
+    }
+
+    pub(crate) fn joint(&self) -> &[(Arc<str>, f64)] {
+        &self.joint
+    }
+
+    pub(crate) fn has_fixed(&self) -> bool {
+        !self.fixed.is_empty()
+    }
+
+    /// The same, deciding by `known` and not by the present.
+    pub(crate) fn knowing(self, known: Arc<History>) -> Self {
+        Self { known: Some(known), ..self }
+    }
+
+    /// Asks the sampler about `frozen` under a seed.
+    fn asked<T>(
+        &self,
+        frozen: &FrozenTrial,
+        seed: u64,
+        ask: impl FnOnce(&dyn Sampler, &Ask<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let sampler = &*self.study.sampler;
+        if let Some(known) = &self.known {
+            return ask(sampler, &Ask { seed, ..self.study.ask_for(known, frozen) });
+        }
+        let history = self.study.history();
+        ask(sampler, &Ask { seed, ..self.study.ask_for(&history, frozen) })
+    }
+
+    pub(crate) fn propose_joint(&self, frozen: &FrozenTrial, seed: u64) -> Result<Proposal> {
+        self.asked(frozen, seed, |sampler, ask| sampler.joint(ask))
+    }
+
+    /// A parameter of `frozen`, and whether it is new: what it was before, what is fixed, what was
+    /// proposed jointly, the only value there is, or one of its own.
+    pub(crate) fn propose(
+        &self,
+        frozen: &FrozenTrial,
+        joint: &[(Arc<str>, f64)],
+        seed: u64,
+        name: &str,
+        distribution: Distribution,
+    ) -> Result<(Param, bool)> {
         let distribution = distribution.checked(name)?;
-        let frozen = self.frozen();
         if let Some(param) = frozen.params.get(name) {
             distribution.ensure_like(&param.distribution, name)?;
-            return Ok(param.value);
+            return Ok((param.clone(), false));
         }
-        let joint = self.joint.iter().find(|(known, _)| **known == *name).map(|&(_, x)| x);
+        let joint = joint.iter().find(|(known, _)| **known == *name).map(|&(_, x)| x);
         let value = if let Some(fixed) = self.fixed.get(name) {
             distribution.internal(name, fixed)?
         } else if distribution.is_single() {
@@ -451,20 +544,27 @@ impl Trial {
         } else if let Some(value) = joint.filter(|&value| distribution.contains(value)) {
             value
         } else {
-            let history = self.study.history();
-            let ask = self.study.ask_for(&history, &frozen);
-            self.study.sampler.single(&ask, name, &distribution)?
+            self.asked(frozen, seed, |sampler, ask| sampler.single(ask, name, &distribution))?
         };
+        Ok((Param { name: name.into(), value, distribution: Arc::new(distribution) }, true))
+    }
+
+    fn suggest(&mut self, name: &str, distribution: Distribution) -> Result<f64> {
+        let frozen = self.frozen();
+        let (param, is_new) =
+            self.propose(&frozen, &self.joint, self.study.seed, name, distribution)?;
         drop(frozen);
-        let param = Param { name: name.into(), value, distribution: Arc::new(distribution) };
-        let write = Write::Param {
-            name: param.name.clone(),
-            value,
-            distribution: param.distribution.clone(),
-        };
-        let mut frozen = self.frozen();
-        self.study.storage.write(frozen.id, &[write])?;
-        frozen.params.insert(param);
+        let value = param.value;
+        if is_new {
+            let write = Write::Param {
+                name: param.name.clone(),
+                value,
+                distribution: param.distribution.clone(),
+            };
+            let mut frozen = self.frozen();
+            self.study.storage.write(frozen.id, &[write])?;
+            frozen.params.insert(param);
+        }
         Ok(value)
     }
 }
@@ -495,7 +595,7 @@ impl Distribution {
     }
 
     /// The internal form of an external value.
-    fn internal(&self, name: &str, external: &Json) -> Result<f64, ParamError> {
+    pub(crate) fn internal(&self, name: &str, external: &Json) -> Result<f64, ParamError> {
         let internal = match (self, external) {
             (Self::Float(_), Json::Float(x)) => Some(*x),
             (Self::Float(_) | Self::Int(_), Json::Int(i)) => Some(*i as f64),
@@ -507,46 +607,5 @@ impl Distribution {
         };
         let internal = internal.filter(|&value| self.contains(value));
         internal.ok_or_else(|| ParamError::new(name, format!("{external:?}"), self.to_string()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sphere(trial: &mut Trial) -> Result<Outcome> {
-        let x = trial.float("x", FloatRange::new(-1.0, 1.0))?;
-        let n = trial.int("n", IntRange::new(1, 9).step(2))?;
-        let kind = trial.choose("kind", &["a", "b"])?;
-        Ok((x * x + n as f64 + kind as f64).into())
-    }
-
-    #[test]
-    fn a_study_draws_the_same_whatever_the_number_of_jobs() {
-        let trials = |jobs| {
-            let study = Study::in_memory(Direction::Minimize).with_seed(3).with_jobs(jobs);
-            study.optimize(40, sphere).expect("memory");
-            let trials = study.trials().expect("memory");
-            trials.iter().map(|t| (t.number, t.values.clone())).collect::<Vec<_>>()
-        };
-        assert_eq!(trials(1), trials(3));
-    }
-
-    #[test]
-    fn a_failing_or_panicking_objective_fails_its_trial_only() {
-        let study = Study::in_memory(Direction::Minimize);
-        let objective = |trial: &mut Trial| match trial.number() {
-            0 => Err(Error::data("objective", "sense", "nonsense")),
-            1 => panic!("on purpose"),
-            2 => Ok(f64::NAN.into()),
-            _ => Ok(1.0.into()),
-        };
-        study.optimize(4, objective).expect("the study goes on");
-        let trials = study.trials().expect("memory");
-        let states: Vec<TrialState> = trials.iter().map(|t| t.state).collect();
-        let fail = TrialState::Fail;
-        assert_eq!(states, [fail, fail, fail, TrialState::Complete]);
-        let reason = |i: usize| format!("{:?}", trials[i].user_attrs.get("error"));
-        assert!(reason(0).contains("nonsense") && reason(1).contains("on purpose"));
     }
 }

@@ -74,6 +74,24 @@ pub struct FrozenTrial {
     pub completed: Option<Timestamp>,
 }
 
+impl FrozenTrial {
+    /// By how much the trial breaks its constraints: the sum of those above 0, which stand in the
+    /// system attributes `constraints:<name>` (Optuna 5.0) or in the list `constraints` (before).
+    /// 0 for a trial that keeps them all, or has none.
+    pub fn violation(&self) -> f64 {
+        let number = |json: &Json| json.as_f64().map_or(0.0, |x| x.max(0.0));
+        let attrs = self.system_attrs.range("constraints".to_owned()..);
+        let named = attrs.take_while(|(key, _)| key.starts_with("constraints"));
+        named
+            .map(|(key, value)| match value {
+                Json::Array(values) if key == "constraints" => values.iter().map(number).sum(),
+                value if key.starts_with("constraints:") => number(value),
+                _ => 0.0,
+            })
+            .sum()
+    }
+}
+
 /// Parameters of a trial: few, so a sorted list.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ParamSet(Vec<Param>);

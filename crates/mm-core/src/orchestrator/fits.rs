@@ -22,6 +22,12 @@ use crate::{
     schedule::{self, Demand},
 };
 
+/// A model of a fold that is continued from, and its rounds.
+pub(super) struct Rung {
+    pub(super) model: BoxModel,
+    pub(super) rounds: usize,
+}
+
 /// A candidate fitted to all rows.
 struct Refitted {
     model: Arc<dyn Model>,
@@ -36,16 +42,24 @@ impl Run<'_> {
         candidate: &Checked,
         fold: Option<usize>,
         threads: NonZeroUsize,
+        hear: &(dyn Fn(&Step<'_>) -> Signal + Sync),
+        after: Option<&Rung>,
     ) -> Result<(BoxModel, Timing)> {
         let stopped = AtomicBool::new(false);
         let observer = |step: &Step<'_>| {
-            let answer = self.say(&Event::Step { candidate: &candidate.name, fold, step });
+            let answer = match self.say(&Event::Step { candidate: &candidate.name, fold, step }) {
+                Signal::Continue => hear(step),
+                other => other,
+            };
             if answer != Signal::Continue {
                 stopped.store(true, Ordering::Relaxed);
             }
             answer
         };
         let mut ctx = self.context(self.seed(fold), threads).with_observer(&observer);
+        if let Some(rung) = after {
+            ctx = ctx.fork(rung.rounds as u64); // Or the same random numbers would come again.
+        }
         if let Some(seconds) = self.plan.budget.fit_seconds {
             ctx = ctx.within(Duration::from_secs_f64(seconds));
         }
@@ -58,7 +72,10 @@ impl Run<'_> {
             ctx = ctx.with_validation(held_out);
         }
         let started = Instant::now();
-        let model = candidate.learner.fit_boxed(&train, &ctx)?;
+        let model = match (after, candidate.learner.as_warm_start()) {
+            (Some(rung), Some(warm)) => warm.fit_from(&*rung.model, &train, &ctx)?,
+            _ => candidate.learner.fit_boxed(&train, &ctx)?,
+        };
         let fit_seconds = started.elapsed().as_secs_f64();
         let cut_short = ctx.is_due() || stopped.load(Ordering::Relaxed);
         Ok((model, Timing { fit_seconds, predict_seconds: 0.0, cut_short }))
@@ -79,12 +96,14 @@ impl Run<'_> {
 
         // The first fold that failed, by candidate: those after it are skipped, so that the fold
         // that is reported does not depend on threads.
-        let failed: Vec<AtomicUsize> =
-            self.candidates.iter().map(|_| AtomicUsize::new(n_folds)).collect();
+        let first_failed = |candidate: &Checked| {
+            AtomicUsize::new(if candidate.failure.is_some() { 0 } else { n_folds })
+        };
+        let failed: Vec<AtomicUsize> = self.candidates.iter().map(first_failed).collect();
         let demands = vec![Demand::of(self.data); jobs.len()];
         let done = schedule::run(self.threads, &demands, |job, threads| {
             let (c, f) = place(jobs[job]);
-            if failed[c].load(Ordering::Relaxed) < f {
+            if failed[c].load(Ordering::Relaxed) < f || self.candidates[c].failure.is_some() {
                 return None;
             }
             let result = schedule::contain(|| self.fold(c, f, threads));
@@ -97,7 +116,11 @@ impl Run<'_> {
         for (job, result) in jobs.into_iter().zip(done) {
             results[job] = result;
         }
-        let mut fitted: Vec<Fitted> = self.candidates.iter().map(|_| Ok(Vec::new())).collect();
+        let fitted = self.candidates.iter().map(|candidate| match &candidate.failure {
+            None => Ok(Vec::new()),
+            Some(reason) => Err(Error::config("tune", reason)),
+        });
+        let mut fitted: Vec<Fitted> = fitted.collect();
         for (job, result) in results.into_iter().enumerate() {
             let (c, f) = place(job);
             if let (Ok(folds), Some(result)) = (&mut fitted[c], result) {
@@ -112,8 +135,40 @@ impl Run<'_> {
 
     /// Fits, predicts, and keeps one fold of one candidate.
     fn fold(&self, c: usize, f: usize, threads: NonZeroUsize) -> Result<Predicted> {
-        let (candidate, fold) = (&self.candidates[c], &self.folds[f]);
-        let (model, mut timing) = self.fit(candidate, Some(f), threads)?;
+        let candidate = &self.candidates[c];
+        let predicted = self.predict_fold(candidate, f, threads, &|_| Signal::Continue)?;
+        let score = predicted.score(&self.metric, &self.data.take(&self.folds[f].test))?;
+        let timing = predicted.timing;
+        if !timing.cut_short {
+            self.checkpoint.keep_fold(&self.key(candidate, Some(f)), &predicted);
+        }
+        let (candidate, fit_seconds) = (&candidate.name, timing.fit_seconds);
+        self.say(&Event::Fold { candidate, fold: f, score, fit_seconds });
+        Ok(predicted)
+    }
+
+    /// Fits one fold of a learner and predicts its test rows.
+    pub(super) fn predict_fold(
+        &self,
+        candidate: &Checked,
+        f: usize,
+        threads: NonZeroUsize,
+        hear: &(dyn Fn(&Step<'_>) -> Signal + Sync),
+    ) -> Result<Predicted> {
+        Ok(self.climb_fold(candidate, f, threads, hear, None)?.1)
+    }
+
+    /// The same, perhaps after a model fitted before; with the model.
+    pub(super) fn climb_fold(
+        &self,
+        candidate: &Checked,
+        f: usize,
+        threads: NonZeroUsize,
+        hear: &(dyn Fn(&Step<'_>) -> Signal + Sync),
+        after: Option<&Rung>,
+    ) -> Result<(BoxModel, Predicted)> {
+        let fold = &self.folds[f];
+        let (model, mut timing) = self.fit(candidate, Some(f), threads, hear, after)?;
         let test = self.data.take(&fold.test);
         let started = Instant::now();
         // Within this job's share of the budget, as the fit.
@@ -123,14 +178,8 @@ impl Run<'_> {
             let place = format!("prediction of row {}", fold.test[i / values.n_cols()]);
             return Err(Error::data(place, "a finite number", values.values()[i]));
         }
-        let predicted = Predicted { timing, outputs: model.signature().outputs.clone(), values };
-        let score = predicted.score(&self.metric, &test)?;
-        if !timing.cut_short {
-            self.checkpoint.keep_fold(&self.key(candidate, Some(f)), &predicted);
-        }
-        let (candidate, fit_seconds) = (&candidate.name, timing.fit_seconds);
-        self.say(&Event::Fold { candidate, fold: f, score, fit_seconds });
-        Ok(predicted)
+        let outputs = model.signature().outputs.clone();
+        Ok((model, Predicted { timing, outputs, values }))
     }
 
     /// Fits what succeeded to all rows. A failure here costs the candidate its place.
@@ -164,7 +213,8 @@ impl Run<'_> {
         {
             return Ok(Refitted { model: Arc::from(model), bytes: bytes.len(), cut_short: false });
         }
-        let (model, Timing { fit_seconds, cut_short, .. }) = self.fit(candidate, None, threads)?;
+        let (model, Timing { fit_seconds, cut_short, .. }) =
+            self.fit(candidate, None, threads, &|_| Signal::Continue, None)?;
         let envelope = model.to_envelope()?;
         if !cut_short {
             self.checkpoint.keep_model(&key, envelope.as_bytes());

@@ -4,14 +4,16 @@
 //!
 //! 1. **Checks everything before any work**: names, kinds, params, metric against task, splitter
 //!    against data, that each fold can be fitted to and scored on, the registry.
-//! 2. **Cross-fits** each candidate: every fold's model predicts rows that it did not see. Fits run
+//! 2. **Tunes** the candidates that are to be tuned, by the same folds and metric, through a
+//!    [`Tuner`]; the best params found take the candidate's place.
+//! 3. **Cross-fits** each candidate: every fold's model predicts rows that it did not see. Fits run
 //!    side by side under one budget of threads; a large one gets all of them. Each fold has a seed
 //!    of its own that depends on its place, so results do not depend on threads or order.
-//! 3. **Isolates failures**: an error, a panic, or a deadline costs that candidate only and stands
+//! 4. **Isolates failures**: an error, a panic, or a deadline costs that candidate only and stands
 //!    on the leaderboard with its reason.
-//! 4. **Builds ensembles** from out-of-fold predictions only ([`Combiner`](crate::Combiner)).
-//! 5. **Refits** what succeeded to all rows.
-//! 6. **Publishes** the best into the registry, with its lineage.
+//! 5. **Builds ensembles** from out-of-fold predictions only ([`Combiner`](crate::Combiner)).
+//! 6. **Refits** what succeeded to all rows.
+//! 7. **Publishes** the best into the registry, with its lineage.
 //!
 //! With a checkpoint folder, finished fits are kept as they finish: a run killed at any point and
 //! started again repeats none of them and ends with the same result. A folder that cannot be written
@@ -29,6 +31,7 @@ mod fits;
 mod leaderboard;
 mod plan;
 mod run;
+mod tuning;
 
 use std::{fmt, sync::Arc, time::Instant};
 
@@ -36,6 +39,7 @@ use self::run::Run;
 pub use self::{
     leaderboard::{Entry, Leaderboard, Score, Status},
     plan::{Budget, Candidate, DataPlan, EnsemblePlan, Plan, RegistryPlan},
+    tuning::{Climbed, Config, Family, Progress, Rungs, Steps, TunePlan, TuneTask, Tuned, Tuner},
 };
 use crate::{
     catalog::Catalog,
@@ -54,6 +58,7 @@ pub struct Orchestrator<'a> {
     catalog: &'a Catalog,
     watcher: &'a dyn Watcher,
     cancel: Option<&'a Cancel>,
+    tuner: Option<&'a dyn Tuner>,
     own: Vec<(String, Arc<dyn DynLearner>)>,
 }
 
@@ -69,6 +74,8 @@ pub struct Outcome {
     pub folds: Vec<Fold>,
     /// The candidates' out-of-fold predictions by name, in plan order.
     pub out_of_fold: Vec<(String, OutOfFold)>,
+    /// What the searches found, by candidate, in plan order.
+    pub tuned: Vec<(String, Tuned)>,
     /// The version under which the best was published, if the plan has a registry.
     pub published: Option<Version>,
     /// Why the best could not be published, or its alias not moved: what was fitted is not lost
@@ -92,6 +99,17 @@ impl Outcome {
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// A configuration was tried in the search for a candidate's params.
+    Trial {
+        /// The candidate's name.
+        candidate: &'a str,
+        /// The kind that was tried.
+        kind: &'a str,
+        /// Its mean score over the folds; `None` if it was given up or failed.
+        score: Option<f64>,
+        /// Seconds that it took.
+        seconds: f64,
+    },
     /// The plan was checked; this many fits lie ahead, of which some are in the checkpoint.
     Planned {
         /// Fits that cross-fitting needs.
@@ -169,7 +187,7 @@ impl fmt::Debug for Orchestrator<'_> {
 impl<'a> Orchestrator<'a> {
     /// An orchestrator over the kinds of `catalog`, with nobody watching.
     pub fn new(catalog: &'a Catalog) -> Self {
-        Self { catalog, watcher: &Silent, cancel: None, own: Vec::new() }
+        Self { catalog, watcher: &Silent, cancel: None, tuner: None, own: Vec::new() }
     }
 
     /// The same with somebody watching.
@@ -182,6 +200,12 @@ impl<'a> Orchestrator<'a> {
     #[must_use]
     pub fn with_cancel(self, cancel: &'a Cancel) -> Self {
         Self { cancel: Some(cancel), ..self }
+    }
+
+    /// The same with somebody who searches for the params of candidates that are to be tuned.
+    #[must_use]
+    pub fn with_tuner(self, tuner: &'a dyn Tuner) -> Self {
+        Self { tuner: Some(tuner), ..self }
     }
 
     /// Adds a candidate that is no kind of the catalog, after those of the plan.

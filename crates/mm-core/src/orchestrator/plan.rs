@@ -11,6 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::tuning::TunePlan;
 use crate::{
     data::{Dataset, Roles, Source},
     error::{Error, ParamError, Result},
@@ -34,7 +35,7 @@ use crate::{
 /// | `ensembles` | `[]` | built from the candidates' out-of-fold predictions |
 /// | `refit` | `true` | whether what succeeded is fitted to all rows at the end |
 /// | `budget` | no limits | threads and times |
-/// | `checkpoint` | none | folder in which finished work is kept, so that a killed run resumes |
+/// | `checkpoint` | none | folder in which finished work is kept, and the state of long fits that can go on from it, so that a killed run resumes |
 /// | `registry` | none | where the winner is published |
 ///
 /// ```
@@ -173,9 +174,13 @@ pub struct Candidate {
     /// Its params; what is left out has its default.
     #[serde(default = "empty")]
     pub params: Value,
+    /// How better params are searched for; not at all, if left out. Of a plan's candidates alone,
+    /// not of learners within an ensemble.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tune: Option<TunePlan>,
 }
 
-fn empty() -> Value {
+pub(super) fn empty() -> Value {
     Value::Object(Map::new())
 }
 
@@ -184,7 +189,19 @@ impl Candidate {
     pub fn new<P: Params>(kind: impl Into<String>, params: &P) -> Self {
         // Params derive `Serialize` with string keys; a failure would be one of theirs.
         let params = serde_json::to_value(params).unwrap_or_else(|_| empty());
-        Self { name: None, kind: kind.into(), params }
+        Self { name: None, kind: kind.into(), params, tune: None }
+    }
+
+    /// The same with params that are searched for; those that it has are fixed as far as its own
+    /// config says: see [`of_kind`](Self::of_kind).
+    #[must_use]
+    pub fn tuned(self, tune: TunePlan) -> Self {
+        Self { tune: Some(tune), ..self }
+    }
+
+    /// A candidate of `kind` with nothing said of its params.
+    pub fn of_kind(kind: impl Into<String>) -> Self {
+        Self { name: None, kind: kind.into(), params: empty(), tune: None }
     }
 
     /// The same under another name.
@@ -346,7 +363,10 @@ impl Plan {
         self.registry.as_ref().and_then(|r| r.model.as_deref()).unwrap_or(&self.name)
     }
 
-    fn relative_to(mut self, folder: &Path) -> Self {
+    /// The same with relative paths taken from `folder`.
+    #[must_use]
+    pub fn relative_to(mut self, folder: impl AsRef<Path>) -> Self {
+        let folder = folder.as_ref();
         let paths = [
             self.data.as_mut().map(|data| &mut data.path),
             self.checkpoint.as_mut(),
@@ -355,6 +375,10 @@ impl Plan {
         for path in paths.into_iter().flatten() {
             *path = folder.join(&*path); // An absolute path stays as it is.
         }
+        self.candidates
+            .iter_mut()
+            .filter_map(|c| c.tune.as_mut())
+            .for_each(|tune| tune.relative_to(folder));
         self
     }
 

@@ -13,6 +13,7 @@ use super::{
     Entry, Event, Leaderboard, Orchestrator, Outcome, Plan, Score, Status,
     checkpoint::{Checkpoint, Predicted, key},
     plan::RegistryPlan,
+    tuning,
 };
 use crate::{
     combine::Combiner,
@@ -20,10 +21,11 @@ use crate::{
     cross_fit::OutOfFold,
     data::{Dataset, Matrix, Task},
     error::{Error, Result},
-    learner::{DynLearner, check_data},
+    learner::{BoxLearner, DynLearner, check_data},
     metric::Metric,
     model::Model,
     registry::{self, AliasMove, Lineage, LocalRegistry, NewVersion, Registry as _, Version},
+    snapshot::Snapshots,
     split::{Fold, GroupKFold, Holdout, SplitPlan, Splitter},
 };
 
@@ -37,19 +39,38 @@ pub(super) struct Run<'a> {
     pub(super) candidates: Vec<Checked>,
     pub(super) combiners: Vec<Box<dyn Combiner>>, // One an ensemble of the plan.
     pub(super) checkpoint: Checkpoint,
+    /// In the folder of the checkpoint, too.
+    snapshots: Option<Snapshots>,
     pub(super) threads: NonZeroUsize,
     target: Option<Target<'a>>,
-    fingerprint: String,
-    fold_keys: Vec<String>, // Determine the rows of each fold.
-    deadline: Option<Instant>,
+    pub(super) fingerprint: String,
+    pub(super) fold_keys: Vec<String>, // Determine the rows of each fold.
+    pub(super) deadline: Option<Instant>,
 }
 
 /// A candidate whose params passed.
 pub(super) struct Checked {
     pub(super) name: String,
     pub(super) learner: Arc<dyn DynLearner>,
-    recipe: Value,    // For the lineage.
-    identity: String, // Determines the learner's fits, for checkpoints.
+    recipe: Value,                      // For the lineage.
+    identity: String,                   // Determines the learner's fits, for checkpoints.
+    pub(super) failure: Option<String>, // Why its params could not be tuned.
+    pub(super) search_cut_short: bool,
+}
+
+impl Checked {
+    /// A learner of a kind of the catalog.
+    pub(super) fn of(name: String, kind: &str, params: &Value, learner: BoxLearner) -> Self {
+        Self {
+            name,
+            recipe: json!({ "kind": kind, "params": params }),
+            // The learner shows the defaults of this build, too.
+            identity: format!("kind {kind} {params} {learner:?}"),
+            learner: Arc::from(learner),
+            failure: None,
+            search_cut_short: false,
+        }
+    }
 }
 
 /// Where the winner goes.
@@ -78,6 +99,7 @@ impl<'a> Run<'a> {
         started: Instant,
     ) -> Result<Self> {
         plan.check(&outer.own_names())?;
+        tuning::check(outer, plan)?;
         let candidates = check_candidates(outer, plan)?;
         let names: Vec<&str> = candidates.iter().map(|c| c.name.as_str()).collect();
         let combiners = plan.ensembles.iter().enumerate().map(|(i, ensemble)| {
@@ -116,6 +138,7 @@ impl<'a> Run<'a> {
             candidates,
             combiners,
             checkpoint: Checkpoint::open(plan.checkpoint.as_deref())?,
+            snapshots: plan.checkpoint.as_ref().map(Snapshots::new).transpose()?,
             threads: plan.budget.threads(),
             target: plan.registry.as_ref().map(|target| Target::open(plan, target)).transpose()?,
             fingerprint: data.fingerprint(),
@@ -145,7 +168,8 @@ impl<'a> Run<'a> {
     }
 
     /// The stages, one after another.
-    pub(super) fn run(self) -> Result<Outcome> {
+    pub(super) fn run(mut self) -> Result<Outcome> {
+        let tuned = self.tune()?;
         let fitted = self.cross_fit()?;
         let mut entries = self.entries(&fitted);
         let ensembles = self.build_ensembles(&entries, &fitted);
@@ -172,7 +196,7 @@ impl<'a> Run<'a> {
             .map(|(candidate, folds)| Ok((candidate.name.clone(), self.gather(folds)?)))
             .collect::<Result<_>>()?;
         let folds = self.folds;
-        Ok(Outcome { leaderboard, models, folds, out_of_fold, published, publish_error })
+        Ok(Outcome { leaderboard, models, folds, out_of_fold, tuned, published, publish_error })
     }
 
     /// The checkpoint key of a candidate's fit. `None` as fold means all rows.
@@ -192,6 +216,7 @@ impl<'a> Run<'a> {
     pub(super) fn context(&self, seed: u64, threads: NonZeroUsize) -> FitContext<'_> {
         let mut ctx = FitContext::seeded(seed);
         (ctx.threads, ctx.deadline, ctx.cancel) = (threads, self.deadline, self.outer.cancel);
+        ctx.snapshots = self.snapshots.as_ref();
         ctx
     }
 
@@ -251,7 +276,7 @@ impl<'a> Run<'a> {
                     return entry;
                 }
             };
-            if folds.iter().any(|fold| fold.timing.cut_short) {
+            if candidate.search_cut_short || folds.iter().any(|fold| fold.timing.cut_short) {
                 entry.status = Status::CutShort;
             }
             entry.fit_seconds = folds.iter().map(|fold| fold.timing.fit_seconds).sum();
@@ -371,13 +396,7 @@ fn check_candidates(outer: &Orchestrator<'_>, plan: &Plan) -> Result<Vec<Checked
         let (kind, params) = (&candidate.kind, &candidate.params);
         let learner = outer.catalog.learner(kind, params.clone());
         let learner = learner.map_err(|e| e.within(format!("candidates.{i}")))?;
-        Ok(Checked {
-            name: candidate.name().to_owned(),
-            recipe: json!({ "kind": kind, "params": params }),
-            // The learner shows the defaults of this build, too.
-            identity: format!("kind {kind} {params} {learner:?}"),
-            learner: Arc::from(learner),
-        })
+        Ok(Checked::of(candidate.name().to_owned(), kind, params, learner))
     });
     let own = outer.own.iter().map(|(name, learner)| {
         Ok(Checked {
@@ -385,6 +404,8 @@ fn check_candidates(outer: &Orchestrator<'_>, plan: &Plan) -> Result<Vec<Checked
             recipe: Value::String(format!("{learner:?}")),
             identity: format!("own {name} {learner:?}"),
             learner: Arc::clone(learner),
+            failure: None,
+            search_cut_short: false,
         })
     });
     named.chain(own).collect()

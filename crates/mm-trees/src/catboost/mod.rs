@@ -32,11 +32,12 @@ use self::file::ModelFile;
 pub use self::{
     model::CatBoostModel,
     training::{
-        Bins, BorderRule, CatBoost, CatBoostParams, Categorical, LeafMethod, Leaves, MissingRule,
-        Objective, Penalty, RowSampling, Sampling, ScoreFunction, Statistic, StatisticKind,
-        TreeParams,
+        Bins, BorderRule, CatBoost, CatBoostParams, Categorical, Constraints, Growth, LeafMethod,
+        Leaves, MissingRule, Objective, Penalty, RowSampling, Sampling, ScoreFunction, Statistic,
+        StatisticKind, TreeParams,
     },
 };
+pub use crate::constraint::Monotone;
 
 /// A format of CatBoost's model files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

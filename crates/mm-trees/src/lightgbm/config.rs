@@ -202,7 +202,7 @@ impl LightGbmParams {
 impl Constraints {
     fn put(&self, schema: &Schema, config: &mut Config) -> Result<()> {
         if let Some(signs) = constraint::signs(schema, &self.monotone)? {
-            config.put("monotone_constraints", signs.join(","));
+            config.put("monotone_constraints", constraint::written(&signs).join(","));
             let method = match self.method {
                 MonotoneMethod::Basic => "basic",
                 MonotoneMethod::Intermediate => "intermediate",

@@ -224,7 +224,7 @@ impl Objective {
 impl Constraints {
     fn put(&self, schema: &Schema, set: &mut impl FnMut(&str, String)) -> Result<()> {
         if let Some(signs) = constraint::signs(schema, &self.monotone)? {
-            set("monotone_constraints", format!("({})", signs.join(",")));
+            set("monotone_constraints", format!("({})", constraint::written(&signs).join(",")));
         }
         if let Some(lists) = constraint::lists(schema, &self.interactions)? {
             set("interaction_constraints", Value::from(lists).to_string());

@@ -1,6 +1,7 @@
 //! Rungs: trials go on only if they are among the best at each.
 
 use mm_core::{Direction, ParamError, Result};
+use serde::{Deserialize, Serialize};
 
 use super::{Decision, Pruner, Report};
 use crate::{
@@ -13,7 +14,8 @@ use crate::{
 /// Tuning*, MLSys 2020), in Optuna's form: rung *r* ends at step `min_resource * eta^(skip + r)`;
 /// a trial passes it if its report there is among the best 1/`eta` of all that ended it so far, of
 /// which one always is. O(trials) a report.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct HalvingPruner {
     /// The step at which the first rung ends, ≥ 1; by default a hundredth of the steps of the
     /// longest complete trial, and none is given up before there is one.
@@ -108,7 +110,8 @@ impl Pruner for HalvingPruner {
 /// Hyperband (Li et al., JMLR 2018) over [`HalvingPruner`]s, in Optuna's form: trials are dealt to
 /// brackets that begin to halve at different rungs, by the hash of the study's name and the
 /// trial's number, so that every worker deals alike.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct HyperbandPruner {
     /// The step at which the first rung of the first bracket ends; ≥ 1, 1 by default.
     pub min_resource: u64,

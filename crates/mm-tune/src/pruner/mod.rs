@@ -3,6 +3,7 @@
 mod halving;
 mod percentile;
 mod simple;
+mod wilcoxon;
 
 use std::fmt;
 
@@ -12,6 +13,7 @@ pub use self::{
     halving::{HalvingPruner, HyperbandPruner},
     percentile::PercentilePruner,
     simple::{PatientPruner, ThresholdPruner},
+    wilcoxon::WilcoxonPruner,
 };
 use crate::{history::History, json::Json, trial::FrozenTrial};
 

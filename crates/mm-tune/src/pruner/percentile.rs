@@ -1,6 +1,7 @@
 //! Against the percentile of what others had reported by then.
 
 use mm_core::{Direction, ParamError, Result};
+use serde::{Deserialize, Serialize};
 
 use super::{Decision, Pruner, Report};
 use crate::trial::TrialState;
@@ -8,7 +9,8 @@ use crate::trial::TrialState;
 /// Gives up a trial whose best report so far is worse than a percentile of what complete trials
 /// reported at the same step; the median by default (the median stopping rule of Golovin et al.,
 /// *Google Vizier*, KDD 2017, in Optuna's form). O(trials) a report.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct PercentilePruner {
     /// The share of trials, in percent, that is kept: 0 to 100, 50 by default.
     pub percentile: f64,

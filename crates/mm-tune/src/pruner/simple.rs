@@ -1,11 +1,13 @@
 //! Pruners that look at one trial alone, or wrap another.
 
 use mm_core::{Direction, ParamError, Result};
+use serde::{Deserialize, Serialize};
 
 use super::{Decision, Pruner, Report};
 
 /// Gives up a trial that reports NaN or a value beyond a bound.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ThresholdPruner {
     /// Reports below are given up; −∞ by default.
     pub lower: f64,

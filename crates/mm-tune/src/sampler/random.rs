@@ -1,7 +1,5 @@
 //! Parameters drawn independently of everything.
 
-use std::sync::Arc;
-
 use mm_core::{FloatRange, IntRange, Result};
 use rand::RngExt;
 
@@ -16,10 +14,6 @@ use crate::distribution::Distribution;
 pub struct RandomSampler;
 
 impl Sampler for RandomSampler {
-    fn joint(&self, _: &Ask<'_>) -> Result<Vec<(Arc<str>, f64)>> {
-        Ok(Vec::new())
-    }
-
     fn single(&self, ask: &Ask<'_>, name: &str, distribution: &Distribution) -> Result<f64> {
         Ok(uniform(distribution, ask.rng(name).random()))
     }

@@ -124,6 +124,36 @@ impl JournalStorage {
         Json::Object(fields.map(|(key, value)| (key.to_owned(), value)).collect())
     }
 
+    /// Makes a trial with all that it has.
+    fn operation_new(&self, study: StudyId, trial: &FrozenTrial) -> Json {
+        let object = |pairs: Vec<(String, Json)>| Json::Object(pairs.into_iter().collect());
+        let texts = trial.params.iter().map(|param| {
+            let text = Json::from(&*param.distribution).to_string();
+            (param.name.to_string(), Json::Text(text))
+        });
+        let values = trial.params.iter().map(|param| (param.name.to_string(), param.value.into()));
+        let reports = trial.intermediate.iter();
+        let reports = reports.map(|(step, value)| (step.to_string(), (*value).into()));
+        let fields = [
+            ("study_id", Json::Int(study.0)),
+            ("datetime_start", time_json(trial.started)),
+            ("state", Json::Int(code_of(trial.state))),
+            ("value", Json::Null),
+            ("values", floats(&trial.values)),
+            ("distributions", object(texts.collect())),
+            ("params", object(values.collect())),
+            ("intermediate_values", object(reports.collect())),
+            ("user_attrs", Json::Object(trial.user_attrs.clone())),
+            ("system_attrs", Json::Object(trial.system_attrs.clone())),
+        ];
+        let mut operation = self.operation(4, fields);
+        // Optuna wants a time or no field.
+        if let (Json::Object(fields), Some(_)) = (&mut operation, trial.completed) {
+            fields.insert("datetime_complete".to_owned(), time_json(trial.completed));
+        }
+        operation
+    }
+
     fn operation_of(&self, trial: TrialId, write: &Write) -> Json {
         let id = ("trial_id", Json::Int(trial.0));
         let one = |key: &str, value: &Json| Json::Object([(key.to_owned(), value.clone())].into());
@@ -160,6 +190,11 @@ impl JournalStorage {
             ),
         }
     }
+}
+
+/// A sign of life.
+fn beat() -> Write {
+    Write::SystemAttr(BEAT.to_owned(), Json::Int(Timestamp::now().0 / 1_000_000))
 }
 
 /// What two workers never have in common.
@@ -500,51 +535,40 @@ impl Storage for JournalStorage {
         planned.map(drop)
     }
 
-    fn create_trial(&self, study: StudyId, template: Option<&FrozenTrial>) -> Result<FrozenTrial> {
-        let trial = super::new_trial(TrialId(0), 0, template, Timestamp::now());
-        let object = |pairs: Vec<(String, Json)>| Json::Object(pairs.into_iter().collect());
+    fn start_trial(
+        &self,
+        study: StudyId,
+        below: Option<u64>,
+        beats: bool,
+    ) -> Result<Option<FrozenTrial>> {
         let (id, replay) = self.append(|state| {
-            state.check_new(study, &trial)?;
-            let head =
-                [("study_id", Json::Int(study.0)), ("datetime_start", time_json(trial.started))];
-            let operation = if template.is_none() {
-                self.operation(4, head)
-            } else {
-                let params = trial.params.iter();
-                let texts = params.map(|param| {
-                    let text = Json::from(&*param.distribution).to_string();
-                    (param.name.to_string(), Json::Text(text))
-                });
-                let params = trial.params.iter();
-                let values = params.map(|param| (param.name.to_string(), param.value.into()));
-                let reports = trial.intermediate.iter();
-                let reports = reports.map(|(step, value)| (step.to_string(), (*value).into()));
-                let [study, started] = head;
-                let fields = [
-                    study,
-                    started,
-                    ("state", Json::Int(code_of(trial.state))),
-                    ("value", Json::Null),
-                    ("values", floats(&trial.values)),
-                    ("distributions", object(texts.collect())),
-                    ("params", object(values.collect())),
-                    ("intermediate_values", object(reports.collect())),
-                    ("user_attrs", Json::Object(trial.user_attrs.clone())),
-                    ("system_attrs", Json::Object(trial.system_attrs.clone())),
-                ];
-                let mut operation = self.operation(4, fields);
-                // Optuna wants a time or no field.
-                if let (Json::Object(fields), Some(_)) = (&mut operation, trial.completed) {
-                    fields.insert("datetime_complete".to_owned(), time_json(trial.completed));
-                }
-                operation
-            };
-            Ok((state.next_trial(), vec![operation]))
+            if !state.has_room(study, below)? {
+                return Ok((None, Vec::new()));
+            }
+            let id = state.next_trial();
+            let started = time_json(Some(Timestamp::now()));
+            let fields = [("study_id", Json::Int(study.0)), ("datetime_start", started)];
+            let mut operations = vec![self.operation(4, fields)];
+            operations.extend(beats.then(|| self.operation_of(id, &beat())));
+            Ok((Some(id), operations))
+        })?;
+        id.map(|id| replay.state.trial(id).cloned()).transpose()
+    }
+
+    fn create_trial(&self, study: StudyId, template: Option<&FrozenTrial>) -> Result<FrozenTrial> {
+        let Some(template) = template else {
+            let made = self.start_trial(study, None, false)?;
+            return made
+                .ok_or_else(|| Error::NotFound { what: "study", name: study.0.to_string() });
+        };
+        let (id, replay) = self.append(|state| {
+            state.check_new(study, template)?;
+            Ok((state.next_trial(), vec![self.operation_new(study, template)]))
         })?;
         replay.state.trial(id).cloned()
     }
 
-    fn claim(&self, trial: TrialId) -> Result<bool> {
+    fn claim(&self, trial: TrialId, beats: bool) -> Result<bool> {
         let planned = self.append(|state| {
             if state.trial(trial)?.state != TrialState::Waiting {
                 return Ok((false, Vec::new()));
@@ -555,9 +579,25 @@ impl Storage for JournalStorage {
                 ("values", Json::Null),
                 ("datetime_start", time_json(Some(Timestamp::now()))),
             ];
-            Ok((true, vec![self.operation(6, fields)]))
+            let mut operations = vec![self.operation(6, fields)];
+            operations.extend(beats.then(|| self.operation_of(trial, &beat())));
+            Ok((true, operations))
         });
         planned.map(|(won, _)| won)
+    }
+
+    fn replace(&self, trial: TrialId, copy: &FrozenTrial) -> Result<Option<FrozenTrial>> {
+        let (id, replay) = self.append(|state| {
+            let Some(study) = state.study_of_running(trial)? else {
+                return Ok((None, Vec::new()));
+            };
+            state.check_new(study, copy)?;
+            let failed = Write::Finish { state: TrialState::Fail, values: Vec::new() };
+            let operations =
+                vec![self.operation_of(trial, &failed), self.operation_new(study, copy)];
+            Ok((Some(state.next_trial()), operations))
+        })?;
+        id.map(|id| replay.state.trial(id).cloned()).transpose()
     }
 
     fn write(&self, trial: TrialId, writes: &[Write]) -> Result<()> {
@@ -597,8 +637,7 @@ impl Storage for JournalStorage {
     }
 
     fn beat(&self, trial: TrialId) -> Result<()> {
-        let now = Json::Int(Timestamp::now().0 / 1_000_000);
-        self.write(trial, &[Write::SystemAttr(BEAT.to_owned(), now)])
+        self.write(trial, &[beat()])
     }
 
     fn stale(&self, study: StudyId, grace: u64) -> Result<Vec<TrialId>> {

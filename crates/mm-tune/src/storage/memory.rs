@@ -11,7 +11,7 @@ use mm_core::{Direction, Result};
 use super::{Owner, Storage, StudyRecord, Write, state::State};
 use crate::{
     json::Json,
-    trial::{FrozenTrial, StudyId, Timestamp, TrialId},
+    trial::{FrozenTrial, StudyId, Timestamp, TrialId, TrialState},
 };
 
 /// A storage that ends with the process. Cheap: O(log n) a write, O(changes) a read.
@@ -46,8 +46,40 @@ impl Storage for MemoryStorage {
         self.lock().0.create_trial(study, template, Timestamp::now()).cloned()
     }
 
-    fn claim(&self, trial: TrialId) -> Result<bool> {
-        self.lock().0.claim(trial, Timestamp::now())
+    fn start_trial(
+        &self,
+        study: StudyId,
+        below: Option<u64>,
+        beats: bool,
+    ) -> Result<Option<FrozenTrial>> {
+        let (state, hearts) = &mut *self.lock();
+        if !state.has_room(study, below)? {
+            return Ok(None);
+        }
+        let trial = state.create_trial(study, None, Timestamp::now())?.clone();
+        if beats {
+            hearts.insert(trial.id, Instant::now());
+        }
+        Ok(Some(trial))
+    }
+
+    fn claim(&self, trial: TrialId, beats: bool) -> Result<bool> {
+        let (state, hearts) = &mut *self.lock();
+        let won = state.claim(trial, Timestamp::now())?;
+        if won && beats {
+            hearts.insert(trial, Instant::now());
+        }
+        Ok(won)
+    }
+
+    fn replace(&self, trial: TrialId, copy: &FrozenTrial) -> Result<Option<FrozenTrial>> {
+        let (state, _) = &mut *self.lock();
+        let Some(study) = state.study_of_running(trial)? else { return Ok(None) };
+        state.check_new(study, copy)?;
+        let now = Timestamp::now();
+        let failed = Write::Finish { state: TrialState::Fail, values: Vec::new() };
+        state.write(trial, &[failed], now)?;
+        state.create_trial(study, Some(copy), now).cloned().map(Some)
     }
 
     fn write(&self, trial: TrialId, writes: &[Write]) -> Result<()> {

@@ -6,6 +6,10 @@
 
 mod journal;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod state;
@@ -14,6 +18,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use mm_core::{Direction, Error, ParamError, Result};
 
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresStorage;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStorage;
 pub use self::{journal::JournalStorage, memory::MemoryStorage};
@@ -109,12 +115,28 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// Removes a study with its trials.
     fn delete_study(&self, study: StudyId) -> Result<()>;
 
+    /// Makes a running trial with nothing in it, whose heart has beaten once if `beats` says so; or
+    /// none, if the study has `below` trials already. Copies of trials that died do not count:
+    /// they have the attribute [`FAILED`].
+    fn start_trial(
+        &self,
+        study: StudyId,
+        below: Option<u64>,
+        beats: bool,
+    ) -> Result<Option<FrozenTrial>>;
+
     /// Makes a trial: of state `Running` with nothing in it, or as `template` says (an enqueued one
     /// is `Waiting`). Its id and number are given by the storage.
     fn create_trial(&self, study: StudyId, template: Option<&FrozenTrial>) -> Result<FrozenTrial>;
 
-    /// Claims a waiting trial: of several who try, one gets `true`.
-    fn claim(&self, trial: TrialId) -> Result<bool>;
+    /// Claims a waiting trial: of several who try, one gets `true`. Its heart has then beaten once,
+    /// if `beats` says so.
+    fn claim(&self, trial: TrialId, beats: bool) -> Result<bool>;
+
+    /// Ends a running trial as failed and makes `copy` in its study, in one step: what takes the
+    /// place of a trial whose worker died. Of several who try, one gets the copy; the others get
+    /// `None`, as they do for a trial that is no longer running.
+    fn replace(&self, trial: TrialId, copy: &FrozenTrial) -> Result<Option<FrozenTrial>>;
 
     /// Writes to an unfinished trial, all or nothing. [`Error::Conflict`] if it is
     /// finished; an error if a parameter's distribution is unlike the study's earlier ones.
@@ -142,6 +164,75 @@ pub trait Storage: fmt::Debug + Send + Sync {
     fn stale(&self, study: StudyId, grace: u64) -> Result<Vec<TrialId>>;
 }
 
+/// The attribute in which the copy of a trial that died says which trial it was at first.
+pub const FAILED: &str = "failed_trial";
+
+/// Optuna's attribute with the numbers of all trials that a copy takes the place of, in order.
+pub const HISTORY: &str = "retry_history";
+
+/// Opens the storage that `place` names: a SQLite file (`.db`, `.sqlite`, `.sqlite3`), a PostgreSQL
+/// address (`postgresql://…`), or else a journal file. What is not there is made.
+///
+/// # Errors
+///
+/// [`Error::Config`] for another kind of address, or one that this build lacks the feature for;
+/// otherwise as the storage's own `open`.
+pub fn open(place: &str) -> Result<Arc<dyn Storage>> {
+    match Place::of(place) {
+        Place::Journal => Ok(Arc::new(JournalStorage::open(place)?)),
+        #[cfg(feature = "sqlite")]
+        Place::Sqlite => Ok(Arc::new(SqliteStorage::open(place)?)),
+        #[cfg(feature = "postgres")]
+        Place::Postgres => Ok(Arc::new(PostgresStorage::open(place)?)),
+        Place::Unknown(problem) => Err(Error::config("storage", problem)),
+    }
+}
+
+/// Whether [`open`] would know what to open.
+pub(crate) fn check_place(place: &str) -> Result<()> {
+    match Place::of(place) {
+        Place::Unknown(problem) => Err(Error::config("storage", problem)),
+        _ => Ok(()),
+    }
+}
+
+/// A storage by its address.
+enum Place {
+    Journal,
+    #[cfg(feature = "sqlite")]
+    Sqlite,
+    #[cfg(feature = "postgres")]
+    Postgres,
+    Unknown(String),
+}
+
+impl Place {
+    fn of(place: &str) -> Self {
+        let is_postgres = ["postgresql://", "postgres://"].iter().any(|s| place.starts_with(s));
+        let is_sqlite = [".db", ".sqlite", ".sqlite3"].iter().any(|end| place.ends_with(end));
+        #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+        let lacks = |feature: &str| {
+            Self::Unknown(format!("expected a build with the feature `{feature}` for `{place}`"))
+        };
+        if is_postgres {
+            #[cfg(feature = "postgres")]
+            return Self::Postgres;
+            #[cfg(not(feature = "postgres"))]
+            return lacks("postgres");
+        }
+        if place.contains("://") {
+            return Self::Unknown(format!("expected a file or `postgresql://…`, got `{place}`"));
+        }
+        if is_sqlite {
+            #[cfg(feature = "sqlite")]
+            return Self::Sqlite;
+            #[cfg(not(feature = "sqlite"))]
+            return lacks("sqlite");
+        }
+        Self::Journal
+    }
+}
+
 // What all storages do alike.
 
 fn check_study(name: &str, directions: &[Direction]) -> Result<()> {
@@ -167,6 +258,21 @@ fn ensure_unfinished(state: TrialState, number: u64) -> Result<()> {
         expected: "running or waiting".to_owned(),
         found: format!("{state:?}").to_lowercase(),
     })
+}
+
+/// All that a trial has, as writes to it.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+fn writes_of(trial: &FrozenTrial) -> Vec<Write> {
+    let params = trial.params.iter().map(|param| Write::Param {
+        name: param.name.clone(),
+        value: param.value,
+        distribution: param.distribution.clone(),
+    });
+    let reports = trial.intermediate.iter();
+    let reports = reports.map(|(&step, &value)| Write::Intermediate { step, value });
+    let user = trial.user_attrs.iter().map(|(k, v)| Write::UserAttr(k.clone(), v.clone()));
+    let system = trial.system_attrs.iter().map(|(k, v)| Write::SystemAttr(k.clone(), v.clone()));
+    params.chain(reports).chain(user).chain(system).collect()
 }
 
 /// A trial as `create_trial` makes it.

@@ -22,11 +22,17 @@ use rusqlite::{
     Connection, OptionalExtension as _, Params, Row, Transaction, TransactionBehavior, params,
 };
 
-use super::{Owner, Storage, StudyRecord, Write};
+use super::{
+    Owner, Storage, StudyRecord, Write,
+    sql::{
+        REVISION, SCHEMA, direction_name, direction_of, restored, state_name, state_of, stored,
+        time_of, time_text,
+    },
+};
 use crate::{
     distribution::Distribution,
     json::Json,
-    trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
+    trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId},
 };
 
 /// A storage in a SQLite file, for any number of threads and processes of one machine.
@@ -47,9 +53,6 @@ struct State {
     /// What each parameter of a study was last seen to be.
     params: HashMap<(StudyId, Arc<str>), Arc<Distribution>>,
 }
-
-const SCHEMA: i64 = 12;
-const REVISION: &str = "v3.2.0.a";
 
 /// The tables, as SQLAlchemy derives them from Optuna's models.
 const TABLES: &str = r#"
@@ -187,7 +190,7 @@ fn check_version(db: &Connection) -> Result<()> {
     if found.is_none() {
         let version = concat!("mm-tune ", env!("CARGO_PKG_VERSION"));
         execute(db, "INSERT INTO version_info VALUES (1, ?1, ?2)", params![SCHEMA, version])?;
-    } else if found != Some(SCHEMA) {
+    } else if found != Some(SCHEMA.into()) {
         let found = found.map_or_else(String::new, |schema| schema.to_string());
         return Err(Error::data("schema version of the study's file", SCHEMA, found));
     }
@@ -202,64 +205,6 @@ fn check_version(db: &Connection) -> Result<()> {
         Some(found) if found == REVISION => Ok(()),
         Some(found) => Err(Error::data("revision of the study's file", REVISION, found)),
     }
-}
-
-// How values are stored.
-
-fn direction_name(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Minimize => "MINIMIZE",
-        Direction::Maximize => "MAXIMIZE",
-    }
-}
-
-fn state_name(state: TrialState) -> &'static str {
-    match state {
-        TrialState::Running => "RUNNING",
-        TrialState::Complete => "COMPLETE",
-        TrialState::Pruned => "PRUNED",
-        TrialState::Fail => "FAIL",
-        TrialState::Waiting => "WAITING",
-    }
-}
-
-fn state_of(name: &str) -> Result<TrialState> {
-    use TrialState::{Complete, Fail, Pruned, Running, Waiting};
-    let states = [Running, Complete, Pruned, Fail, Waiting];
-    let found = states.into_iter().find(|&state| state_name(state) == name);
-    found.ok_or_else(|| Error::corrupt("a trial's state", "one of Optuna's five", name))
-}
-
-/// A number, or the name of what is none.
-fn stored(value: f64) -> (Option<f64>, &'static str) {
-    match value {
-        x if x.is_nan() => (None, "NAN"),
-        f64::INFINITY => (None, "INF_POS"),
-        f64::NEG_INFINITY => (None, "INF_NEG"),
-        x => (Some(x), "FINITE"),
-    }
-}
-
-fn restored(value: Option<f64>, kind: &str) -> f64 {
-    match kind {
-        "INF_POS" => f64::INFINITY,
-        "INF_NEG" => f64::NEG_INFINITY,
-        _ => value.unwrap_or(f64::NAN),
-    }
-}
-
-/// `YYYY-MM-DD HH:MM:SS.ffffff`, UTC, as Optuna 5.0 writes it.
-fn time_text(time: Timestamp) -> String {
-    let text = mm_core::rfc3339::format(time.0.div_euclid(1_000_000) * 1_000_000_000);
-    let seconds = text.get(..19).unwrap_or(&text).replace('T', " ");
-    format!("{seconds}.{:06}", time.0.rem_euclid(1_000_000))
-}
-
-fn time_of(text: Option<&str>) -> Result<Option<Timestamp>> {
-    let Some(text) = text else { return Ok(None) };
-    let nanos = mm_core::rfc3339::parse(text);
-    let nanos = nanos.ok_or_else(|| Error::corrupt("a trial's time", "a date and time", text))?;
-    Ok(Some(Timestamp(nanos.div_euclid(1000))))
 }
 
 impl State {
@@ -287,18 +232,20 @@ impl State {
         new.ensure_like(&self.params[&key], name)
     }
 
+    /// Refuses a trial whose parameters are unlike the study's.
+    fn check_new(&mut self, study: StudyId, trial: Option<&FrozenTrial>) -> Result<()> {
+        let mut params = trial.into_iter().flat_map(|trial| &trial.params);
+        params.try_for_each(|param| self.ensure_like(study, &param.name, &param.distribution))
+    }
+
     fn study(&self, row: (i64, String)) -> Result<StudyRecord> {
         let (id, name) = row;
         let sql = "SELECT direction FROM study_directions WHERE study_id = ?1 ORDER BY objective";
         let names: Vec<String> = query(&self.db, sql, [id], |row| row.get(0))?;
-        let direction = |name: &String| match name.as_str() {
-            "MAXIMIZE" => Direction::Maximize,
-            _ => Direction::Minimize, // Optuna takes NOT_SET for it, too.
-        };
         Ok(StudyRecord {
             id: StudyId(id),
             name,
-            directions: names.iter().map(direction).collect(),
+            directions: names.iter().map(|name| direction_of(name)).collect(),
             user_attrs: self.attrs("study_user_attributes", "study_id", id)?,
             system_attrs: self.attrs("study_system_attributes", "study_id", id)?,
         })
@@ -359,6 +306,48 @@ impl State {
             })
             .collect()
     }
+}
+
+/// The number of the study's next trial. Numbers are dense, so it is one more than that of the last.
+fn next_number(db: &Connection, study: StudyId) -> Result<u64> {
+    let sql = "SELECT number FROM trials WHERE study_id = ?1 ORDER BY trial_id DESC LIMIT 1";
+    let last: Vec<i64> = query(db, sql, [study.0], |row| row.get(0))?;
+    if last.is_empty() {
+        let sql = "SELECT 1 FROM studies WHERE study_id = ?1";
+        if query(db, sql, [study.0], |_| Ok(()))?.is_empty() {
+            return Err(Error::NotFound { what: "study", name: study.0.to_string() });
+        }
+    }
+    Ok(last.first().map_or(0, |last| last.unsigned_abs() + 1))
+}
+
+/// How many trials of the study are copies of others.
+fn count_copies(db: &Connection, study: StudyId) -> Result<u64> {
+    let sql = "SELECT COUNT(*) FROM trials JOIN trial_system_attributes USING (trial_id) \
+               WHERE study_id = ?1 AND \"key\" = ?2";
+    let count: Vec<i64> = query(db, sql, params![study.0, super::FAILED], |row| row.get(0))?;
+    Ok(count.first().map_or(0, |count| count.unsigned_abs()))
+}
+
+/// Writes a new trial down, and gives it its id.
+fn insert(db: &Connection, study: StudyId, mut trial: FrozenTrial) -> Result<FrozenTrial> {
+    let sql = "INSERT INTO trials (number, study_id, state, datetime_start, datetime_complete) \
+               VALUES (?1, ?2, ?3, ?4, ?5)";
+    let (started, completed) = (trial.started.map(time_text), trial.completed.map(time_text));
+    let row = params![trial.number as i64, study.0, state_name(trial.state), started, completed];
+    execute(db, sql, row)?;
+    trial.id = TrialId(db.last_insert_rowid());
+    for write in super::writes_of(&trial) {
+        apply(db, trial.id, &write)?;
+    }
+    set_values(db, trial.id, &trial.values)?;
+    Ok(trial)
+}
+
+fn beat(db: &Connection, trial: TrialId) -> Result<()> {
+    let sql = "INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES (?1, CURRENT_TIMESTAMP) \
+               ON CONFLICT (trial_id) DO UPDATE SET heartbeat = CURRENT_TIMESTAMP";
+    execute(db, sql, [trial.0]).map(drop)
 }
 
 /// Writes to a trial within a transaction.
@@ -490,57 +479,76 @@ impl Storage for SqliteStorage {
         })
     }
 
+    fn start_trial(
+        &self,
+        study: StudyId,
+        below: Option<u64>,
+        beats: bool,
+    ) -> Result<Option<FrozenTrial>> {
+        self.run(|state| {
+            let change = begin(&mut state.db)?;
+            let number = next_number(&change, study)?;
+            if below.is_some_and(|below| below <= number)
+                && below <= Some(number - count_copies(&change, study)?)
+            {
+                return Ok(None);
+            }
+            let blank = super::new_trial(TrialId(0), number, None, Timestamp::now());
+            let trial = insert(&change, study, blank)?;
+            if beats {
+                beat(&change, trial.id)?;
+            }
+            change.commit().map_err(failed)?;
+            Ok(Some(trial))
+        })
+    }
+
     fn create_trial(&self, study: StudyId, template: Option<&FrozenTrial>) -> Result<FrozenTrial> {
         self.run(|state| {
-            for param in template.map(|template| &template.params).into_iter().flatten() {
-                state.ensure_like(study, &param.name, &param.distribution)?;
-            }
+            state.check_new(study, template)?;
             let change = begin(&mut state.db)?;
-            // Numbers are dense, so the next is one more than that of the last.
-            let sql =
-                "SELECT number FROM trials WHERE study_id = ?1 ORDER BY trial_id DESC LIMIT 1";
-            let last: Vec<i64> = query(&change, sql, [study.0], |row| row.get(0))?;
-            let number = last.first().map_or(0, |last| last + 1);
-            if number == 0 {
-                let sql = "SELECT 1 FROM studies WHERE study_id = ?1";
-                if query(&change, sql, [study.0], |_| Ok(()))?.is_empty() {
-                    return Err(Error::NotFound { what: "study", name: study.0.to_string() });
-                }
-            }
-            let (id, number_) = (TrialId(0), number.unsigned_abs());
-            let mut trial = super::new_trial(id, number_, template, Timestamp::now());
-            let sql = "INSERT INTO trials \
-                       (number, study_id, state, datetime_start, datetime_complete) \
-                       VALUES (?1, ?2, ?3, ?4, ?5)";
-            let (started, completed) =
-                (trial.started.map(time_text), trial.completed.map(time_text));
-            let name = state_name(trial.state);
-            execute(&change, sql, params![number, study.0, name, started, completed])?;
-            trial.id = TrialId(change.last_insert_rowid());
-            let params = trial.params.iter().map(|param| Write::Param {
-                name: param.name.clone(),
-                value: param.value,
-                distribution: param.distribution.clone(),
-            });
-            let reports = trial.intermediate.iter();
-            let reports = reports.map(|(&step, &value)| Write::Intermediate { step, value });
-            let user = trial.user_attrs.iter().map(|(k, v)| Write::UserAttr(k.clone(), v.clone()));
-            let system = trial.system_attrs.iter();
-            let system = system.map(|(k, v)| Write::SystemAttr(k.clone(), v.clone()));
-            for write in params.chain(reports).chain(user).chain(system) {
-                apply(&change, trial.id, &write)?;
-            }
-            set_values(&change, trial.id, &trial.values)?;
+            let number = next_number(&change, study)?;
+            let trial = super::new_trial(TrialId(0), number, template, Timestamp::now());
+            let trial = insert(&change, study, trial)?;
             change.commit().map_err(failed)?;
             Ok(trial)
         })
     }
 
-    fn claim(&self, trial: TrialId) -> Result<bool> {
+    fn claim(&self, trial: TrialId, beats: bool) -> Result<bool> {
         self.run(|state| {
+            let change = begin(&mut state.db)?;
             let sql = "UPDATE trials SET state = 'RUNNING', datetime_start = ?2 \
                        WHERE trial_id = ?1 AND state = 'WAITING'";
-            Ok(execute(&state.db, sql, params![trial.0, time_text(Timestamp::now())])? == 1)
+            let won = execute(&change, sql, params![trial.0, time_text(Timestamp::now())])? == 1;
+            if won && beats {
+                beat(&change, trial)?;
+            }
+            change.commit().map_err(failed)?;
+            Ok(won)
+        })
+    }
+
+    fn replace(&self, trial: TrialId, copy: &FrozenTrial) -> Result<Option<FrozenTrial>> {
+        self.run(|state| {
+            let sql = "SELECT study_id FROM trials WHERE trial_id = ?1";
+            let found: Vec<i64> = query(&state.db, sql, [trial.0], |row| row.get(0))?;
+            let Some(&study) = found.first() else {
+                return Err(Error::NotFound { what: "trial", name: trial.0.to_string() });
+            };
+            let study = StudyId(study);
+            state.check_new(study, Some(copy))?;
+            let change = begin(&mut state.db)?;
+            let sql = "UPDATE trials SET state = 'FAIL', datetime_complete = ?2 \
+                       WHERE trial_id = ?1 AND state = 'RUNNING'";
+            if execute(&change, sql, params![trial.0, time_text(Timestamp::now())])? == 0 {
+                return Ok(None);
+            }
+            let number = next_number(&change, study)?;
+            let copy = super::new_trial(TrialId(0), number, Some(copy), Timestamp::now());
+            let copy = insert(&change, study, copy)?;
+            change.commit().map_err(failed)?;
+            Ok(Some(copy))
         })
     }
 
@@ -610,12 +618,7 @@ impl Storage for SqliteStorage {
     }
 
     fn beat(&self, trial: TrialId) -> Result<()> {
-        self.run(|state| {
-            let sql = "INSERT INTO trial_heartbeats (trial_id, heartbeat) \
-                       VALUES (?1, CURRENT_TIMESTAMP) ON CONFLICT (trial_id) DO UPDATE \
-                       SET heartbeat = CURRENT_TIMESTAMP";
-            execute(&state.db, sql, [trial.0]).map(drop)
-        })
+        self.run(|state| beat(&state.db, trial))
     }
 
     fn stale(&self, study: StudyId, grace: u64) -> Result<Vec<TrialId>> {

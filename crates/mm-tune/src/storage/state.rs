@@ -93,6 +93,21 @@ impl State {
         self.trial(id)
     }
 
+    /// Whether the study has fewer than so many trials, copies of dead ones not counted.
+    pub(super) fn has_room(&mut self, study: StudyId, below: Option<u64>) -> Result<bool> {
+        let trials = &self.of_id(study)?.trials;
+        let Some(below) = below else { return Ok(true) };
+        let counts = |trial: &&FrozenTrial| !trial.system_attrs.contains_key(super::FAILED);
+        Ok((trials.len() as u64) < below || (trials.iter().filter(counts).count() as u64) < below)
+    }
+
+    /// The study of a running trial; `None` if it is not running.
+    pub(super) fn study_of_running(&mut self, id: TrialId) -> Result<Option<StudyId>> {
+        let (study, place) = self.place(id)?;
+        let runs = study.trials[place].state == TrialState::Running;
+        Ok(runs.then_some(study.record.id))
+    }
+
     /// Whether `trial` could be added to `study`.
     pub(super) fn check_new(&mut self, study: StudyId, trial: &FrozenTrial) -> Result<()> {
         self.of_id(study)?.ensure_alike(trial.params.iter())

@@ -1,5 +1,9 @@
 //! Behaviour that users of the crate rely on.
 
+mod importance;
 mod interop;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod pruners;
 mod storages;
+mod workers;

@@ -3,7 +3,7 @@
 use mm_core::{Direction, Result, Signal};
 use mm_tune::{
     HalvingPruner, HyperbandPruner, Json, MemoryStorage, Outcome, PatientPruner, PercentilePruner,
-    Pruner, Study, ThresholdPruner,
+    Pruner, Study, ThresholdPruner, WilcoxonPruner,
 };
 
 fn with_pruner(study: Study, name: &str) -> Study {
@@ -37,6 +37,10 @@ fn with_pruner(study: Study, name: &str) -> Study {
             patience: 2,
             min_delta: 0.0,
         }),
+        "wilcoxon" => study.with_pruner(WilcoxonPruner::default()),
+        "wilcoxon_strict" => {
+            study.with_pruner(WilcoxonPruner { p_threshold: 0.02, startup_steps: 5 })
+        }
         "threshold" => {
             study.with_pruner(ThresholdPruner { lower: -0.2, upper: 1.2, warmup_steps: 2 })
         }
@@ -102,6 +106,7 @@ fn settings_out_of_range_are_named() {
     let none = HyperbandPruner { max_resource: Some(0), ..HyperbandPruner::default() };
     fails(&none, "max_resource");
     fails(&ThresholdPruner { lower: 1.0, upper: 0.0, warmup_steps: 0 }, "lower");
+    fails(&WilcoxonPruner { p_threshold: -0.1, startup_steps: 2 }, "p_threshold");
     let negative = PatientPruner { inner: None::<HalvingPruner>, patience: 1, min_delta: -1.0 };
     fails(&negative, "min_delta");
 }

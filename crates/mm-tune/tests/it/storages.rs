@@ -9,8 +9,8 @@ use std::{
 use mm_core::{Direction, Error, FloatRange, IntRange, Result, Suggest};
 use mm_tune::{
     Distribution, FrozenTrial, JournalStorage, Json, MemoryStorage, Outcome, Param, Storage, Study,
-    TpeSampler, TrialState,
-    storage::{Owner, Write},
+    TpeSampler, TrialState, Until,
+    storage::{FAILED, Owner, Write},
 };
 
 /// A folder that is removed with its owner.
@@ -45,7 +45,7 @@ fn write(param: &Param) -> Write {
 }
 
 /// The contract of [`Storage`], line by line.
-fn contract(storage: &dyn Storage) -> Result<()> {
+pub(crate) fn contract(storage: &dyn Storage) -> Result<()> {
     // Studies.
     let study = storage.create_study("one", &[Direction::Maximize])?;
     let pareto = storage.create_study("two", &[Direction::Minimize, Direction::Maximize])?;
@@ -104,14 +104,36 @@ fn contract(storage: &dyn Storage) -> Result<()> {
     let waiting = storage.create_trial(study.id, Some(&template))?;
     assert_eq!((waiting.number, waiting.state), (2, TrialState::Waiting));
     assert_eq!(storage.trial(waiting.id)?, waiting);
-    assert!(storage.claim(waiting.id)? && !storage.claim(waiting.id)?);
+    assert!(storage.claim(waiting.id, false)? && !storage.claim(waiting.id, false)?);
     assert!(storage.trial(waiting.id)?.started.is_some());
+
+    // Limits, and who takes the place of the dead. Three trials are there.
+    assert_eq!(storage.start_trial(study.id, Some(3), true)?, None);
+    let last = storage.start_trial(study.id, Some(4), true)?.expect("room for one");
+    assert_eq!((last.number, last.state), (3, TrialState::Running));
+    let notes = [(FAILED.to_owned(), Json::Int(3))].into();
+    let copy = FrozenTrial { state: TrialState::Waiting, system_attrs: notes, ..last.clone() };
+    let copied = storage.replace(last.id, &copy)?.expect("it was running");
+    assert_eq!((copied.number, copied.state), (4, TrialState::Waiting));
+    assert_eq!(storage.trial(last.id)?.state, TrialState::Fail);
+    assert_eq!(storage.replace(last.id, &copy)?, None, "one copy is enough");
+    assert_eq!(storage.start_trial(study.id, Some(4), true)?, None, "copies do not count");
+    let fifth = storage.start_trial(study.id, Some(5), false)?.expect("room for one more");
+    assert_eq!(fifth.number, 5);
+    let changes = storage.changes(study.id, Some(waiting.id), &[])?;
+    assert_eq!(changes.iter().map(|t| t.number).collect::<Vec<_>>(), [3, 4, 5]);
+    for trial in [copied, fifth] {
+        storage.claim(trial.id, false)?;
+        let finish = Write::Finish { state: TrialState::Fail, values: vec![] };
+        storage.write(trial.id, &[finish])?;
+    }
 
     // Changes: what is new, and what was not finished before.
     let ids = |changes: Vec<FrozenTrial>| changes.iter().map(|t| t.id).collect::<Vec<_>>();
-    assert_eq!(ids(storage.changes(study.id, None, &[])?), [trial.id, other.id, waiting.id]);
+    let all = ids(storage.changes(study.id, None, &[])?);
+    assert_eq!(all[..3], [trial.id, other.id, waiting.id]);
     let some = storage.changes(study.id, Some(other.id), &[other.id])?;
-    assert_eq!(ids(some), [other.id, waiting.id]);
+    assert_eq!(ids(some), all[1..]);
     assert_eq!(storage.changes(pareto.id, None, &[])?, []);
 
     // Numbers are each study's own; a deleted study is gone.
@@ -128,7 +150,7 @@ fn contract(storage: &dyn Storage) -> Result<()> {
 }
 
 /// Of several workers who take from one queue, each trial is taken by one.
-fn claims_are_exclusive(open: impl Fn() -> Arc<dyn Storage> + Sync) -> Result<()> {
+pub(crate) fn claims_are_exclusive(open: impl Fn() -> Arc<dyn Storage> + Sync) -> Result<()> {
     let storage = open();
     let study = storage.create_study("queue", &[Direction::Minimize])?;
     let waiting =
@@ -138,7 +160,7 @@ fn claims_are_exclusive(open: impl Fn() -> Arc<dyn Storage> + Sync) -> Result<()
         .collect::<Result<_>>()?;
     let work = || {
         let storage = open();
-        let won = queue.iter().filter(|&&id| storage.claim(id).expect("a claim is answered"));
+        let won = queue.iter().filter(|&&id| storage.claim(id, true).expect("a claim is answered"));
         won.count()
     };
     let won: usize = thread::scope(|scope| {
@@ -149,6 +171,25 @@ fn claims_are_exclusive(open: impl Fn() -> Arc<dyn Storage> + Sync) -> Result<()
     Ok(())
 }
 
+/// Several workers together begin as many trials as they are told, and no more.
+pub(crate) fn totals_are_exact(open: impl Fn() -> Arc<dyn Storage> + Sync) -> Result<()> {
+    let direction = [Direction::Minimize];
+    let work = || {
+        let study = Study::open(open(), "total", &direction)?;
+        study.optimize_until(Until::trials(30), objective)
+    };
+    let ended: Vec<Result<()>> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().expect("no panic")).collect()
+    });
+    ended.into_iter().collect::<Result<()>>()?;
+    let trials = Study::open(open(), "total", &direction)?.trials()?;
+    let numbers: Vec<u64> = trials.iter().map(|trial| trial.number).collect();
+    assert_eq!(numbers, (0..30).collect::<Vec<_>>());
+    assert!(trials.iter().all(|trial| trial.state == TrialState::Complete));
+    Ok(())
+}
+
 fn objective(trial: &mut mm_tune::Trial) -> Result<Outcome> {
     let x = trial.float("x", FloatRange::new(-1.0, 1.0))?;
     let n = trial.int("n", IntRange::new(0, 5))?;
@@ -156,7 +197,7 @@ fn objective(trial: &mut mm_tune::Trial) -> Result<Outcome> {
 }
 
 /// A study gives the same trials wherever it lives, and goes on where it was left.
-fn studies_go_on(open: impl Fn() -> Arc<dyn Storage>) -> Result<()> {
+pub(crate) fn studies_go_on(open: impl Fn() -> Arc<dyn Storage>) -> Result<()> {
     let run = |storage: Arc<dyn Storage>, n| {
         let study = Study::open(storage, "study", &[Direction::Minimize])?;
         let study = study.with_sampler(TpeSampler::default()).with_seed(5);
@@ -180,6 +221,7 @@ fn memory_keeps_the_contract() -> Result<()> {
     contract(&MemoryStorage::default())?;
     let shared: Arc<dyn Storage> = Arc::new(MemoryStorage::default());
     claims_are_exclusive(|| shared.clone())?;
+    totals_are_exact(|| shared.clone())?;
     let shared: Arc<dyn Storage> = Arc::new(MemoryStorage::default());
     studies_go_on(|| shared.clone())
 }
@@ -193,6 +235,7 @@ fn a_journal_keeps_the_contract() -> Result<()> {
     let folder = Folder::new("journal-contract");
     contract(&JournalStorage::open(folder.path("a.log"))?)?;
     claims_are_exclusive(|| journal(&folder.path("b.log")))?;
+    totals_are_exact(|| journal(&folder.path("d.log")))?;
     studies_go_on(|| journal(&folder.path("c.log")))
 }
 
@@ -275,6 +318,7 @@ pub(crate) mod sqlite {
         let folder = Folder::new("sqlite-contract");
         contract(&SqliteStorage::open(folder.path("a.db"))?)?;
         claims_are_exclusive(|| open(&folder.path("b.db")))?;
+        totals_are_exact(|| open(&folder.path("d.db")))?;
         studies_go_on(|| open(&folder.path("c.db")))
     }
 

@@ -18,10 +18,11 @@ use super::{
     ctr::{CTR_BORDERS, CtrColumn, Projection, StatisticKind},
     loss::Loss,
     quantize::NanSide,
+    structure::{self, Structure},
 };
 use crate::forest::{
-    self, Counts, Ctr, CtrKind, CtrTable, Ctrs, Feature, Forest, LeafStats, Link, Missing,
-    Oblivious, Outputs, Sum, Test, Tree, Trunk,
+    self, Counts, Ctr, CtrKind, CtrTable, Ctrs, Feature, Forest, LeafStats, Link, Missing, Node,
+    NodeStats, Oblivious, Outputs, Sum, Test, Tree, Trunk,
 };
 
 /// What a split on a statistic adds to the bin that it asks for: bins are whole parts.
@@ -31,6 +32,8 @@ const CEILING: f32 = 0.999_999;
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
     pub(super) trees: Vec<Tree>,
+    /// The factor of each round on all trees before it.
+    shrinkage: Vec<f64>,
     pub(super) ctrs: Ctrs,
     tables: HashMap<(Arc<Projection>, CtrKind), usize>,
     list: HashMap<(usize, usize, u32), usize>,
@@ -38,14 +41,32 @@ pub(super) struct Assembly {
 
 impl Assembly {
     /// Adds a tree, with the tables of statistics that are new.
-    pub(super) fn add(&mut self, booster: &Booster, grown: Grown) -> Result<()> {
-        let levels = grown.splits.iter().map(|split| self.split(booster, split));
-        let levels = levels.collect::<Result<Vec<_>>>()?;
-        let stats = |&cover: &f64| LeafStats { cover, count: 0.0 };
+    pub(super) fn add(&mut self, booster: &Booster, grown: &Grown) -> Result<()> {
+        let n_outputs = grown.leaves.len() / grown.weights.len();
+        let mut order: Vec<usize> = (0..grown.weights.len()).collect();
+        let trunk = match &grown.structure {
+            Structure::Symmetric(splits) => {
+                let levels = splits.iter().map(|split| self.split(booster, split));
+                Trunk::Oblivious(Oblivious { levels: levels.collect::<Result<_>>()? })
+            }
+            Structure::Nodes(nodes) => {
+                let (nodes, walked) = structure::in_walk_order(nodes);
+                order = walked;
+                let node = |node: &structure::Node| {
+                    let split = self.split(booster, &node.split)?;
+                    let (left, right) = (node.left, node.right);
+                    Ok(Node { split, left, right, stats: NodeStats::default() })
+                };
+                Trunk::Nodes(nodes.iter().map(node).collect::<Result<_>>()?)
+            }
+        };
+        let stats = |&leaf: &usize| LeafStats { cover: grown.weights[leaf], count: 0.0 };
+        let values = |&leaf: &usize| &grown.leaves[leaf * n_outputs..][..n_outputs];
+        self.shrinkage.push(grown.shrinkage);
         self.trees.push(Tree {
-            trunk: Trunk::Oblivious(Oblivious { levels }),
-            leaf_stats: grown.weights.iter().map(stats).collect(),
-            leaves: grown.leaves,
+            trunk,
+            leaf_stats: order.iter().map(stats).collect(),
+            leaves: order.iter().flat_map(values).copied().collect(),
             linear: Vec::new(),
             outputs: Outputs::All,
             weight: 1.0,
@@ -53,14 +74,29 @@ impl Assembly {
         Ok(())
     }
 
-    /// Ends with the first `n` trees, and the statistics that these ask for.
-    pub(super) fn truncate(&mut self, n: usize) {
+    /// The factor of the last round on what was before it.
+    pub(super) fn last_shrinkage(&self) -> f64 {
+        self.shrinkage.last().copied().unwrap_or(1.0)
+    }
+
+    /// Ends with the first `n` trees, and the statistics that these ask for. Shrinks each tree, and
+    /// `bias`, by the rounds after it.
+    pub(super) fn truncate(&mut self, n: usize, bias: &mut f64) {
         self.trees.truncate(n);
+        let mut factor = 1.0;
+        for (tree, by) in self.trees.iter_mut().zip(&self.shrinkage).rev() {
+            tree.leaves.iter_mut().for_each(|leaf| *leaf *= factor);
+            factor *= by;
+        }
+        *bias *= factor;
         let mut kept = Ctrs::default();
         let (mut new_ctr, mut new_table) = (HashMap::new(), HashMap::new());
         for tree in &mut self.trees {
-            let Trunk::Oblivious(trunk) = &mut tree.trunk else { continue };
-            for split in trunk.levels.iter_mut().filter(|s| matches!(s.test, Test::Ctr { .. })) {
+            let splits: Vec<&mut forest::Split> = match &mut tree.trunk {
+                Trunk::Oblivious(trunk) => trunk.levels.iter_mut().collect(),
+                Trunk::Nodes(nodes) => nodes.iter_mut().map(|node| &mut node.split).collect(),
+            };
+            for split in splits.into_iter().filter(|s| matches!(s.test, Test::Ctr { .. })) {
                 split.feature = *new_ctr.entry(split.feature).or_insert_with(|| {
                     let mut ctr = self.ctrs.list[split.feature];
                     ctr.table = *new_table.entry(ctr.table).or_insert_with(|| {

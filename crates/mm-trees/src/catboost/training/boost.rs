@@ -9,9 +9,12 @@
 //! earlier than others, and which random numbers they get. The random stream is drawn from in
 //! CatBoost's order, so that its trees come out.
 
+mod leafwise;
+
 use std::{collections::HashMap, sync::Arc};
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::{
     bootstrap::{self, Bootstrap},
@@ -19,9 +22,13 @@ use super::{
     fast_log::fast_ln,
     leaves::{self, Estimation, Method, Rows},
     loss::Loss,
+    monotone,
+    params::Growth,
     rng::Rng,
-    score::{Columns, Histogram, Sample, ScoreFunction, Scorer, Shape},
-    table::{Bundled, Table},
+    rules::{Rules, Usage},
+    score::{self, Columns, Histogram, Sample, ScoreFunction, Scorer, Shape},
+    structure::Structure,
+    table::{Bundled, Categorical, Table},
 };
 
 /// Everything that the params and the data settle before the first tree.
@@ -29,6 +36,7 @@ use super::{
 pub(super) struct Settings {
     pub(super) loss: Loss,
     pub(super) learning_rate: f64,
+    pub(super) growth: Growth,
     pub(super) depth: usize,
     pub(super) l2: f64,
     pub(super) random_strength: f64,
@@ -46,6 +54,10 @@ pub(super) struct Settings {
     pub(super) combined: Vec<CtrColumn>,
     /// The exponent of the penalty on statistics of many values.
     pub(super) model_size: f64,
+    /// The share, times the learning rate, that earlier trees lose before each round.
+    pub(super) shrinkage: f64,
+    /// What is said of single columns.
+    pub(super) rules: Rules,
     /// Random orders of the rows, one of which is for the leaves.
     pub(super) orders: usize,
     /// Whether rows keep their order.
@@ -62,18 +74,30 @@ pub(super) struct Learning {
 }
 
 /// One grown tree.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Grown {
-    /// One split for each level, the lowest bit of the leaf's index first.
-    pub(super) splits: Vec<Split>,
+    /// The factor on all scores and trees before this one.
+    pub(super) shrinkage: f64,
+    pub(super) structure: Structure,
     /// Values of shape (leaves, outputs), after the learning rate.
     pub(super) leaves: Vec<f64>,
     /// The weight of the training rows in each leaf.
     pub(super) weights: Vec<f64>,
 }
 
+/// What a booster cannot make again from its settings and data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct State {
+    rng: Rng,
+    /// By fold, output, and row; the averaging fold last.
+    scores: Vec<Vec<Vec<f64>>>,
+    last_leaves: Option<Vec<f64>>,
+    used: Vec<(StatisticKind, Arc<Projection>)>,
+    usage: Usage,
+}
+
 /// What a split asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Split {
     /// Whether a numeric column's bin exceeds a border.
     Border { column: u32, border: u32 },
@@ -115,6 +139,8 @@ pub(super) struct Booster {
     buckets: HashMap<Arc<Projection>, Arc<Buckets>>,
     /// Statistics that some tree uses.
     used: Vec<(StatisticKind, Arc<Projection>)>,
+    room: Room,
+    usage: Usage,
 }
 
 /// Rows of which CatBoost draws no part for features made of others.
@@ -123,8 +149,28 @@ const ESTIMATED_ROWS: usize = 100_000;
 /// Statistics of combinations that a fold keeps from tree to tree.
 const KEPT: usize = 50;
 
+/// Bytes of bins, and of rows, of which the memory is kept from tree to tree.
+const ROOM_BYTES: usize = 32 << 20;
+
 /// Bytes of buckets that are kept from tree to tree.
 const KEPT_BYTES: usize = 64 << 20;
+
+/// Memory of statistics that were dropped, for those of the next tree. Given back to the system it
+/// would have to be cleared anew for each.
+#[derive(Debug, Default)]
+struct Room {
+    bins: Vec<Vec<u8>>,
+    rows: Vec<Vec<u32>>,
+}
+
+impl Room {
+    /// Keeps no more than the statistics of a tree may come to on not too many rows.
+    fn shrink(&mut self) {
+        let n = |bytes: usize| ROOM_BYTES / bytes.max(1);
+        self.bins.truncate(n(self.bins.first().map_or(0, Vec::capacity)));
+        self.rows.truncate(n(self.rows.first().map_or(0, |rows| 4 * rows.capacity())));
+    }
+}
 
 /// A projection, with the base (by index) and the column that it extends it by, if any.
 type Extended = (Arc<Projection>, Option<(usize, u32)>);
@@ -151,7 +197,8 @@ impl Booster {
         };
 
         let table = &learning.table;
-        let has_ctrs = table.categorical.iter().any(|c| settings.max_one_hot < c.n_values());
+        let is_ctr = |c: &Categorical| !c.is_ignored && settings.max_one_hot < c.n_values();
+        let has_ctrs = table.categorical.iter().any(is_ctr);
         let permutes = has_ctrs && !settings.in_time;
         let mut fold = |is_permuted: bool| {
             let order = is_permuted.then(|| blockwise(n_rows, &mut rng));
@@ -165,6 +212,9 @@ impl Booster {
         let n_folds = if permutes { (settings.orders - 1).max(1) } else { 1 };
         let folds = (0..n_folds).map(|i| fold(0 < i)).collect();
         let averaging = fold(permutes);
+        let is_symmetric = settings.growth == Growth::Symmetric;
+        let n_columns = table.numeric.len() + table.categorical.len();
+        let usage = settings.rules.usage(n_columns, n_rows, is_symmetric);
         Self {
             averaging: permutes.then_some(averaging),
             folds,
@@ -175,6 +225,8 @@ impl Booster {
             last_leaves: None,
             buckets: HashMap::new(),
             used: Vec::new(),
+            room: Room::default(),
+            usage,
         }
     }
 
@@ -196,6 +248,7 @@ impl Booster {
 
     /// Grows one tree.
     pub(super) fn grow(&mut self) -> Grown {
+        let shrinkage = self.shrink();
         let taken = (self.rng.next() % self.folds.len() as u64) as usize;
         self.rng.next(); // Seeds derivatives that are random; ours are not.
         let derivatives = self.derivatives(&self.folds[taken]);
@@ -203,50 +256,161 @@ impl Booster {
         let noise = self.noise(&derivatives);
         let sample = self.sample(&derivatives, &drawn, taken);
         drop((derivatives, drawn));
-        let (splits, leaf_of) = self.search(taken, sample, noise);
-        let n_leaves = 1 << splits.len();
+        let (structure, leaf_of) = match self.settings.growth {
+            Growth::Symmetric => {
+                let (splits, leaf_of) = self.search(taken, sample, noise);
+                (Structure::Symmetric(splits), leaf_of)
+            }
+            _ => self.search_leafwise(taken, sample, noise),
+        };
         self.rng.next(); // Seeds of the folds' estimates, which are not random either.
 
-        let rate = self.settings.learning_rate;
-        let mut averaged = None;
-        if self.averaging.is_some() {
-            self.complete(&splits);
-            for fold in 0..self.folds.len() {
-                let own;
-                let leaf_of = if fold == taken {
-                    &leaf_of
-                } else {
-                    own = self.leaves_in(&self.folds[fold], &splits);
-                    &own
-                };
-                let values = self.estimate(&self.folds[fold], false, leaf_of, n_leaves).values;
-                let keeps_exp = self.settings.loss.keeps_exp();
-                // CatBoost goes back to the value by the coarse logarithm, for these folds only.
-                let value = |v: f64| if keeps_exp { f64::from(fast_ln(v.exp() as f32)) } else { v };
-                let values: Vec<f64> = values.into_iter().map(|v| value(v) * rate).collect();
-                advance(self.settings.loss, &mut self.folds[fold].scores, &values, leaf_of);
-            }
-            averaged = self.averaging.as_ref().map(|fold| self.leaves_in(fold, &splits));
-        }
-        let leaf_of = averaged.unwrap_or(leaf_of);
-        let fold = self.averaging.as_ref().unwrap_or(&self.folds[taken]);
-        let estimate = self.estimate(fold, true, &leaf_of, n_leaves);
+        let (estimate, leaf_of) = self.estimate_all(taken, &structure, leaf_of);
         for _ in 0..estimate.draws {
             self.rng.next();
         }
+        let rate = self.settings.learning_rate;
         let leaves: Vec<f64> = estimate.values.into_iter().map(|v| v * rate).collect();
         let fold = self.averaging.as_mut().unwrap_or(&mut self.folds[taken]);
         advance(self.settings.loss, &mut fold.scores, &leaves, &leaf_of);
 
-        let mut weights = vec![0.0; n_leaves];
-        for (row, &leaf) in leaf_of.iter().enumerate() {
-            let weight = self.learning.weights.as_ref().map_or(1.0, |w| f64::from(w[row]));
-            weights[leaf as usize] += weight;
-        }
+        let weights = match &self.learning.weights {
+            None => estimate.counts.iter().map(|&n| n as f64).collect(),
+            Some(own) => {
+                let mut weights = vec![0.0; structure.n_leaves()];
+                for (&leaf, &weight) in leaf_of.iter().zip(own) {
+                    weights[leaf as usize] += f64::from(weight);
+                }
+                weights
+            }
+        };
         self.n_grown += 1;
         self.last_leaves = Some(leaves.clone());
         self.trim();
-        Grown { splits, leaves, weights }
+        Grown { shrinkage, structure, leaves, weights }
+    }
+
+    /// The state between two trees.
+    pub(super) fn state(&self) -> State {
+        let folds = self.folds.iter().chain(&self.averaging);
+        State {
+            rng: self.rng.clone(),
+            scores: folds.map(|fold| fold.scores.clone()).collect(),
+            last_leaves: self.last_leaves.clone(),
+            used: self.used.clone(),
+            usage: self.usage.clone(),
+        }
+    }
+
+    /// Goes on from a state after `n_grown` trees; whether it is one of such a fit.
+    pub(super) fn resume(&mut self, n_grown: usize, state: State) -> bool {
+        let shape = |scores: &[Vec<f64>]| -> Vec<usize> { scores.iter().map(Vec::len).collect() };
+        let folds: Vec<&mut Fold> = self.folds.iter_mut().chain(&mut self.averaging).collect();
+        let fits = folds.len() == state.scores.len()
+            && folds.iter().zip(&state.scores).all(|(f, scores)| shape(&f.scores) == shape(scores))
+            && self.usage.has_shape_of(&state.usage);
+        if fits {
+            folds.into_iter().zip(state.scores).for_each(|(fold, scores)| fold.scores = scores);
+            (self.rng, self.n_grown, self.last_leaves) = (state.rng, n_grown, state.last_leaves);
+            (self.used, self.usage) = (state.used, state.usage);
+        }
+        fits
+    }
+
+    /// Scales all scores before a round, as the earlier trees will be; by what.
+    fn shrink(&mut self) -> f64 {
+        if self.settings.shrinkage == 0.0 || self.n_grown == 0 {
+            return 1.0;
+        }
+        let by = 1.0 - self.settings.shrinkage * self.settings.learning_rate;
+        let keeps_exp = self.settings.loss.keeps_exp();
+        let folds = self.folds.iter_mut().chain(&mut self.averaging);
+        for scores in folds.flat_map(|fold| &mut fold.scores) {
+            // CatBoost takes the coarse logarithm here, too.
+            let shrunk = |score: &mut f64| {
+                *score = if keeps_exp {
+                    (f64::from(fast_ln(*score as f32)) * by).exp()
+                } else {
+                    *score * by
+                };
+            };
+            scores.par_iter_mut().with_min_len(4096).for_each(shrunk);
+        }
+        by
+    }
+
+    /// Remembers a split that has seen `rows`.
+    fn note(&mut self, split: &Split, rows: &[u32]) {
+        self.usage.note(split, &self.learning.table, rows);
+        if let Split::Ctr { projection, column, .. } = split {
+            let kind = self.statistics(projection)[*column as usize].kind;
+            let used = (kind, Arc::clone(projection));
+            if !self.used.contains(&used) {
+                self.used.push(used);
+            }
+        }
+    }
+
+    /// The chains of leaves along which values may not fall; none if no split is monotone.
+    fn chains(&self, structure: &Structure) -> Vec<Vec<u32>> {
+        match structure {
+            Structure::Symmetric(splits) if self.settings.rules.are_monotone() => {
+                let signs = self.signs(splits);
+                if signs.iter().all(|&sign| sign == 0) {
+                    Vec::new()
+                } else {
+                    monotone::chains(&signs)
+                }
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn signs(&self, splits: &[Split]) -> Vec<i8> {
+        let table = &self.learning.table;
+        splits.iter().map(|split| self.settings.rules.sign(split, table)).collect()
+    }
+
+    fn leaves_of(&self, fold: &Fold, structure: &Structure) -> Vec<u32> {
+        match structure {
+            Structure::Symmetric(splits) => self.leaves_in(fold, splits),
+            Structure::Nodes(nodes) => self.leaves_by_nodes(fold, nodes),
+        }
+    }
+
+    /// Estimates a tree's leaves in every fold, and moves the scores of the folds that trees are grown on.
+    /// Returns the estimate that is for the model, and the leaf of each row in its fold.
+    fn estimate_all(
+        &mut self,
+        taken: usize,
+        structure: &Structure,
+        leaf_of: Vec<u32>,
+    ) -> (leaves::Estimate, Vec<u32>) {
+        let n_leaves = structure.n_leaves();
+        let chains = self.chains(structure);
+        if self.averaging.is_none() {
+            let fold = &self.folds[taken];
+            return (self.estimate(fold, true, &leaf_of, n_leaves, &chains), leaf_of);
+        }
+        self.complete(&structure.splits());
+        let all: Vec<&Fold> = self.folds.iter().chain(&self.averaging).collect();
+        let of_fold = |(i, &fold): (usize, &&Fold)| {
+            let leaf_of =
+                if i == taken { leaf_of.clone() } else { self.leaves_of(fold, structure) };
+            let is_final = i == self.folds.len();
+            (self.estimate(fold, is_final, &leaf_of, n_leaves, &chains), leaf_of)
+        };
+        let mut estimates: Vec<_> = all.par_iter().enumerate().map(of_fold).collect();
+        let last = estimates.pop().expect("of the fold that leaves are taken from");
+        let (loss, rate) = (self.settings.loss, self.settings.learning_rate);
+        // CatBoost goes back to the value by the coarse logarithm, for these folds only.
+        let value = |v: f64| if loss.keeps_exp() { f64::from(fast_ln(v.exp() as f32)) } else { v };
+        let moves = self.folds.par_iter_mut().zip(estimates);
+        moves.for_each(|(fold, (estimate, leaf_of))| {
+            let values: Vec<f64> = estimate.values.into_iter().map(|v| value(v) * rate).collect();
+            advance(loss, &mut fold.scores, &values, &leaf_of);
+        });
+        last
     }
 
     fn estimate(
@@ -255,6 +419,7 @@ impl Booster {
         is_final: bool,
         leaf_of: &[u32],
         n_leaves: usize,
+        chains: &[Vec<u32>],
     ) -> leaves::Estimate {
         // CatBoost's exact leaves heed no weights.
         let is_exact = self.settings.estimation.method == Method::Exact;
@@ -265,6 +430,7 @@ impl Booster {
             scores: &fold.scores,
             order: fold.order.as_deref(),
             is_final,
+            chains,
         };
         leaves::estimate(self.settings.loss, self.settings.estimation, rows, leaf_of, n_leaves)
     }
@@ -337,6 +503,17 @@ impl Booster {
         let mut stats = Vec::with_capacity(n * (derivatives.len() + 1));
         let own = self.learning.weights.as_ref();
         let order = self.folds[taken].order.as_deref();
+        if let ([g], None) = (derivatives, own) {
+            for place in 0..drawn.len() {
+                let row = order.map_or(place, |order| order[place] as usize);
+                let factor = f64::from(drawn[row]);
+                if 0.0 < factor {
+                    rows.push(row as u32);
+                    stats.extend([g[row] * factor, factor]);
+                }
+            }
+            return Sample::new(1, rows, stats);
+        }
         for place in 0..drawn.len() {
             let row = order.map_or(place, |order| order[place] as usize);
             let factor = drawn[row];
@@ -363,12 +540,14 @@ impl Booster {
                 group.histogram = histograms.remove(&group.source);
             }
             histograms.clear(); // Of columns that this level leaves out.
+            self.update(&sample, &mut tasks, self.settings.depth);
             let seed = self.rng.next();
+            let signs = self.signs(&splits);
             tasks.par_iter_mut().enumerate().for_each(|(i, task)| {
-                self.score(&sample, task, noise, Rng::of_task(seed, i));
+                self.score(&sample, task, noise, Rng::of_task(seed, i), &signs);
             });
 
-            let best = self.best(&tasks, before, noise);
+            let best = self.best(&tasks, before, noise, sample.rows());
             let chosen = best.map(|(task, candidate, score)| {
                 let (split, column) = tasks[task].split(candidate);
                 (split, column, score)
@@ -380,22 +559,19 @@ impl Booster {
             }
             let Some((split, column, score)) = chosen else { break };
             before = score;
-            if let Split::Ctr { projection, column, .. } = &split {
-                let used =
-                    (self.statistics(projection)[*column as usize].kind, Arc::clone(projection));
-                if !self.used.contains(&used) {
-                    self.used.push(used);
-                }
-            }
+            self.note(&split, &[]);
 
             let level = splits.len();
-            let goes_right = |row: u32| split.goes_right(column.bin(row));
-            leaf_of.par_iter_mut().with_min_len(16_384).enumerate().for_each(|(row, leaf)| {
-                *leaf |= u32::from(goes_right(row as u32)) << level;
-            });
-            sample.split(goes_right);
+            let goes_right = split.test();
+            rayon::join(
+                || add_level(&mut leaf_of, level, goes_right, &column),
+                || sample.split(|row| goes_right(column.bin(row))),
+            );
             splits.push(split);
-            if let Some(level) = redundant(&leaf_of, splits.len()) {
+            // Rows that were drawn are rows, so what parts them parts all.
+            if sample.redundant().is_some()
+                && let Some(level) = redundant(&leaf_of, splits.len())
+            {
                 splits.remove(level);
                 let low = (1 << level) - 1;
                 for leaf in &mut leaf_of {
@@ -407,9 +583,35 @@ impl Booster {
         (splits, leaf_of)
     }
 
+    /// Brings the histograms of all groups up to date, but those too large to keep. The tree will have
+    /// `depth` levels at most.
+    fn update(&self, sample: &Sample, tasks: &mut [Task], depth: usize) {
+        if self.settings.rules.are_monotone() {
+            return; // Which are scored without them.
+        }
+        let mut slots = Vec::new();
+        for group in tasks.iter_mut().flat_map(|task| &mut task.groups) {
+            let columns = Columns { bins: &group.bins, width: group.width, n_bins: group.n_bins };
+            let numbers = columns.size(sample.stride()) * sample.n_leaves();
+            if HISTOGRAM_BYTES < numbers * size_of::<f64>() {
+                group.histogram = None;
+            } else {
+                slots.push((columns, &mut group.histogram));
+            }
+        }
+        score::update(sample, depth, slots);
+    }
+
     /// The candidate whose score, with noise and penalties, is highest: its task, its place there,
     /// and that score.
-    fn best(&mut self, tasks: &[Task], before: f64, noise: f64) -> Option<(usize, usize, f64)> {
+    fn best(
+        &mut self,
+        tasks: &[Task],
+        before: f64,
+        noise: f64,
+        rows: &[u32],
+    ) -> Option<(usize, usize, f64)> {
+        let (rules, table) = (&self.settings.rules, &self.learning.table);
         let n_used = |projection| self.buckets.get(projection).map_or(1, |b| b.n_used());
         let most = tasks.iter().filter_map(Task::projection).map(n_used).max().unwrap_or(1).max(1);
         let mut best = None;
@@ -417,7 +619,9 @@ impl Booster {
         for (i, task) in tasks.iter().enumerate() {
             for (j, candidate) in task.candidates.iter().enumerate() {
                 let Some((score, ..)) = candidate.best else { continue };
-                let mut score = score + noise * self.rng.normal();
+                let split = (!rules.are_plain()).then(|| task.split(j).0);
+                let cost = split.as_ref().map(|split| rules.cost(split, table, &self.usage, rows));
+                let mut score = score - cost.unwrap_or(0.0) + noise * self.rng.normal();
                 if let Some(projection) = task.projection() {
                     let kind = self.statistics(projection)[j].kind;
                     if !self.used.iter().any(|(k, p)| *k == kind && p == projection) {
@@ -426,7 +630,8 @@ impl Booster {
                         score *= (1.0 + share).powf(-self.settings.model_size);
                     }
                 }
-                let gain = score - before;
+                let weight = split.as_ref().map_or(1.0, |split| rules.weight(split, table));
+                let gain = (score - before) * weight;
                 if top < gain {
                     top = gain;
                     best = Some((i, j, score));
@@ -577,6 +782,13 @@ impl Booster {
         let missing =
             |(projection, _): &&Extended| !self.folds[taken].ctrs.contains_key(projection);
         let missing: Vec<_> = projections.iter().filter(missing).collect();
+        let room: Vec<(Vec<u8>, Vec<u32>)> = missing
+            .iter()
+            .map(|_| {
+                let (bins, rows) = (self.room.bins.pop(), self.room.rows.pop());
+                (bins.unwrap_or_default(), rows.unwrap_or_default())
+            })
+            .collect();
         let base_buckets: Vec<Option<Arc<Buckets>>> = bases
             .iter()
             .enumerate()
@@ -599,19 +811,20 @@ impl Booster {
         let order = self.folds[taken].order.as_deref();
         let new: Vec<_> = missing
             .par_iter()
-            .map(|(projection, way)| {
+            .zip(room)
+            .map(|((projection, way), (room, rows))| {
                 let buckets = self.buckets.get(projection).cloned().unwrap_or_else(|| {
                     let base =
                         way.and_then(|(i, column)| Some((base_buckets[i].as_ref()?, column)));
                     Arc::new(match base {
                         None => self.learning.table.buckets(projection),
                         Some((base, column)) => {
-                            base.with(&self.learning.table.categorical[column as usize])
+                            base.with(&self.learning.table.categorical[column as usize], rows)
                         }
                     })
                 });
                 let columns = self.statistics(projection);
-                let bins = ctr::bins(columns, &buckets, order, &self.learning.classes);
+                let bins = ctr::bins(columns, &buckets, order, &self.learning.classes, room);
                 (Arc::clone(projection), buckets, Arc::new(bins))
             })
             .collect();
@@ -638,13 +851,15 @@ impl Booster {
                 own
             })
             .collect();
-        let of = |(i, projection): &(usize, Arc<Projection>)| {
+        let room: Vec<Vec<u8>> =
+            missing.iter().map(|_| self.room.bins.pop().unwrap_or_default()).collect();
+        let of = |((i, projection), room): (&(usize, Arc<Projection>), Vec<u8>)| {
             let fold = self.folds.get(*i).or(self.averaging.as_ref());
             let order = fold.and_then(|fold| fold.order.as_deref());
             let columns = self.statistics(projection);
-            ctr::bins(columns, &self.buckets[projection], order, &self.learning.classes)
+            ctr::bins(columns, &self.buckets[projection], order, &self.learning.classes, room)
         };
-        let bins: Vec<Vec<u8>> = missing.par_iter().map(of).collect();
+        let bins: Vec<Vec<u8>> = missing.par_iter().zip(room).map(of).collect();
         for ((i, projection), bins) in missing.into_iter().zip(bins) {
             if let Some(fold) = self.folds.get_mut(i).or(self.averaging.as_mut()) {
                 fold.ctrs.insert(projection, Arc::new(bins));
@@ -654,45 +869,45 @@ impl Booster {
 
     /// The leaf of each row in a fold, which has the statistics asked for.
     fn leaves_in(&self, fold: &Fold, splits: &[Split]) -> Vec<u32> {
-        let columns: Vec<Column> = splits
-            .iter()
-            .map(|split| match split {
-                Split::Border { column, .. } => {
-                    Column::single(&self.learning.table.numeric[*column as usize].bins)
-                }
-                Split::Level { column, .. } => {
-                    let bins = self.learning.table.categorical[*column as usize].bins.as_ref();
-                    Column::single(bins.expect("one-hot splits are of columns with bins"))
-                }
-                Split::Ctr { projection, column, .. } => Column {
-                    bins: Arc::clone(&fold.ctrs[projection]),
-                    width: self.statistics(projection).len(),
-                    at: *column as usize,
-                },
-            })
-            .collect();
-        let leaf = |row: u32| {
-            let bit = |(level, (split, column)): (usize, (&Split, &Column))| {
-                u32::from(split.goes_right(column.bin(row))) << level
-            };
-            splits.iter().zip(&columns).enumerate().map(bit).sum()
-        };
-        (0..self.learning.table.n_rows as u32)
-            .into_par_iter()
-            .with_min_len(16_384)
-            .map(leaf)
-            .collect()
+        let mut leaf_of = vec![0; self.learning.table.n_rows];
+        for (level, split) in splits.iter().enumerate() {
+            add_level(&mut leaf_of, level, split.test(), &self.column_of(fold, split));
+        }
+        leaf_of
+    }
+
+    /// The column that a split asks in a fold.
+    fn column_of(&self, fold: &Fold, split: &Split) -> Column {
+        match split {
+            Split::Border { column, .. } => {
+                Column::single(&self.learning.table.numeric[*column as usize].bins)
+            }
+            Split::Level { column, .. } => {
+                let bins = self.learning.table.categorical[*column as usize].bins.as_ref();
+                Column::single(bins.expect("one-hot splits are of columns with bins"))
+            }
+            Split::Ctr { projection, column, .. } => Column {
+                bins: Arc::clone(&fold.ctrs[projection]),
+                width: self.statistics(projection).len(),
+                at: *column as usize,
+            },
+        }
     }
 
     /// Drops what only the last tree needed.
     fn trim(&mut self) {
+        let mut bins = Vec::new();
         for fold in self.folds.iter_mut().chain(&mut self.averaging) {
-            fold.ctrs.retain(|projection, _| projection.is_plain());
+            bins.extend(fold.ctrs.extract_if(|projection, _| !projection.is_plain()));
             if KEPT < fold.ctrs.len() {
                 fold.ctrs.retain(|projection, _| projection.columns.len() == 1);
             }
         }
-        self.buckets.retain(|projection, _| projection.is_plain());
+        let buckets = self.buckets.extract_if(|projection, _| !projection.is_plain());
+        let rows = buckets.filter_map(|(_, buckets)| Arc::into_inner(buckets));
+        self.room.rows.extend(rows.map(|buckets| buckets.of_row));
+        self.room.bins.extend(bins.into_iter().filter_map(|(_, bins)| Arc::into_inner(bins)));
+        self.room.shrink();
         // What has statistics has buckets, too.
         if KEPT_BYTES < self.buckets.values().map(|buckets| buckets.bytes()).sum() {
             self.buckets.retain(|projection, _| projection.columns.len() == 1);
@@ -703,10 +918,23 @@ impl Booster {
     }
 
     /// Finds the best split of each candidate, with noise on every score.
-    fn score(&self, sample: &Sample, task: &mut Task, noise: f64, mut rng: Rng) {
+    fn score(&self, sample: &Sample, task: &mut Task, noise: f64, mut rng: Rng, signs: &[i8]) {
         let mut scorer = Scorer::new(self.settings.l2, self.settings.score);
-        let scores: Vec<Vec<Vec<f64>>> =
-            task.groups.iter_mut().map(|group| group.scores(sample, &mut scorer)).collect();
+        let of_group = |group: &Group| {
+            if !self.settings.rules.are_monotone() {
+                return group.scores(sample, &mut scorer);
+            }
+            let sign = match group.source {
+                Source::Numeric(column) => {
+                    let split = Split::Border { column, border: 0 };
+                    self.settings.rules.sign(&split, &self.learning.table)
+                }
+                _ => 0,
+            };
+            let how = (self.settings.l2, self.settings.score);
+            monotone::scores(sample, group.columns(), group.shape(), how, signs, sign)
+        };
+        let scores: Vec<Vec<Vec<f64>>> = task.groups.iter().map(of_group).collect();
         for candidate in &mut task.candidates {
             let mut best = (f64::MIN, None);
             for (i, &(group, column)) in candidate.parts.iter().enumerate() {
@@ -724,7 +952,11 @@ impl Booster {
                     }
                 }
                 for at in span.filter(|&at| Some(at) != unknown) {
-                    let noisy = scores[at] + noise * rng.normal();
+                    let point = rng.point();
+                    if scores[at] + noise * point.bound() <= best.0 {
+                        continue; // What it could be at most is not enough.
+                    }
+                    let noisy = scores[at] + noise * point.normal();
                     if best.0 < noisy {
                         best = (noisy, Some((scores[at], i, at)));
                     }
@@ -765,10 +997,16 @@ const HISTOGRAM_BYTES: usize = 4 << 20;
 
 impl Split {
     fn goes_right(&self, bin: u8) -> bool {
-        match *self {
-            Self::Border { border, .. } | Self::Ctr { border, .. } => border < u32::from(bin),
-            Self::Level { code, .. } => code == u32::from(bin),
-        }
+        self.test()(bin)
+    }
+
+    /// What tells whether a bin goes right, for loops over many.
+    fn test(&self) -> impl Fn(u8) -> bool + Copy + Send + Sync + use<> {
+        let (is_level, at) = match *self {
+            Self::Border { border, .. } | Self::Ctr { border, .. } => (false, border),
+            Self::Level { code, .. } => (true, code),
+        };
+        move |bin| if is_level { at == u32::from(bin) } else { at < u32::from(bin) }
     }
 }
 
@@ -874,29 +1112,46 @@ impl Group {
         Self { source, bins: Arc::clone(bins), width, n_bins, histogram: None }
     }
 
-    /// The scores of all splits by column; brings the histogram up to date.
-    fn scores(&mut self, sample: &Sample, scorer: &mut Scorer) -> Vec<Vec<f64>> {
-        let columns = Columns { bins: &self.bins, width: self.width, n_bins: self.n_bins };
-        let shape = match self.source {
+    fn columns(&self) -> Columns<'_> {
+        Columns { bins: &self.bins, width: self.width, n_bins: self.n_bins }
+    }
+
+    fn shape(&self) -> Shape {
+        match self.source {
             Source::OneHot(_) => Shape::Levels,
             _ => Shape::Thresholds,
-        };
-        let stride = sample.stride();
-        if HISTOGRAM_BYTES < columns.size(stride) * sample.n_leaves() * size_of::<f64>() {
-            self.histogram = None;
-            return scorer.score_rows(sample, columns, shape);
         }
-        let histogram = match self.histogram.take() {
-            None => Histogram::new(sample, columns),
-            Some(mut histogram) => {
-                histogram.refine(sample, columns);
-                histogram
-            }
-        };
-        let scores = scorer.score(&histogram, columns, stride, shape);
-        self.histogram = Some(histogram);
-        scores
     }
+
+    /// The scores of all splits by column.
+    fn scores(&self, sample: &Sample, scorer: &mut Scorer) -> Vec<Vec<f64>> {
+        let (columns, shape) = (self.columns(), self.shape());
+        match &self.histogram {
+            None => scorer.score_rows(sample, columns, shape),
+            Some(histogram) => scorer.score(histogram, columns, sample.stride(), shape),
+        }
+    }
+}
+
+/// Adds a level's bit to the rows' leaves.
+fn add_level(
+    leaf_of: &mut [u32],
+    level: usize,
+    goes_right: impl Fn(u8) -> bool + Send + Sync,
+    column: &Column,
+) {
+    const BLOCK: usize = 16_384;
+    let Column { bins, width, at } = column;
+    let blocks = leaf_of.par_chunks_mut(BLOCK).zip(bins.par_chunks(BLOCK * width));
+    let set = |leaf: &mut u32, bin: u8| *leaf |= u32::from(goes_right(bin)) << level;
+    blocks.for_each(|(leaf_of, bins)| {
+        if *width == 1 {
+            leaf_of.iter_mut().zip(bins).for_each(|(leaf, &bin)| set(leaf, bin));
+        } else {
+            let rows = leaf_of.iter_mut().zip(bins.chunks_exact(*width));
+            rows.for_each(|(leaf, bins)| set(leaf, bins[*at]));
+        }
+    });
 }
 
 /// The first level whose split parts no two leaves that both have rows.
@@ -905,12 +1160,7 @@ fn redundant(leaf_of: &[u32], depth: usize) -> Option<usize> {
     for &leaf in leaf_of {
         has_rows[leaf as usize] = true;
     }
-    let parts = |level: usize| {
-        (0..1 << depth).any(|leaf: usize| {
-            leaf >> level & 1 == 0 && has_rows[leaf] && has_rows[leaf | 1 << level]
-        })
-    };
-    (0..depth).find(|&level| !parts(level))
+    score::redundant(&has_rows)
 }
 
 /// Adds the leaves' values to the scores.

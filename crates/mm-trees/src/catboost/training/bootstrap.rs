@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use super::{fast_log::fast_ln, rng::Rng};
+use crate::forest::kernel::widely;
 
 /// How rows are drawn, with CatBoost's `f32` parameters.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -101,22 +102,26 @@ fn mvs(
     weights: &mut [f32],
 ) {
     let mut norms = vec![lambda; weights.len()];
-    for g in derivatives {
-        for (norm, g) in norms.iter_mut().zip(&g[rows.clone()]) {
-            *norm += g * g;
+    widely(|| {
+        for g in derivatives {
+            for (norm, g) in norms.iter_mut().zip(&g[rows.clone()]) {
+                *norm += g * g;
+            }
         }
-    }
-    for norm in &mut norms {
-        *norm = norm.sqrt();
-    }
+        for norm in &mut norms {
+            *norm = norm.sqrt();
+        }
+    });
     let threshold = threshold(&mut norms.clone(), fraction * weights.len() as f64);
-    for (weight, norm) in weights.iter_mut().zip(norms) {
-        let probability = if norm > threshold { 1.0 } else { norm / threshold };
-        *weight = if probability > f64::EPSILON && rng.uniform() < probability {
-            (1.0 / probability) as f32
-        } else {
-            0.0
-        };
+    let probabilities = &mut norms;
+    widely(|| {
+        for (p, weight) in probabilities.iter_mut().zip(&mut *weights) {
+            *p = if *p > threshold { 1.0 } else { *p / threshold };
+            *weight = (1.0 / *p) as f32;
+        }
+    });
+    for (weight, &mut p) in weights.iter_mut().zip(probabilities) {
+        *weight = if p > f64::EPSILON && rng.uniform() < p { *weight } else { 0.0 };
     }
 }
 

@@ -16,7 +16,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::table::{Categorical, Table};
-use crate::forest::CtrKind;
+use crate::forest::{CtrKind, kernel::widely};
 
 /// Borders between the bins of a statistic.
 pub(super) const CTR_BORDERS: u8 = 15;
@@ -79,7 +79,7 @@ impl StatisticKind {
 
 /// How rows are parted into buckets. The parts name the table's columns; splits are in the order in
 /// which the tree asked them, as in CatBoost.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub(super) struct Projection {
     /// Categorical columns, rising.
     pub(super) columns: Vec<u32>,
@@ -207,14 +207,16 @@ impl Buckets {
         Self::new(answers, n_slots)
     }
 
-    /// By one more column.
-    pub(super) fn with(&self, categorical: &Categorical) -> Self {
+    /// By one more column; in `room`, whatever it holds.
+    pub(super) fn with(&self, categorical: &Categorical, room: Vec<u32>) -> Self {
         let n = self.of_row.len();
         let rows = self.of_row.iter().zip(&categorical.codes);
+        let mut of_row = room;
+        of_row.clear();
         let domain = self.totals.len() as u64 * categorical.n_values() as u64;
         if domain <= 2 * n as u64 {
             let n_values = categorical.n_values() as u32;
-            let of_row = rows.map(|(bucket, code)| bucket * n_values + code).collect();
+            of_row.extend(rows.map(|(bucket, code)| bucket * n_values + code));
             return Self::new(of_row, domain as usize);
         }
         // Open addressing with linear probing; a key and its number share a cache line.
@@ -222,24 +224,22 @@ impl Buckets {
         let shift = 64 - capacity.trailing_zeros();
         let mut slots = vec![(u64::MAX, 0_u32); capacity];
         let mut n_slots = 0;
-        let of_row = rows
-            .map(|(&bucket, &code)| {
-                let key = u64::from(bucket) << 32 | u64::from(code);
-                let mut at = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> shift) as usize;
-                loop {
-                    let slot = &mut slots[at];
-                    if slot.0 == key {
-                        return slot.1;
-                    }
-                    if slot.0 == u64::MAX {
-                        *slot = (key, n_slots);
-                        n_slots += 1;
-                        return n_slots - 1;
-                    }
-                    at = (at + 1) & (capacity - 1);
+        of_row.extend(rows.map(|(&bucket, &code)| {
+            let key = u64::from(bucket) << 32 | u64::from(code);
+            let mut at = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> shift) as usize;
+            loop {
+                let slot = &mut slots[at];
+                if slot.0 == key {
+                    return slot.1;
                 }
-            })
-            .collect();
+                if slot.0 == u64::MAX {
+                    *slot = (key, n_slots);
+                    n_slots += 1;
+                    return n_slots - 1;
+                }
+                at = (at + 1) & (capacity - 1);
+            }
+        }));
         Self::new(of_row, n_slots as usize)
     }
 
@@ -278,7 +278,7 @@ impl Table {
         let mut columns = projection.columns.iter().map(categorical);
         let start = if n_splits == 0 { columns.next().map(Buckets::by_column) } else { None };
         let start = start.unwrap_or_else(|| Buckets::by_answers(answers, 1 << n_splits));
-        columns.fold(start, |buckets, column| buckets.with(column))
+        columns.fold(start, |buckets, column| buckets.with(column, Vec::new()))
     }
 }
 
@@ -327,103 +327,171 @@ pub(super) struct Classes {
 /// Rows whose counts are gathered before bins are made of them.
 const BLOCK: usize = 512;
 
-/// The bins of all rows, of shape (rows, columns), the rows in the order of the data.
+/// The bins of all rows, of shape (rows, columns), the rows in the order of the data; in `room`,
+/// whatever it holds.
 pub(super) fn bins(
     columns: &[CtrColumn],
     buckets: &Buckets,
     order: Option<&[u32]>,
     classes: &Classes,
+    room: Vec<u8>,
 ) -> Vec<u8> {
-    let (n, width, k) = (buckets.of_row.len(), columns.len(), classes.n);
-    let mut out = vec![0_u8; n * width];
-    let counter = CounterBins::new(columns, buckets);
-    let mut counts = vec![0_u32; buckets.totals.len() * k];
-    let has_means = columns.iter().any(|c| c.kind == StatisticKind::BinarizedTargetMean);
-    let mut sums = vec![0.0_f32; if has_means { buckets.totals.len() } else { 0 }];
-
-    let mut total = [0.0_f32; BLOCK];
-    let mut mean = [0.0_f32; BLOCK];
-    let mut seen = vec![[0.0_f32; BLOCK]; k]; // Of each class.
+    let (n, width) = (buckets.of_row.len(), columns.len());
+    let mut out = room;
+    out.resize(n * width, 0);
+    let counters: Vec<Vec<u8>> = columns.iter().map(|c| c.counter_bins(buckets)).collect();
+    let mut seen = Seen::new(columns, buckets, classes);
+    let mut bins = vec![[0_u8; BLOCK]; width];
+    let mut good;
     let mut rows = [0_u32; BLOCK];
     for start in (0..n).step_by(BLOCK) {
         let len = BLOCK.min(n - start);
-        for i in 0..len {
-            let row = order.map_or((start + i) as u32, |order| order[start + i]);
-            rows[i] = row;
-            let bucket = buckets.of_row[row as usize] as usize;
-            let class = usize::from(classes.of_row[row as usize]);
-            let counts = &mut counts[bucket * k..][..k];
-            let mut sum = 0;
-            for (seen, &count) in seen.iter_mut().zip(&*counts) {
-                seen[i] = count as f32;
-                sum += count;
-            }
-            total[i] = sum as f32;
-            counts[class] += 1;
-            if has_means {
-                mean[i] = sums[bucket];
-                sums[bucket] += class as f32 / (k - 1) as f32;
-            }
+        let rows = &mut rows[..len];
+        match order {
+            Some(order) => rows.copy_from_slice(&order[start..start + len]),
+            None => rows.iter_mut().zip(start as u32..).for_each(|(row, i)| *row = i),
         }
-        for (c, column) in columns.iter().enumerate() {
-            let mut bins = [0_u8; BLOCK];
-            match column.kind {
+        seen.look(rows, buckets, classes);
+        for ((column, counter), bins) in columns.iter().zip(&counters).zip(&mut bins) {
+            let good = match column.kind {
                 StatisticKind::Counter => {
-                    for (bin, &row) in bins.iter_mut().zip(&rows[..len]) {
-                        *bin = counter.bin(c, buckets.of_row[row as usize]);
+                    for (bin, &row) in bins.iter_mut().zip(&*rows) {
+                        *bin = counter[buckets.of_row[row as usize] as usize];
                     }
+                    continue;
                 }
-                StatisticKind::Buckets => {
-                    column.fill(&seen[column.target_border], &total, &mut bins);
-                }
-                StatisticKind::BinarizedTargetMean => column.fill(&mean, &total, &mut bins),
-                StatisticKind::Borders => {
-                    let mut good = seen[column.target_border + 1];
-                    for above in &seen[column.target_border + 2..] {
-                        good.iter_mut().zip(above).for_each(|(good, n)| *good += n);
+                StatisticKind::Buckets => &seen.of_class[column.target_border],
+                StatisticKind::BinarizedTargetMean => &seen.mean,
+                StatisticKind::Borders => match &seen.of_class[column.target_border + 1..] {
+                    [above] => above,
+                    [first, others @ ..] => {
+                        good = *first;
+                        for above in others {
+                            good.iter_mut().zip(above).for_each(|(good, n)| *good += n);
+                        }
+                        &good
                     }
-                    column.fill(&good, &total, &mut bins);
-                }
+                    [] => unreachable!("a border has a class above it"),
+                },
+            };
+            widely(|| column.fill(good, &seen.total, bins));
+        }
+        if let [a, b, c, d] = &bins[..] {
+            let mut packs = [0_u32; BLOCK];
+            let four = a.iter().zip(b).zip(c.iter().zip(d));
+            for (pack, ((&a, &b), (&c, &d))) in packs.iter_mut().zip(four) {
+                *pack = u32::from(a) | u32::from(b) << 8 | u32::from(c) << 16 | u32::from(d) << 24;
             }
-            for (&row, &bin) in rows[..len].iter().zip(&bins) {
-                out[row as usize * width + c] = bin;
+            let (out, _) = out.as_chunks_mut::<4>();
+            for (&row, pack) in rows.iter().zip(packs) {
+                out[row as usize] = pack.to_le_bytes();
+            }
+        } else {
+            for (i, &row) in rows.iter().enumerate() {
+                let out = &mut out[row as usize * width..][..width];
+                out.iter_mut().zip(&bins).for_each(|(out, bins)| *out = bins[i]);
             }
         }
     }
     out
 }
 
+/// The whole part of a small number that is not negative, by operations that vectorise: a cast is
+/// defined for all numbers, which costs a branch each.
+#[inline]
+fn whole(x: f32) -> u8 {
+    const FRACTIONLESS: f32 = 8_388_608.0; // From here on `f32` has whole numbers alone.
+    let sum = x + FRACTIONLESS;
+    let nearest = sum - FRACTIONLESS;
+    (sum.to_bits() - u32::from(x < nearest)) as u8
+}
+
+/// What the rows of a block saw of the rows before them in their buckets.
+struct Seen {
+    /// Rows so far by bucket and class.
+    counts: Vec<u32>,
+    n_classes: usize,
+    /// Sums of classes by bucket, each class a part of the last one, if a statistic wants them.
+    sums: Vec<f32>,
+    total: [f32; BLOCK],
+    mean: [f32; BLOCK],
+    of_class: Vec<[f32; BLOCK]>,
+}
+
+impl Seen {
+    fn new(columns: &[CtrColumn], buckets: &Buckets, classes: &Classes) -> Self {
+        let has_means = columns.iter().any(|c| c.kind == StatisticKind::BinarizedTargetMean);
+        Self {
+            counts: vec![0; buckets.totals.len() * classes.n],
+            n_classes: classes.n,
+            sums: vec![0.0; if has_means { buckets.totals.len() } else { 0 }],
+            total: [0.0; BLOCK],
+            mean: [0.0; BLOCK],
+            of_class: vec![[0.0; BLOCK]; classes.n],
+        }
+    }
+
+    /// Looks at a block of rows, and counts them.
+    fn look(&mut self, rows: &[u32], buckets: &Buckets, classes: &Classes) {
+        let place = |&row: &u32| {
+            let row = row as usize;
+            (buckets.of_row[row] as usize, usize::from(classes.of_row[row]))
+        };
+        if let [of_no, of_yes] = &mut self.of_class[..] {
+            let (counts, _) = self.counts.as_chunks_mut::<2>();
+            for (i, row) in rows.iter().enumerate() {
+                let (bucket, class) = place(row);
+                let counts = &mut counts[bucket];
+                (of_no[i], of_yes[i]) = (counts[0] as f32, counts[1] as f32);
+                self.total[i] = (counts[0] + counts[1]) as f32;
+                counts[class & 1] += 1;
+            }
+        } else {
+            for (i, row) in rows.iter().enumerate() {
+                let (bucket, class) = place(row);
+                let counts = &mut self.counts[bucket * self.n_classes..][..self.n_classes];
+                for (seen, &count) in self.of_class.iter_mut().zip(&*counts) {
+                    seen[i] = count as f32;
+                }
+                self.total[i] = counts.iter().sum::<u32>() as f32;
+                counts[class] += 1;
+            }
+        }
+        if !self.sums.is_empty() {
+            for (i, row) in rows.iter().enumerate() {
+                let (bucket, class) = place(row);
+                self.mean[i] = self.sums[bucket];
+                self.sums[bucket] += class as f32 / (self.n_classes - 1) as f32;
+            }
+        }
+    }
+}
+
 impl CtrColumn {
+    #[inline]
     fn fill(&self, good: &[f32; BLOCK], total: &[f32; BLOCK], bins: &mut [u8; BLOCK]) {
         for ((bin, good), total) in bins.iter_mut().zip(good).zip(total) {
             *bin = self.bin(*good, *total);
         }
     }
 
+    #[inline]
     fn bin(&self, good: f32, total: f32) -> u8 {
         let (shift, norm) = self.shift_and_norm();
-        let ratio = (good + self.prior) / (total + 1.0);
-        ((ratio + shift) / norm * f32::from(CTR_BORDERS)) as i32 as u8
-    }
-}
-
-/// The bins of counters by bucket.
-struct CounterBins(Vec<Vec<u8>>);
-
-impl CounterBins {
-    fn new(columns: &[CtrColumn], buckets: &Buckets) -> Self {
-        let bins = |column: &CtrColumn| match column.kind {
-            StatisticKind::Counter => {
-                let largest = buckets.largest as f32;
-                buckets.totals.iter().map(|&n| column.bin(n as f32, largest)).collect()
-            }
-            _ => Vec::new(),
-        };
-        Self(columns.iter().map(bins).collect())
+        let ratio = (good + self.prior) / (total + 1.0) + shift;
+        // Most norms are 1, by which nothing need be divided.
+        let share = if norm == 1.0 { ratio } else { ratio / norm };
+        whole(share * f32::from(CTR_BORDERS))
     }
 
-    fn bin(&self, column: usize, bucket: u32) -> u8 {
-        self.0[column][bucket as usize]
+    /// The bins of a counter by bucket; of other kinds there are none.
+    fn counter_bins(&self, buckets: &Buckets) -> Vec<u8> {
+        if self.kind != StatisticKind::Counter {
+            return Vec::new();
+        }
+        let largest = buckets.largest as f32;
+        let totals = &buckets.totals;
+        widely(|| totals.iter().map(|&n| self.bin(n as f32, largest)).collect())
     }
 }
 
@@ -443,11 +511,21 @@ mod tests {
     }
 
     #[test]
+    fn whole_parts_are_those_of_a_cast() {
+        let thousandths = (0..=15_000).map(|i| i as f32 / 1000.0);
+        let edges =
+            (0..16).flat_map(|i| [(i as f32).next_down().max(0.0), i as f32, (i as f32).next_up()]);
+        for x in thousandths.chain(edges) {
+            assert_eq!(whole(x), x as u8, "{x}");
+        }
+    }
+
+    #[test]
     fn a_row_knows_the_targets_of_earlier_rows_alone() {
         let buckets = Buckets::by_column(&categorical(&[0, 0, 1, 0]));
         let classes = Classes { of_row: vec![1, 0, 1, 1], n: 2 };
         let columns = columns_of(&[Statistic::of(StatisticKind::Borders)], 2);
-        let bins = bins(&columns, &buckets, None, &classes);
+        let bins = bins(&columns, &buckets, None, &classes, Vec::new());
         // (g + prior) / (t + 1) · 15 for priors 0, ½, 1 with (g, t) of 0/0, 1/1, 0/0, 1/2.
         assert_eq!(bins, [0, 7, 15, 7, 11, 15, 0, 7, 15, 5, 7, 10]);
     }
@@ -457,7 +535,7 @@ mod tests {
         let buckets = Buckets::by_column(&categorical(&[0, 0, 1, 0]));
         let classes = Classes { of_row: vec![0; 4], n: 2 };
         let columns = columns_of(&[Statistic::of(StatisticKind::Counter)], 2);
-        assert_eq!(bins(&columns, &buckets, None, &classes), [11, 11, 3, 11]); // 3/4, 1/4 of 15.
+        assert_eq!(bins(&columns, &buckets, None, &classes, Vec::new()), [11, 11, 3, 11]); // 3/4, 1/4 of 15.
     }
 
     #[test]
@@ -465,7 +543,7 @@ mod tests {
         let buckets = Buckets::by_column(&categorical(&[0, 0]));
         let classes = Classes { of_row: vec![1, 1], n: 2 };
         let columns = [CtrColumn { kind: StatisticKind::Borders, target_border: 0, prior: 0.0 }];
-        assert_eq!(bins(&columns, &buckets, Some(&[1, 0]), &classes), [7, 0]);
+        assert_eq!(bins(&columns, &buckets, Some(&[1, 0]), &classes, vec![9; 5]), [7, 0]);
     }
 
     #[test]
@@ -473,7 +551,7 @@ mod tests {
         let n = 4000_u32;
         let codes = |by: u32, k: u32| -> Vec<u32> { (0..n).map(|i| i * by / 7 % k).collect() };
         for (a, b) in [(codes(3, 5), codes(11, 6)), (codes(3, 900), codes(11, 700))] {
-            let both = Buckets::by_column(&categorical(&a)).with(&categorical(&b));
+            let both = Buckets::by_column(&categorical(&a)).with(&categorical(&b), vec![7]);
             let pairs: std::collections::BTreeSet<_> = a.iter().zip(&b).collect();
             assert_eq!(both.n_used(), pairs.len());
             let mut known = std::collections::BTreeMap::new();

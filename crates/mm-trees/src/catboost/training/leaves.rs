@@ -8,8 +8,9 @@ use rayon::prelude::*;
 
 use super::{
     loss::{CrossEntropySum, Loss, QUANTILE_DELTA},
-    table,
+    monotone,
 };
+use crate::forest::kernel::widely;
 
 /// How leaves are estimated.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +47,8 @@ pub(super) struct Rows<'a> {
     /// Whether the loss of a step is compared on the way, as CatBoost does for the leaves of the
     /// model, or from the start, as it does for the folds that trees are grown on.
     pub(super) is_final: bool,
+    /// Chains of leaves along which values may not fall, if any.
+    pub(super) chains: &'a [Vec<u32>],
 }
 
 /// What a leaf has become.
@@ -55,6 +58,8 @@ pub(super) struct Estimate {
     pub(super) values: Vec<f64>,
     /// How often derivatives were asked for; each costs a draw of the random stream.
     pub(super) draws: usize,
+    /// Rows in each leaf.
+    pub(super) counts: Vec<usize>,
 }
 
 /// Which rows lie in which leaf: the rows in order of their leaves, and where each leaf starts.
@@ -68,11 +73,18 @@ impl ByLeaf {
     /// Within a leaf, rows are in the order given.
     fn new(leaf_of: &[u32], n_leaves: usize, rows: Option<&[u32]>) -> Self {
         let mut starts = vec![0; n_leaves + 1];
-        for &leaf in leaf_of {
+        // In two tables, since neighbours are often in one leaf and additions to it wait for each other.
+        let mut others = starts.clone();
+        let (pairs, rest) = leaf_of.as_chunks::<2>();
+        for &[one, other] in pairs {
+            starts[one as usize + 1] += 1;
+            others[other as usize + 1] += 1;
+        }
+        for &leaf in rest {
             starts[leaf as usize + 1] += 1;
         }
         for leaf in 0..n_leaves {
-            starts[leaf + 1] += starts[leaf];
+            starts[leaf + 1] += starts[leaf] + others[leaf + 1];
         }
         let mut next = starts.clone();
         let mut order = vec![0; leaf_of.len()];
@@ -85,8 +97,14 @@ impl ByLeaf {
         Self { order, starts }
     }
 
-    fn gather<T: Copy>(&self, values: &[T]) -> Vec<T> {
-        self.order.iter().map(|&row| values[row as usize]).collect()
+    fn gather<T: Copy + Send + Sync>(&self, values: &[T]) -> Vec<T> {
+        let rows = self.order.par_iter().with_min_len(16 * PIECE);
+        rows.map(|&row| values[row as usize]).collect()
+    }
+
+    /// How many rows each leaf has.
+    fn counts(&self) -> Vec<usize> {
+        self.starts.windows(2).map(|bounds| bounds[1] - bounds[0]).collect()
     }
 
     /// Runs of rows of one leaf, of bounded length.
@@ -101,8 +119,11 @@ impl ByLeaf {
     }
 }
 
-/// Rows of a piece at most: its buffers fit the first-level cache.
+/// Rows of a piece at most.
 const PIECE: usize = 1024;
+
+/// Rows of a piece that are worked on together, whose buffers stay in the first-level cache.
+const STRIP: usize = 256;
 
 #[derive(Debug, Clone, Copy)]
 struct Piece {
@@ -120,14 +141,15 @@ pub(super) fn estimate(
     n_leaves: usize,
 ) -> Estimate {
     let by_leaf = ByLeaf::new(leaf_of, n_leaves, rows.order);
-    match (how.method, loss.n_outputs()) {
-        (Method::Exact, _) => exact(loss, rows, &by_leaf),
+    let (values, draws) = match (how.method, loss.n_outputs()) {
+        (Method::Exact, _) => (exact(loss, rows, &by_leaf), 0),
         (_, 1) => single(loss, how, rows, &by_leaf, leaf_of),
-        _ => multiple(loss, how, rows, &by_leaf),
-    }
+        _ => (multiple(loss, how, rows, &by_leaf), 0),
+    };
+    Estimate { values, draws, counts: by_leaf.counts() }
 }
 
-/// Sums over a leaf: of first and second derivatives, weights, and the loss.
+/// Sums over a leaf: of first and second derivatives, and the loss.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
     g: f64,
@@ -135,6 +157,75 @@ struct Sums {
     loss: f64,
 }
 
+/// Rows of one leaf, side by side.
+#[derive(Debug, Clone, Copy)]
+struct Span<'a> {
+    scores: &'a [f64],
+    target: &'a [f32],
+    weights: Option<&'a [f32]>,
+}
+
+impl Span<'_> {
+    /// The sums after a move of all scores, an exponential where the loss keeps these.
+    fn sums(self, loss: Loss, by: f64, sums_loss: bool) -> Sums {
+        let (mut sum_g, mut sum_h, mut total) = (LaneSum::default(), LaneSum::default(), 0.0);
+        let (mut moved, mut g, mut h) = ([0.0; STRIP], [0.0; STRIP], [0.0; STRIP]);
+        for start in (0..self.scores.len()).step_by(STRIP) {
+            let rows = start..self.scores.len().min(start + STRIP);
+            let (moved, g, h) =
+                (&mut moved[..rows.len()], &mut g[..rows.len()], &mut h[..rows.len()]);
+            let scores = &self.scores[rows.clone()];
+            if loss.keeps_exp() {
+                moved.iter_mut().zip(scores).for_each(|(m, s)| *m = s * by);
+            } else {
+                moved.iter_mut().zip(scores).for_each(|(m, s)| *m = s + by);
+            }
+            let target = &self.target[rows.clone()];
+            loss.derivatives(moved, target, g, h);
+            let weights = self.weights.map(|w| &w[rows]);
+            if let Some(w) = weights {
+                for ((g, h), &w) in g.iter_mut().zip(h.iter_mut()).zip(w) {
+                    *g *= f64::from(w);
+                    *h *= f64::from(w);
+                }
+            }
+            widely(|| {
+                sum_g.add(g);
+                sum_h.add(h);
+            });
+            if sums_loss {
+                total = loss.sum(total, moved, target, weights);
+            }
+        }
+        Sums { g: sum_g.total(), h: sum_h.total(), loss: total }
+    }
+}
+
+/// A sum in four lanes. What is added has a multiple of four numbers, but for the last time.
+#[derive(Debug, Default)]
+struct LaneSum {
+    lanes: [f64; 4],
+    rest: f64,
+}
+
+impl LaneSum {
+    #[inline]
+    fn add(&mut self, values: &[f64]) {
+        let (fours, rest) = values.as_chunks::<4>();
+        for four in fours {
+            self.lanes.iter_mut().zip(four).for_each(|(lane, x)| *lane += x);
+        }
+        self.rest += rest.iter().sum::<f64>();
+    }
+
+    #[inline]
+    fn total(&self) -> f64 {
+        let [a, b, c, d] = self.lanes;
+        (a + b) + (c + d) + self.rest
+    }
+}
+
+/// The values of leaves of one output each, and how often derivatives were asked for.
 #[expect(clippy::too_many_lines, reason = "one algorithm, told in one place")]
 fn single(
     loss: Loss,
@@ -142,7 +233,7 @@ fn single(
     rows: Rows<'_>,
     by_leaf: &ByLeaf,
     leaf_of: &[u32],
-) -> Estimate {
+) -> (Vec<f64>, usize) {
     let n_leaves = by_leaf.starts.len() - 1;
     let scores = by_leaf.gather(&rows.scores[0]);
     let target = by_leaf.gather(rows.target);
@@ -166,11 +257,8 @@ fn single(
     }
 
     let wants_loss = how.backtracks && 1 < how.steps;
-    let mut cross_entropy = (wants_loss && loss == Loss::CrossEntropy).then(|| CrossEntropySum {
-        scores: table::in_order(&rows.scores[0], rows.order),
-        target: table::in_order(rows.target, rows.order),
-        weights: rows.weights.map(|w| table::in_order(w, rows.order)),
-        leaf_of: table::in_order(leaf_of, rows.order),
+    let mut cross_entropy = (wants_loss && loss == Loss::CrossEntropy).then(|| {
+        CrossEntropySum::new(&rows.scores[0], rows.target, rows.weights, leaf_of, rows.order)
     });
     let sums_loss = wants_loss && cross_entropy.is_none();
     let evaluate = |values: &[f64]| {
@@ -180,29 +268,13 @@ fn single(
             values.to_vec()
         };
         let of_piece = |piece: &Piece| {
-            let span = piece.start..piece.end;
-            let n = span.len();
-            let mut moved = [0.0; PIECE];
-            let moved = &mut moved[..n];
-            let by = moves[piece.leaf];
-            if loss.keeps_exp() {
-                moved.iter_mut().zip(&scores[span.clone()]).for_each(|(m, s)| *m = s * by);
-            } else {
-                moved.iter_mut().zip(&scores[span.clone()]).for_each(|(m, s)| *m = s + by);
-            }
-            let (mut g, mut h) = ([0.0; PIECE], [0.0; PIECE]);
-            let (g, h) = (&mut g[..n], &mut h[..n]);
-            let target = &target[span.clone()];
-            loss.derivatives(moved, target, g, h);
-            let weights = weights.as_ref().map(|w| &w[span]);
-            if let Some(w) = weights {
-                for ((g, h), &w) in g.iter_mut().zip(h.iter_mut()).zip(w) {
-                    *g *= f64::from(w);
-                    *h *= f64::from(w);
-                }
-            }
-            let loss = if sums_loss { loss.sum(moved, target, weights) } else { 0.0 };
-            Sums { g: sum(g), h: sum(h), loss }
+            let rows = piece.start..piece.end;
+            let span = Span {
+                scores: &scores[rows.clone()],
+                target: &target[rows.clone()],
+                weights: weights.as_ref().map(|w| &w[rows]),
+            };
+            span.sums(loss, moves[piece.leaf], sums_loss)
         };
         let parts: Vec<Sums> = pieces.par_iter().with_min_len(8).map(of_piece).collect();
         let mut sums = vec![Sums::default(); n_leaves];
@@ -225,8 +297,11 @@ fn single(
     let (mut step, mut draws) = (0, 0);
     while step < how.steps {
         draws += 1;
-        let delta: Vec<f64> =
-            sums.iter().zip(&weight).map(|(sums, &w)| delta(how, sums.g, sums.h, w)).collect();
+        let delta: Vec<f64> = if rows.chains.is_empty() {
+            sums.iter().zip(&weight).map(|(sums, &w)| delta(how, sums.g, sums.h, w)).collect()
+        } else {
+            monotone_delta(how, rows, &sums, &weight, &values)
+        };
         if !wants_loss {
             values.iter_mut().zip(&delta).for_each(|(v, d)| *v += d);
             step += 1;
@@ -276,7 +351,7 @@ fn single(
         }
         step += 1;
     }
-    Estimate { values, draws }
+    (values, draws)
 }
 
 /// One step of a leaf with sums `g` and `h` of derivatives and `weight`.
@@ -291,19 +366,31 @@ fn delta(how: Estimation, g: f64, h: f64, weight: f64) -> f64 {
     if how.method == Method::Gradient { g * (1.0 / below) } else { g / below }
 }
 
-/// The sum in four lanes.
-fn sum(values: &[f64]) -> f64 {
-    let mut lanes = [0.0; 4];
-    let mut chunks = values.chunks_exact(4);
-    for chunk in &mut chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane += x;
-        }
+/// One step of all leaves after which `values` rise along the chains.
+fn monotone_delta(
+    how: Estimation,
+    rows: Rows<'_>,
+    sums: &[Sums],
+    weight: &[f64],
+    values: &[f64],
+) -> Vec<f64> {
+    let below = |(sums, &weight): (&Sums, &f64)| match how.method {
+        Method::Gradient => weight + how.l2,
+        _ => how.l2 - sums.h,
+    };
+    let below: Vec<f64> = sums.iter().zip(weight).map(below).collect();
+    let step = |(sums, &below): (&Sums, &f64)| if 0.0 < below { sums.g / below } else { 0.0 };
+    // For the folds that trees are grown on, CatBoost looks at the step alone.
+    let start: Vec<f64> = values.iter().map(|&v| if rows.is_final { v } else { 0.0 }).collect();
+    let steps = sums.iter().zip(&below).map(step);
+    let mut moved: Vec<f64> = start.iter().zip(steps).map(|(v, step)| v + step).collect();
+    for chain in rows.chains {
+        monotone::straighten(&mut moved, &below, chain);
     }
-    (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]) + chunks.remainder().iter().sum::<f64>()
+    moved.iter().zip(start).map(|(moved, start)| moved - start).collect()
 }
 
-fn multiple(loss: Loss, how: Estimation, rows: Rows<'_>, by_leaf: &ByLeaf) -> Estimate {
+fn multiple(loss: Loss, how: Estimation, rows: Rows<'_>, by_leaf: &ByLeaf) -> Vec<f64> {
     let (k, n_leaves) = (loss.n_outputs(), by_leaf.starts.len() - 1);
     let n_hessian = if how.method == Method::Newton { loss.hessian_len() } else { 0 };
     let wants_loss = how.backtracks && 1 < how.steps;
@@ -394,7 +481,7 @@ fn multiple(loss: Loss, how: Estimation, rows: Rows<'_>, by_leaf: &ByLeaf) -> Es
         }
         step += 1;
     }
-    Estimate { values, draws: 0 }
+    values
 }
 
 /// Solves (−H + λI) x = g by Cholesky's factorisation; `h` is the upper triangle of H by rows.
@@ -432,7 +519,7 @@ fn solve(g: &[f64], h: &[f64], l2: f64, x: &mut [f64]) {
     }
 }
 
-fn exact(loss: Loss, rows: Rows<'_>, by_leaf: &ByLeaf) -> Estimate {
+fn exact(loss: Loss, rows: Rows<'_>, by_leaf: &ByLeaf) -> Vec<f64> {
     let Loss::Quantile { level } = loss else { unreachable!("`build` allows it for quantiles") };
     let spans: Vec<&[u32]> =
         by_leaf.starts.windows(2).map(|pair| &by_leaf.order[pair[0]..pair[1]]).collect();
@@ -445,7 +532,7 @@ fn exact(loss: Loss, rows: Rows<'_>, by_leaf: &ByLeaf) -> Estimate {
             .collect();
         f64::from(quantile(&mut leaf, level))
     };
-    Estimate { values: spans.par_iter().map(of_leaf).collect(), draws: 0 }
+    spans.par_iter().map(of_leaf).collect()
 }
 
 /// The quantile of level `level` of weighted values, a little moved to the side on which the pinball
@@ -493,6 +580,7 @@ mod tests {
             scores: &scores,
             order: None,
             is_final: true,
+            chains: &[],
         };
         let estimate = estimate(Loss::Rmse, newton(1), rows, &[0, 0, 1, 1], 2);
         let expected = [1.5, 6.5]; // Less a part in 1e9 for the penalty.
@@ -503,8 +591,14 @@ mod tests {
     fn many_newton_steps_reach_the_log_odds() {
         let scores = vec![vec![1.0; 40]];
         let target: Vec<f32> = (0..40).map(|i| f32::from(u8::from(i % 4 == 0))).collect();
-        let rows =
-            Rows { target: &target, weights: None, scores: &scores, order: None, is_final: true };
+        let rows = Rows {
+            target: &target,
+            weights: None,
+            scores: &scores,
+            order: None,
+            is_final: true,
+            chains: &[],
+        };
         let estimate = estimate(Loss::CrossEntropy, newton(20), rows, &[0; 40], 1);
         assert!((estimate.values[0] - (0.25_f64 / 0.75).ln()).abs() < 1e-6);
     }
@@ -518,6 +612,7 @@ mod tests {
             scores: &scores,
             order: None,
             is_final: true,
+            chains: &[],
         };
         let how = Estimation { l2: 3.0, ..newton(1) };
         let estimate = estimate(Loss::MultiClass(3), how, rows, &[0; 3], 1);
@@ -537,6 +632,7 @@ mod tests {
             scores: &scores,
             order: None,
             is_final: true,
+            chains: &[],
         };
         let how = Estimation { method: Method::Exact, ..newton(1) };
         let loss = Loss::Quantile { level: 0.5 };

@@ -4,9 +4,12 @@
 //! the second is negative. Scores of [`Loss::CrossEntropy`] and [`Loss::Poisson`] are kept as their
 //! exponentials, so that a step multiplies them and no row needs an exponential of its own.
 
+use std::{borrow::Cow, ops::Range};
+
 use rayon::prelude::*;
 
-use super::fast_log::fast_ln;
+use super::{fast_log::fast_ln, table};
+use crate::forest::kernel::widely;
 
 /// A loss with its constants.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,13 +55,13 @@ impl Loss {
     pub(super) fn derivatives(self, scores: &[f64], target: &[f32], g: &mut [f64], h: &mut [f64]) {
         let rows = scores.iter().zip(target).zip(g.iter_mut().zip(h));
         match self {
-            Self::CrossEntropy => {
+            Self::CrossEntropy => widely(|| {
                 for ((&e, &y), (g, h)) in rows {
                     let p = 1.0 - 1.0 / (1.0 + e);
                     *g = f64::from(y) - p;
                     *h = -p * (1.0 - p);
                 }
-            }
+            }),
             Self::Rmse => {
                 for ((&a, &y), (g, h)) in rows {
                     *g = f64::from(y) - a;
@@ -108,25 +111,31 @@ impl Loss {
         }
     }
 
-    /// The loss of rows of one score each, up to a constant of the data.
-    pub(super) fn sum(self, scores: &[f64], target: &[f32], weights: Option<&[f32]>) -> f64 {
+    /// `before` and the loss of rows of one score each, up to a constant of the data.
+    pub(super) fn sum(
+        self,
+        before: f64,
+        scores: &[f64],
+        target: &[f32],
+        weights: Option<&[f32]>,
+    ) -> f64 {
         let rows = scores.iter().zip(target).map(|(&a, &y)| (a, f64::from(y)));
         match self {
-            Self::Rmse => weighted(rows, weights, |a, y| (y - a) * (y - a)),
-            Self::Quantile { level } => weighted(rows, weights, |a, y| {
+            Self::Rmse => weighted(before, rows, weights, |a, y| (y - a) * (y - a)),
+            Self::Quantile { level } => weighted(before, rows, weights, |a, y| {
                 let r = y - a;
                 if 0.0 < r { level * r } else { (level - 1.0) * r }
             }),
-            Self::Huber { delta } => weighted(rows, weights, |a, y| {
+            Self::Huber { delta } => weighted(before, rows, weights, |a, y| {
                 let r = (y - a).abs();
                 if r < delta { 0.5 * r * r } else { delta * (r - 0.5 * delta) }
             }),
-            Self::Expectile { level } => weighted(rows, weights, |a, y| {
+            Self::Expectile { level } => weighted(before, rows, weights, |a, y| {
                 let r = y - a;
                 (if 0.0 < r { level } else { 1.0 - level }) * r * r
             }),
-            Self::Poisson => weighted(rows, weights, |e, _| e), // −y ln e: see `linear`.
-            Self::Tweedie { power } => weighted(rows, weights, |a, y| {
+            Self::Poisson => weighted(before, rows, weights, |e, _| e), // −y ln e: see `linear`.
+            Self::Tweedie { power } => weighted(before, rows, weights, |a, y| {
                 -y * (a * (1.0 - power)).exp() / (1.0 - power)
                     + (a * (2.0 - power)).exp() / (2.0 - power)
             }),
@@ -193,13 +202,14 @@ impl Loss {
 }
 
 fn weighted(
+    before: f64,
     rows: impl Iterator<Item = (f64, f64)>,
     weights: Option<&[f32]>,
     loss: impl Fn(f64, f64) -> f64,
 ) -> f64 {
     match weights {
-        None => rows.map(|(a, y)| loss(a, y)).sum(),
-        Some(w) => rows.zip(w).map(|((a, y), &w)| f64::from(w) * loss(a, y)).sum(),
+        None => rows.fold(before, |sum, (a, y)| sum + loss(a, y)),
+        Some(w) => rows.zip(w).fold(before, |sum, ((a, y), &w)| sum + f64::from(w) * loss(a, y)),
     }
 }
 
@@ -221,59 +231,102 @@ fn softmax(scores: &[f64], out: &mut [f64]) {
 /// rounding, which is why it is followed to the bit: rows in the order of the fold, in blocks of 4096,
 /// in four lanes.
 #[derive(Debug)]
-pub(super) struct CrossEntropySum {
+pub(super) struct CrossEntropySum<'a> {
     /// exp(score), row by row.
-    pub(super) scores: Vec<f64>,
-    pub(super) target: Vec<f32>,
-    pub(super) weights: Option<Vec<f32>>,
-    pub(super) leaf_of: Vec<u32>,
+    scores: Cow<'a, [f64]>,
+    /// The fast logarithms of these.
+    logs: Vec<f32>,
+    target: Cow<'a, [f32]>,
+    weights: Option<Cow<'a, [f32]>>,
+    leaf_of: Cow<'a, [u32]>,
 }
 
 const BLOCK: usize = 4096;
 const LANES: usize = 4;
 
-impl CrossEntropySum {
+/// Rows of which each stage is done before the next, so that loops are short and vectorise.
+const STRIP: usize = 256;
+
+impl<'a> CrossEntropySum<'a> {
+    /// Of rows with scores exp(*a*), in the order given.
+    pub(super) fn new(
+        scores: &'a [f64],
+        target: &'a [f32],
+        weights: Option<&'a [f32]>,
+        leaf_of: &'a [u32],
+        order: Option<&[u32]>,
+    ) -> Self {
+        let scores = in_order(scores, order);
+        let mut logs = vec![0.0; scores.len()];
+        logs.par_chunks_mut(BLOCK).zip(scores.par_chunks(BLOCK)).for_each(|(logs, scores)| {
+            widely(|| logs.iter_mut().zip(scores).for_each(|(log, &e)| *log = fast_ln(e as f32)));
+        });
+        Self {
+            scores,
+            logs,
+            target: in_order(target, order),
+            weights: weights.map(|w| in_order(w, order)),
+            leaf_of: in_order(leaf_of, order),
+        }
+    }
+
     /// The mean loss after a step whose exponential is `factors`, by leaf.
     pub(super) fn after(&self, factors: &[f64]) -> f64 {
         let n = self.scores.len();
+        let steps: Vec<(f64, f32)> = factors.iter().map(|&f| (f, fast_ln(f as f32))).collect();
         let blocks: Vec<(f64, f64)> = (0..n.div_ceil(BLOCK))
             .into_par_iter()
-            .map(|block| self.block(block * BLOCK..n.min((block + 1) * BLOCK), factors))
+            .map(|block| self.block(block * BLOCK..n.min((block + 1) * BLOCK), &steps))
             .collect();
         let (loss, weight) = blocks.iter().fold((0.0, 0.0), |sum, b| (sum.0 + b.0, sum.1 + b.1));
         loss / weight
     }
 
-    fn block(&self, rows: std::ops::Range<usize>, factors: &[f64]) -> (f64, f64) {
-        let (scores, target) = (&self.scores[rows.clone()], &self.target[rows.clone()]);
-        let leaf_of = &self.leaf_of[rows.clone()];
+    /// The loss and the weight of a block after steps given as factors with their logarithms.
+    fn block(&self, rows: Range<usize>, steps: &[(f64, f32)]) -> (f64, f64) {
+        let (scores, logs) = (&self.scores[rows.clone()], &self.logs[rows.clone()]);
+        let (target, leaf_of) = (&self.target[rows.clone()], &self.leaf_of[rows.clone()]);
         let weights = self.weights.as_ref().map(|w| &w[rows]);
-        let logs: Vec<f32> = factors.iter().map(|&factor| fast_ln(factor as f32)).collect();
         let (mut loss, mut weight) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+        let (mut moved, mut log, mut terms) = ([0.0; STRIP], [0.0; STRIP], [0.0; STRIP]);
         let n_whole = scores.len() / LANES * LANES;
-        for start in (0..n_whole).step_by(LANES) {
-            let (mut e, mut log) = ([0.0_f64; LANES], [0.0_f32; LANES]);
-            for lane in 0..LANES {
-                let leaf = leaf_of[start + lane] as usize;
-                e[lane] = scores[start + lane] * factors[leaf];
-                log[lane] = logs[leaf];
+        for start in (0..n_whole).step_by(STRIP) {
+            let rows = start..n_whole.min(start + STRIP);
+            let n = rows.len();
+            let own = scores[rows.clone()].iter().zip(&logs[rows.clone()]);
+            let out = moved.iter_mut().zip(&mut log);
+            for ((out, own), &leaf) in out.zip(own).zip(&leaf_of[rows.clone()]) {
+                let (factor, by) = steps[leaf as usize];
+                (*out.0, *out.1) = (own.0 * factor, own.1 + by);
             }
-            for lane in 0..LANES {
-                let y = target[start + lane];
-                let log = fast_ln(scores[start + lane] as f32) + log[lane];
-                let whole = fast_ln((e[lane] + 1.0) as f32) - y * log;
-                let term = if e[lane] <= f64::MAX { whole } else { (1.0 - y) * log };
-                let w = weights.map_or(1.0, |w| w[start + lane]);
-                loss[lane] += w * term;
-                weight[lane] += w;
+            let of_row = moved[..n].iter().zip(&log[..n]).zip(&target[rows.clone()]);
+            let terms = &mut terms[..n];
+            widely(|| {
+                for (term, ((&e, &log), &y)) in terms.iter_mut().zip(of_row) {
+                    let (whole, limit) = (fast_ln((e + 1.0) as f32) - y * log, (1.0 - y) * log);
+                    *term = if e <= f64::MAX { whole } else { limit };
+                }
+            });
+            if let Some(weights) = weights {
+                for (term, &w) in terms.iter_mut().zip(&weights[rows.clone()]) {
+                    *term *= w;
+                }
+                for weights in weights[rows].as_chunks::<LANES>().0 {
+                    weight.iter_mut().zip(weights).for_each(|(sum, w)| *sum += w);
+                }
+            } else {
+                weight.iter_mut().for_each(|sum| *sum += (n / LANES) as f32);
+            }
+            for terms in terms.as_chunks::<LANES>().0 {
+                loss.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
             }
         }
         let sum = |lanes: [f32; LANES]| f64::from((lanes[0] + lanes[1]) + (lanes[2] + lanes[3]));
         let (mut loss, mut weight) = (sum(loss), sum(weight));
         for i in n_whole..scores.len() {
-            let leaf = leaf_of[i] as usize;
-            let e = scores[i] * factors[leaf];
-            let log = f64::from(fast_ln(scores[i] as f32)) + f64::from(logs[leaf]);
+            let (factor, by) = steps[leaf_of[i] as usize];
+            let e = scores[i] * factor;
+            let log = f64::from(logs[i]) + f64::from(by);
             let y = f64::from(target[i]);
             let term = if e <= f64::MAX {
                 f64::from(fast_ln((e + 1.0) as f32)) - y * log
@@ -289,9 +342,22 @@ impl CrossEntropySum {
 
     /// Takes the step.
     pub(super) fn advance(&mut self, factors: &[f64]) {
-        for (score, &leaf) in self.scores.iter_mut().zip(&self.leaf_of) {
-            *score *= factors[leaf as usize];
-        }
+        let scores = self.scores.to_mut().par_chunks_mut(BLOCK);
+        let rows = scores.zip(self.logs.par_chunks_mut(BLOCK)).zip(self.leaf_of.par_chunks(BLOCK));
+        rows.for_each(|((scores, logs), leaf_of)| {
+            for (score, &leaf) in scores.iter_mut().zip(leaf_of) {
+                *score *= factors[leaf as usize];
+            }
+            widely(|| logs.iter_mut().zip(scores).for_each(|(log, e)| *log = fast_ln(*e as f32)));
+        });
+    }
+}
+
+/// `values` in the given order.
+fn in_order<'a, T: Copy>(values: &'a [T], order: Option<&[u32]>) -> Cow<'a, [T]> {
+    match order {
+        None => Cow::Borrowed(values),
+        Some(_) => Cow::Owned(table::in_order(values, order)),
     }
 }
 
@@ -314,7 +380,7 @@ mod tests {
                 let value = |a: f64| {
                     let score = if loss.keeps_exp() { a.exp() } else { a };
                     let linear = if loss.keeps_exp() { -f64::from(y) * a } else { 0.0 };
-                    loss.sum(&[score], &[y], None) + linear
+                    loss.sum(0.0, &[score], &[y], None) + linear
                 };
                 let step = 1e-4;
                 let (low, mid, high) = (value(a - step), value(a), value(a + step));
@@ -358,17 +424,16 @@ mod tests {
     fn the_fast_sum_is_near_the_exact_one() {
         let n = 10_001;
         let a = |i: usize| (i % 97) as f64 / 20.0 - 2.5;
-        let sum = CrossEntropySum {
-            scores: (0..n).map(|i| a(i).exp()).collect(),
-            target: (0..n).map(|i| f32::from(u8::from(i % 3 == 0))).collect(),
-            weights: Some((0..n).map(|i| (i % 5) as f32).collect()),
-            leaf_of: (0..n).map(|i| (i % 2) as u32).collect(),
-        };
+        let scores: Vec<f64> = (0..n).map(|i| a(i).exp()).collect();
+        let target: Vec<f32> = (0..n).map(|i| f32::from(u8::from(i % 3 == 0))).collect();
+        let weights: Vec<f32> = (0..n).map(|i| (i % 5) as f32).collect();
+        let leaf_of: Vec<u32> = (0..n).map(|i| (i % 2) as u32).collect();
+        let sum = CrossEntropySum::new(&scores, &target, Some(&weights), &leaf_of, None);
         let step = [0.3_f64, -0.2];
         let (mut exact, mut total) = (0.0, 0.0);
         for i in 0..n {
             let (a, w) = (a(i) + step[i % 2], (i % 5) as f64);
-            exact += w * (a.exp().ln_1p() - f64::from(sum.target[i]) * a);
+            exact += w * (a.exp().ln_1p() - f64::from(target[i]) * a);
             total += w;
         }
         let fast = sum.after(&step.map(f64::exp));

@@ -13,10 +13,13 @@
 //! | `params.rs` | hyper-parameters and their domains |
 //! | `table.rs`, `quantize.rs`, `bundle.rs` | columns of bins, where the borders between bins lie, which columns share a candidate |
 //! | `boost.rs` | one tree after another: folds, search of splits |
+//! | `boost/leafwise.rs`, `structure.rs` | trees that are not symmetric |
+//! | `rules.rs`, `monotone.rs` | what the params say of single columns |
 //! | `score.rs` | histograms, and scores of splits |
 //! | `ctr.rs` | statistics of categories |
 //! | `bootstrap.rs` | which rows a tree sees |
 //! | `leaves.rs`, `loss.rs` | values of leaves; derivatives of losses |
+//! | `snapshot.rs` | going on after a kill |
 //! | `rng.rs`, `fast_log.rs` | CatBoost's random stream, and its fast logarithm |
 //! | `assemble.rs` | from grown trees to a model |
 //!
@@ -25,6 +28,11 @@
 //! With the same data, parameters, and seed, the trees are those of CatBoost 1.2.10 on a CPU, split by
 //! split, and leaves differ by the rounding of sums. `docs/catboost.md` says what is compared, what
 //! differs, and what is absent.
+//!
+//! # Going on after a kill
+//!
+//! With [`snapshots`](FitContext::snapshots) in the context, a fit keeps its state from time to time,
+//! and a later one of the same params, seed, and data goes on from there, to the same model to the bit.
 //!
 //! # Determinism
 //!
@@ -51,10 +59,14 @@ mod ctr;
 mod fast_log;
 mod leaves;
 mod loss;
+mod monotone;
 mod params;
 mod quantize;
 mod rng;
+mod rules;
 mod score;
+mod snapshot;
+mod structure;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -74,20 +86,23 @@ use self::{
     leaves::{Estimation, Method, quantile},
     loss::Loss,
     rng::Rng,
+    rules::Rules,
+    snapshot::Keeper,
     table::{Binning, Table},
 };
 pub use self::{
     ctr::{Statistic, StatisticKind},
     params::{
-        Bins, CatBoostParams, Categorical, LeafMethod, Leaves, Objective, Penalty, RowSampling,
-        Sampling, TreeParams,
+        Bins, CatBoostParams, Categorical, Constraints, Growth, LeafMethod, Leaves, Objective,
+        Penalty, RowSampling, Sampling, TreeParams,
     },
     quantize::{BorderRule, MissingRule},
     score::ScoreFunction,
 };
 use super::{CatBoostModel, loss::meaning};
 use crate::{
-    forest::{Ctrs, Sum, Tree, Trunk},
+    constraint,
+    forest::{Ctrs, Sum, Tree},
     run::{self, Watch},
 };
 
@@ -205,7 +220,8 @@ impl CatBoost {
             }
         }
         let watches_best = watch.is_some() && stopping.is_some();
-        let settings = p.settings(loss, data, learning.classes.n, watches_best, previous.is_some());
+        let settings =
+            p.settings(loss, data, learning.classes.n, watches_best, previous.is_some())?;
         let mut booster = Booster::new(settings, learning, &start, order.is_some(), rng);
         drop(start);
 
@@ -214,13 +230,14 @@ impl CatBoost {
             Some(held_out) => Some(HeldOut::new(held_out.frame(), bias, k, previous)?),
         };
         let mut assembly = Assembly::default();
+        let mut keeper = Keeper::new(p, data, previous, ctx, &mut booster)?;
         let rounds = run::boost(p.rounds, ctx, &mut watch, |round, watch| {
-            let grown = booster.grow();
-            assembly.add(&booster, grown)?;
+            let grown = keeper.grow(round, &mut booster);
+            assembly.add(&booster, &grown)?;
             if let (Some(watch), Some(held_out), Some(tree)) =
                 (watch, &mut held_out, assembly.trees.last())
             {
-                held_out.advance(tree, &assembly.ctrs);
+                held_out.advance(tree, assembly.last_shrinkage(), &assembly.ctrs);
                 let mut predicted = watch.blank();
                 predicted.values_mut().copy_from_slice(held_out.scores.values());
                 for row in 0..predicted.n_rows() {
@@ -230,8 +247,11 @@ impl CatBoost {
             }
             Ok(true)
         })?;
+        let is_over = watch.as_ref().is_some_and(Watch::is_over);
+        keeper.finish(rounds, rounds == p.rounds || is_over, &booster);
         let best = watch.and_then(|watch| watch.best()).map(|(round, _)| round);
-        assembly.truncate(best.unwrap_or(rounds));
+        let mut bias = bias;
+        assembly.truncate(best.unwrap_or(rounds), &mut bias);
 
         let schema = data.frame().schema();
         let mut file = assemble::file(assembly, &booster, schema, vec![bias; k], info);
@@ -272,7 +292,11 @@ impl CatBoost {
             missing: p.bins.missing,
             one_hot_max: p.categorical.max_one_hot,
         };
-        let ignored = vec![false; data.frame().n_cols()];
+        let schema = data.frame().schema();
+        let mut ignored = vec![false; schema.len()];
+        for name in &p.constraints.ignored {
+            ignored[constraint::position(schema, name, "constraints.ignored")?] = true;
+        }
         let table = Table::new(data.frame(), order, binning, &ignored, rng)?;
         let classes = match data.task() {
             Task::Regression => {
@@ -389,10 +413,21 @@ impl CatBoostParams {
         n_classes: usize,
         watches_best: bool,
         continues: bool,
-    ) -> Settings {
+    ) -> Result<Settings> {
         let single = |x: f64| f64::from(x as f32);
         let n = data.n_rows();
+        let is_monotone = !self.constraints.monotone.is_empty();
+        if is_monotone && 1 < loss.n_outputs() {
+            let expected = "none for three or more classes";
+            return Err(Error::data("constraints.monotone", expected, "some"));
+        }
+        let shrinkage = match self.penalty.shrinkage {
+            _ if continues => 0.0, // As in CatBoost.
+            None if is_monotone => 0.01,
+            given => given.unwrap_or(0.0),
+        };
         let method = match (self.leaves.method, loss) {
+            (LeafMethod::Auto, Loss::Quantile { .. }) if is_monotone => Method::Gradient,
             (LeafMethod::Auto | LeafMethod::Exact, Loss::Quantile { .. }) => Method::Exact,
             (LeafMethod::Gradient, _) => Method::Gradient,
             _ => Method::Newton,
@@ -421,9 +456,11 @@ impl CatBoostParams {
         };
         let l2 = single(self.penalty.l2.unwrap_or(3.0));
         let categorical = &self.categorical;
-        Settings {
+        let schema = data.frame().schema();
+        Ok(Settings {
             loss,
             learning_rate: single(self.rate(loss, n, watches_best, continues)),
+            growth: self.tree.growth,
             depth: self.tree.depth,
             l2,
             random_strength: single(self.sampling.noise),
@@ -436,9 +473,11 @@ impl CatBoostParams {
             simple: ctr::columns_of(&categorical.simple, n_classes),
             combined: ctr::columns_of(&categorical.combined, n_classes),
             model_size: single(self.penalty.model_size),
+            shrinkage: single(shrinkage),
+            rules: Rules::new(&self.penalty, &self.constraints, schema)?,
             orders: categorical.orders,
             in_time: categorical.in_time,
-        }
+        })
     }
 
     /// The learning rate, as given or by the rule for data of so many rows.
@@ -495,19 +534,16 @@ impl<'a> HeldOut<'a> {
         Ok(Self { frame, levels, scores })
     }
 
-    /// Adds a tree's leaves.
-    fn advance(&mut self, tree: &Tree, ctrs: &Ctrs) {
-        let Trunk::Oblivious(trunk) = &tree.trunk else { return };
+    /// Adds a tree's leaves, after scaling what there is by `shrinkage`.
+    fn advance(&mut self, tree: &Tree, shrinkage: f64, ctrs: &Ctrs) {
+        self.scores.values_mut().iter_mut().for_each(|score| *score *= shrinkage);
         let k = self.scores.n_cols();
         let mut hashes = vec![None; self.levels.len()];
         for (i, row) in self.frame.rows().enumerate() {
             for ((hash, levels), &cell) in hashes.iter_mut().zip(&self.levels).zip(row) {
                 *hash = table::hash_of(levels, cell);
             }
-            let bit = |(level, split): (usize, &crate::forest::Split)| {
-                usize::from(!split.goes_left(row, &hashes, ctrs)) << level
-            };
-            let leaf: usize = trunk.levels.iter().enumerate().map(bit).sum();
+            let leaf = tree.leaf_where(|split| split.goes_left(row, &hashes, ctrs));
             let values = &tree.leaves[leaf * k..][..k];
             self.scores
                 .row_mut(i)

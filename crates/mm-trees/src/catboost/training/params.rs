@@ -1,5 +1,7 @@
 //! The hyper-parameters and their domains.
 
+use std::collections::BTreeMap;
+
 use mm_core::{ClassWeight, EarlyStopping, ParamError, Params};
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +11,10 @@ use super::{
     quantize::{BorderRule, MissingRule},
     score::ScoreFunction,
 };
-use crate::domain::{not_negative, open_unit, positive, share, unit, whole};
+use crate::{
+    constraint::Monotone,
+    domain::{not_negative, open_unit, positive, share, unit, whole},
+};
 
 /// Hyper-parameters of [`CatBoost`]; plain data, checked by [`build`](Params::build).
 ///
@@ -24,7 +29,8 @@ use crate::domain::{not_negative, open_unit, positive, share, unit, whole};
 /// | `tree` | | see [`TreeParams`] | the shape of a tree | |
 /// | `leaves` | | see [`Leaves`] | how leaf values are estimated | |
 /// | `sampling` | | see [`Sampling`] | rows and columns that a tree sees; noise | |
-/// | `penalty` | | see [`Penalty`] | penalties on leaf values and model size | |
+/// | `penalty` | | see [`Penalty`] | penalties on leaf values, model size, and columns | |
+/// | `constraints` | | see [`Constraints`] | monotone columns, and columns left out | |
 /// | `bins` | | see [`Bins`] | how values are put into bins | |
 /// | `categorical` | | see [`Categorical`] | one-hot splits and target statistics | |
 /// | `start_from_mean` | none | | start from the best constant; none: for squared and absolute error and quantiles | `boost_from_average` |
@@ -58,8 +64,10 @@ pub struct CatBoostParams {
     pub leaves: Leaves,
     /// Rows and columns that a tree sees, and noise.
     pub sampling: Sampling,
-    /// Penalties on leaf values and model size.
+    /// Penalties on leaf values, model size, and columns.
     pub penalty: Penalty,
+    /// Monotone columns, and columns left out.
+    pub constraints: Constraints,
     /// How values are put into bins.
     pub bins: Bins,
     /// One-hot splits and target statistics.
@@ -82,6 +90,7 @@ impl Default for CatBoostParams {
             leaves: Leaves::default(),
             sampling: Sampling::default(),
             penalty: Penalty::default(),
+            constraints: Constraints::default(),
             bins: Bins::default(),
             categorical: Categorical::default(),
             start_from_mean: None,
@@ -152,16 +161,19 @@ pub enum Objective {
     },
 }
 
-/// The shape of a tree: all nodes of a level ask the same question.
+/// The shape of a tree.
 ///
 /// | field | default | domain | effect | CatBoost |
 /// | --- | ---: | --- | --- | --- |
+/// | `growth` | `symmetric` | see [`Growth`] | which leaves are split | `grow_policy`, `max_leaves`, `min_data_in_leaf` |
 /// | `depth` | 6 | 1 to 16 | levels at most | `depth` |
 /// | `score` | `cosine` | see [`ScoreFunction`] | what a split is judged by | `score_function` |
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TreeParams {
+    /// Which leaves are split.
+    pub growth: Growth,
     /// Levels at most.
     pub depth: usize,
     /// What a split is judged by.
@@ -170,8 +182,31 @@ pub struct TreeParams {
 
 impl Default for TreeParams {
     fn default() -> Self {
-        Self { depth: 6, score: ScoreFunction::Cosine }
+        Self { growth: Growth::Symmetric, depth: 6, score: ScoreFunction::Cosine }
     }
+}
+
+/// Which leaves of a tree are split. Where each leaf is split by a question of its own, statistics of
+/// categories are those of single columns, not of combinations, and leaves are split only for a gain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Growth {
+    /// All leaves of a level, by the same question (`SymmetricTree`).
+    #[default]
+    Symmetric,
+    /// Each leaf of a level by a question of its own (`Depthwise`).
+    Depthwise {
+        /// Sampled rows of a leaf that may be split, at least; ≥ 1. CatBoost: 1.
+        min_rows: usize,
+    },
+    /// The leaf that gains most, one after another (`Lossguide`).
+    Leafwise {
+        /// Leaves at most; 2 to 65 536. CatBoost: 31.
+        leaves: usize,
+        /// As for `depthwise`.
+        min_rows: usize,
+    },
 }
 
 /// How the values of a tree's leaves are estimated.
@@ -268,12 +303,18 @@ pub enum RowSampling {
     },
 }
 
-/// Penalties.
+/// Penalties. Those on columns are by name; a name that the data lack is an error of the fit. A
+/// statistic of several columns has the factors and penalties of all of them.
 ///
 /// | field | default | domain | effect | CatBoost |
 /// | --- | ---: | --- | --- | --- |
 /// | `l2` | none | [0, ∞) | on the square of leaf values; none: 3 | `l2_leaf_reg` |
 /// | `model_size` | 0.5 | [0, ∞) | on target statistics of many values that no tree uses yet | `model_size_reg` |
+/// | `shrinkage` | none | [0, 1) | before each round, earlier trees lose this share times the learning rate; none: 0, or 0.01 with monotone columns | `model_shrink_rate` |
+/// | `weights` | 1 each | [0, ∞) | factor on what a split by the column gains | `feature_weights` |
+/// | `first_use` | 0 each | [0, ∞) | off the score of a split by a column that no tree uses yet | `first_feature_use_penalties` |
+/// | `per_row` | 0 each | [0, ∞) | the same for each row of the split: with symmetric trees, all rows drawn while the column is unused; else the rows that no split by the column has seen | `per_object_feature_penalties` |
+/// | `scale` | 1.0 | [0, ∞) | factor on `first_use` and `per_row` | `penalties_coefficient` |
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -282,12 +323,46 @@ pub struct Penalty {
     pub l2: Option<f64>,
     /// On target statistics that no tree uses yet.
     pub model_size: f64,
+    /// What earlier trees lose before each round, as a share, times the learning rate.
+    pub shrinkage: Option<f64>,
+    /// Factor on what a split by the column gains.
+    pub weights: BTreeMap<String, f64>,
+    /// Off the score of a split by a column that no tree uses yet.
+    pub first_use: BTreeMap<String, f64>,
+    /// The same for each row that the column is new to.
+    pub per_row: BTreeMap<String, f64>,
+    /// Factor on the penalties on columns.
+    pub scale: f64,
 }
 
 impl Default for Penalty {
     fn default() -> Self {
-        Self { l2: None, model_size: 0.5 }
+        Self {
+            l2: None,
+            model_size: 0.5,
+            shrinkage: None,
+            weights: BTreeMap::new(),
+            first_use: BTreeMap::new(),
+            per_row: BTreeMap::new(),
+            scale: 1.0,
+        }
     }
+}
+
+/// Constraints on columns, by name. A name that the data lack is an error of the fit.
+///
+/// | field | default | domain | effect | CatBoost |
+/// | --- | ---: | --- | --- | --- |
+/// | `monotone` | none | numeric columns; symmetric trees with one output and Newton or gradient leaves | which way the prediction moves as the column grows | `monotone_constraints` |
+/// | `ignored` | none | any columns | the fit takes no notice of them | `ignored_features` |
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Constraints {
+    /// Which way the prediction moves as a column grows.
+    pub monotone: BTreeMap<String, Monotone>,
+    /// Columns that the fit takes no notice of.
+    pub ignored: Vec<String>,
 }
 
 /// How values are put into bins before training.
@@ -377,6 +452,16 @@ impl Params for CatBoostParams {
             _ => {}
         }
         whole("tree.depth", p.tree.depth, 1, 16)?;
+        match p.tree.growth {
+            Growth::Symmetric => {}
+            Growth::Depthwise { min_rows } => {
+                whole("tree.growth.depthwise.min_rows", min_rows, 1, i32::MAX as usize)?;
+            }
+            Growth::Leafwise { leaves, min_rows } => {
+                whole("tree.growth.leafwise.leaves", leaves, 2, 1 << 16)?;
+                whole("tree.growth.leafwise.min_rows", min_rows, 1, i32::MAX as usize)?;
+            }
+        }
         whole("leaves.steps", p.leaves.steps.unwrap_or(1), 1, i32::MAX as usize)?;
         let is_quantile = matches!(p.objective, Objective::Mae | Objective::Quantile { .. });
         let ok = match p.leaves.method {
@@ -402,6 +487,31 @@ impl Params for CatBoostParams {
         not_negative("sampling.noise", p.sampling.noise)?;
         not_negative("penalty.l2", p.penalty.l2.unwrap_or(0.0))?;
         not_negative("penalty.model_size", p.penalty.model_size)?;
+        let shrinkage = p.penalty.shrinkage.unwrap_or(0.0);
+        let ok = 0.0 <= shrinkage && shrinkage < 1.0;
+        ParamError::ensure(ok, "penalty.shrinkage", shrinkage, "a number in [0, 1)")?;
+        let lists = [
+            ("weights", &p.penalty.weights),
+            ("first_use", &p.penalty.first_use),
+            ("per_row", &p.penalty.per_row),
+        ];
+        for (list, values) in lists {
+            for (column, &value) in values {
+                not_negative(&format!("penalty.{list}.{column}"), value)?;
+            }
+        }
+        not_negative("penalty.scale", p.penalty.scale)?;
+        let is_symmetric = p.tree.growth == Growth::Symmetric;
+        let ok = is_symmetric || p.constraints.monotone.is_empty();
+        let n_monotone = p.constraints.monotone.len();
+        ParamError::ensure(
+            ok,
+            "constraints.monotone",
+            n_monotone,
+            "none, but for symmetric trees",
+        )?;
+        let ok = p.leaves.method != LeafMethod::Exact || n_monotone == 0;
+        ParamError::ensure(ok, "constraints.monotone", n_monotone, "none with `exact` leaves")?;
         whole("bins.max_borders", p.bins.max_borders, 1, 255)?;
         whole("categorical.max_one_hot", p.categorical.max_one_hot, 0, 255)?;
         let combination = p.categorical.max_combination.unwrap_or(1);

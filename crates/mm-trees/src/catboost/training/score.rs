@@ -12,7 +12,11 @@
 //! Of the two children of a leaf only the smaller one's histogram is built from its rows; the other
 //! is what remains of the parent's.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+
+use super::ctr;
+use crate::forest::kernel::widely;
 
 /// What a split is judged by (CatBoost: `score_function`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -35,18 +39,57 @@ pub(super) struct Sample {
     stats: Vec<f64>,
     /// Where each leaf starts, and the end.
     starts: Vec<usize>,
+    /// Room for the next order of rows and stats, and for the way that each row goes.
+    spare: (Vec<u32>, Vec<f64>, Vec<bool>),
 }
 
 impl Sample {
     /// All `rows` in one leaf.
     pub(super) fn new(n_outputs: usize, rows: Vec<u32>, stats: Vec<f64>) -> Self {
         let starts = vec![0, rows.len()];
-        Self { n_outputs, rows, stats, starts }
+        Self { n_outputs, rows, stats, starts, spare: (Vec::new(), Vec::new(), Vec::new()) }
     }
 
     /// How many leaves there are.
     pub(super) fn n_leaves(&self) -> usize {
         self.starts.len() - 1
+    }
+
+    /// The rows, leaf by leaf.
+    pub(super) fn rows(&self) -> &[u32] {
+        &self.rows
+    }
+
+    /// The rows of a leaf, and for each its weighted derivatives and its weight.
+    pub(super) fn leaf(&self, leaf: usize) -> (&[u32], &[f64]) {
+        let span = self.starts[leaf]..self.starts[leaf + 1];
+        let stride = self.stride();
+        (&self.rows[span.clone()], &self.stats[span.start * stride..span.end * stride])
+    }
+
+    /// Takes the rows that go right out of the only leaf.
+    pub(super) fn cut(&mut self, goes_right: impl Fn(u32) -> bool) -> Self {
+        self.split(goes_right);
+        let (at, stride) = (self.starts[1], self.stride());
+        let right =
+            Self::new(self.n_outputs, self.rows.split_off(at), self.stats.split_off(at * stride));
+        self.starts = vec![0, at];
+        self.spare = Default::default();
+        right
+    }
+
+    /// The score of the only leaf unsplit; as in CatBoost, of the sum of all outputs' derivatives.
+    pub(super) fn score(&self, l2: f64, function: ScoreFunction) -> f64 {
+        let (mut d, mut w) = (0.0, 0.0);
+        for stat in self.stats.chunks_exact(self.stride()) {
+            d += stat[..self.n_outputs].iter().sum::<f64>();
+            w += stat[self.n_outputs];
+        }
+        let value = if 0.0 < w { d / (w + l2) } else { 0.0 };
+        match function {
+            ScoreFunction::L2 => value * d,
+            ScoreFunction::Cosine => value * d / (1e-100 + value * value * w).sqrt(),
+        }
     }
 
     /// Numbers a row or bin has.
@@ -58,10 +101,17 @@ impl Sample {
         self.starts[leaf + 1] - self.starts[leaf]
     }
 
+    /// The first level whose split parts no two leaves that both have rows.
+    pub(super) fn redundant(&self) -> Option<usize> {
+        redundant(&self.starts.windows(2).map(|pair| pair[0] < pair[1]).collect::<Vec<_>>())
+    }
+
     /// Splits every leaf ℓ into ℓ and ℓ + *n*, the latter for the rows that go right.
     pub(super) fn split(&mut self, goes_right: impl Fn(u32) -> bool) {
         let (n, stride) = (self.n_leaves(), self.stride());
-        let right: Vec<bool> = self.rows.iter().map(|&row| goes_right(row)).collect();
+        let (rows, stats, right) = &mut self.spare;
+        right.clear();
+        right.extend(self.rows.iter().map(|&row| goes_right(row)));
         let mut starts = vec![0; 2 * n + 1];
         for leaf in 0..n {
             let span = self.starts[leaf]..self.starts[leaf + 1];
@@ -72,49 +122,125 @@ impl Sample {
         for leaf in 0..2 * n {
             starts[leaf + 1] += starts[leaf];
         }
-        let mut rows = vec![0; self.rows.len()];
-        let mut stats = vec![0.0; self.stats.len()];
-        for leaf in 0..n {
-            let mut next = [starts[leaf], starts[n + leaf]];
-            for at in self.starts[leaf]..self.starts[leaf + 1] {
-                let to = &mut next[usize::from(right[at])];
-                rows[*to] = self.rows[at];
-                let stat = &self.stats[at * stride..][..stride];
-                stats[*to * stride..][..stride].copy_from_slice(stat);
-                *to += 1;
-            }
-        }
-        (self.rows, self.stats, self.starts) = (rows, stats, starts);
+        rows.resize(self.rows.len(), 0);
+        stats.resize(self.stats.len(), 0.0);
+        let places = Places { before: &self.starts, after: &starts, right };
+        rayon::join(
+            || places.move_all(&self.rows, rows),
+            || match stride {
+                2 => {
+                    let (from, to) = (self.stats.as_chunks().0, stats.as_chunks_mut().0);
+                    places.move_all::<[f64; 2]>(from, to);
+                }
+                _ => places.move_runs(stride, &self.stats, stats),
+            },
+        );
+        self.starts = starts;
+        std::mem::swap(&mut self.rows, rows);
+        std::mem::swap(&mut self.stats, stats);
     }
 
     /// Adds the rows of `leaf` to the sums of the columns' bins.
-    fn accumulate(&self, leaf: usize, columns: Columns<'_>, sums: &mut [f64]) {
+    ///
+    /// All columns are of one width. Several at a time cost less than one after another: a row is read
+    /// once, and additions to sums of different columns do not wait for each other.
+    fn accumulate<const N: usize>(
+        &self,
+        leaf: usize,
+        columns: [Columns<'_>; N],
+        sums: [&mut [f64]; N],
+    ) {
         let span = self.starts[leaf]..self.starts[leaf + 1];
         let stride = self.stride();
         let rows = &self.rows[span.clone()];
         let stats = &self.stats[span.start * stride..span.end * stride];
-        let Columns { bins, width, n_bins } = columns;
-        if 1 < width {
-            for (&row, stat) in rows.iter().zip(stats.chunks_exact(stride)) {
-                let row = &bins[row as usize * width..][..width];
-                for (sums, &bin) in sums.chunks_exact_mut(n_bins * stride).zip(row) {
-                    let sum = &mut sums[usize::from(bin) * stride..][..stride];
-                    sum.iter_mut().zip(stat).for_each(|(sum, x)| *sum += x);
+        let Columns { width, n_bins, .. } = columns[0];
+        if stride == 2 && width == 1 {
+            let mut sums = sums.map(|sums| sums.as_chunks_mut::<2>().0);
+            let bins = columns.map(|columns| columns.bins);
+            for (&row, &stat) in rows.iter().zip(stats.as_chunks::<2>().0) {
+                for (sums, bins) in sums.iter_mut().zip(&bins) {
+                    add(&mut sums[usize::from(bins[row as usize])], stat);
                 }
             }
-        } else if stride == 2 {
-            let (sums, _) = sums.as_chunks_mut::<2>();
-            let (stats, _) = stats.as_chunks::<2>();
-            for (&row, stat) in rows.iter().zip(stats) {
-                let sum = &mut sums[usize::from(bins[row as usize])];
-                sum[0] += stat[0];
-                sum[1] += stat[1];
+        } else if stride == 2 && width == CTRS && n_bins == CTR_BINS {
+            let mut sums = sums.map(|sums| {
+                let (sums, _) = sums.as_chunks_mut::<2>().0.as_chunks_mut::<CTR_BINS>();
+                sums.first_chunk_mut::<CTRS>().expect("a histogram of so many columns")
+            });
+            let bins = columns.map(|columns| columns.bins.as_chunks::<CTRS>().0);
+            for (&row, &stat) in rows.iter().zip(stats.as_chunks::<2>().0) {
+                for (sums, bins) in sums.iter_mut().zip(&bins) {
+                    for (sums, bin) in sums.iter_mut().zip(bins[row as usize]) {
+                        add(&mut sums[usize::from(bin) % CTR_BINS], stat);
+                    }
+                }
             }
         } else {
-            for (&row, stat) in rows.iter().zip(stats.chunks_exact(stride)) {
-                let bin = usize::from(bins[row as usize]);
-                let sum = &mut sums[bin * stride..][..stride];
-                sum.iter_mut().zip(stat).for_each(|(sum, x)| *sum += x);
+            for (Columns { bins, n_bins, .. }, sums) in columns.into_iter().zip(sums) {
+                for (&row, stat) in rows.iter().zip(stats.chunks_exact(stride)) {
+                    let row = &bins[row as usize * width..][..width];
+                    for (sums, &bin) in sums.chunks_exact_mut(n_bins * stride).zip(row) {
+                        let sum = &mut sums[usize::from(bin) * stride..][..stride];
+                        sum.iter_mut().zip(stat).for_each(|(sum, x)| *sum += x);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first level whose split parts no two leaves that both have rows.
+pub(super) fn redundant(has_rows: &[bool]) -> Option<usize> {
+    let n = has_rows.len();
+    let parts = |level: usize| {
+        (0..n).any(|leaf| leaf >> level & 1 == 0 && has_rows[leaf] && has_rows[leaf | 1 << level])
+    };
+    (0..n.ilog2() as usize).find(|&level| !parts(level))
+}
+
+/// Columns of the statistics of a category at their defaults, and the bins of each: a case with a
+/// loop of its own.
+const CTRS: usize = 4;
+const CTR_BINS: usize = ctr::CTR_BORDERS as usize + 1;
+
+fn add(sum: &mut [f64; 2], stat: [f64; 2]) {
+    sum[0] += stat[0];
+    sum[1] += stat[1];
+}
+
+/// Where the rows of a sample go when its leaves are split.
+struct Places<'a> {
+    /// Where leaves start, before and after.
+    before: &'a [usize],
+    after: &'a [usize],
+    /// Which rows go right.
+    right: &'a [bool],
+}
+
+impl Places<'_> {
+    fn move_all<T: Copy>(&self, from: &[T], to: &mut [T]) {
+        let n = self.before.len() - 1;
+        for leaf in 0..n {
+            let (mut left, mut right) = (self.after[leaf], self.after[n + leaf]);
+            let span = self.before[leaf]..self.before[leaf + 1];
+            for (item, &goes_right) in from[span.clone()].iter().zip(&self.right[span]) {
+                to[if goes_right { right } else { left }] = *item;
+                left += usize::from(!goes_right);
+                right += usize::from(goes_right);
+            }
+        }
+    }
+
+    /// The same for runs of `stride` numbers.
+    fn move_runs(&self, stride: usize, from: &[f64], to: &mut [f64]) {
+        let n = self.before.len() - 1;
+        for leaf in 0..n {
+            let mut next = [self.after[leaf], self.after[n + leaf]];
+            for at in self.before[leaf]..self.before[leaf + 1] {
+                let next = &mut next[usize::from(self.right[at])];
+                to[*next * stride..][..stride].copy_from_slice(&from[at * stride..][..stride]);
+                *next += 1;
             }
         }
     }
@@ -131,42 +257,94 @@ pub(super) struct Columns<'a> {
 }
 
 /// The sums of derivatives and weights by leaf and bin, of shape (leaves, columns, bins, outputs + 1).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Histogram {
+    /// Numbers of a leaf.
+    size: usize,
     sums: Vec<f64>,
 }
 
 impl Histogram {
-    /// From all rows.
-    pub(super) fn new(sample: &Sample, columns: Columns<'_>) -> Self {
-        let size = columns.size(sample.stride());
-        let mut sums = vec![0.0; sample.n_leaves() * size];
-        for (leaf, sums) in sums.chunks_mut(size).enumerate() {
-            sample.accumulate(leaf, columns, sums);
-        }
-        Self { sums }
+    /// Of no rows, with room for the leaves of a tree of `depth` levels above the last one.
+    fn empty(sample: &Sample, columns: Columns<'_>, depth: usize) -> Self {
+        let (n, size) = (sample.n_leaves(), columns.size(sample.stride()));
+        let mut sums = Vec::with_capacity(size * n.max(1 << (depth - 1).min(MANY_LEVELS)));
+        sums.resize(size * n, 0.0);
+        Self { size, sums }
     }
 
-    /// Catches up with a sample whose leaves have been split once since.
-    pub(super) fn refine(&mut self, sample: &Sample, columns: Columns<'_>) {
-        let size = columns.size(sample.stride());
-        let n = sample.n_leaves() / 2;
-        self.sums.resize(2 * n * size, 0.0);
-        let (parents, new) = self.sums.split_at_mut(n * size);
-        for leaf in 0..n {
-            let (parent, new) =
-                (&mut parents[leaf * size..][..size], &mut new[leaf * size..][..size]);
-            let left_is_smaller = sample.len(leaf) < sample.len(leaf + n);
-            sample.accumulate(if left_is_smaller { leaf } else { leaf + n }, columns, new);
-            for (parent, new) in parent.iter_mut().zip(new) {
-                let rest = *parent - *new;
-                if left_is_smaller {
-                    (*parent, *new) = (*new, rest);
-                } else {
-                    *parent = rest;
-                }
-            }
+    fn leaf(&mut self, leaf: usize) -> &mut [f64] {
+        &mut self.sums[leaf * self.size..][..self.size]
+    }
+
+    /// Leaves ℓ and ℓ + `n`, of which the former holds the sums of both and the latter those of the
+    /// smaller one, get their own each.
+    fn part(&mut self, leaf: usize, n: usize, left_is_smaller: bool) {
+        let (parents, new) = self.sums.split_at_mut(n * self.size);
+        let both = parents[leaf * self.size..][..self.size].iter_mut();
+        let pairs = both.zip(&mut new[leaf * self.size..][..self.size]);
+        if left_is_smaller {
+            pairs.for_each(|(both, new)| (*both, *new) = (*new, *both - *new));
+        } else {
+            pairs.for_each(|(both, new)| *both -= *new);
         }
+    }
+}
+
+/// Columns, and their histogram if there was one at the level before.
+pub(super) type Slot<'a> = (Columns<'a>, &'a mut Option<Histogram>);
+
+/// Levels whose leaves a histogram has room for from the start.
+const MANY_LEVELS: usize = 6;
+
+/// Histograms that are brought up to date together.
+const TOGETHER: usize = 4;
+
+/// Builds the histograms that are missing, and lets the others catch up with a sample whose leaves
+/// have been split once since. The tree will have `depth` levels at most.
+pub(super) fn update(sample: &Sample, depth: usize, mut slots: Vec<Slot<'_>>) {
+    let kind = |(columns, histogram): &Slot<'_>| {
+        (histogram.is_some(), columns.width, if columns.width == 1 { 0 } else { columns.n_bins })
+    };
+    slots.sort_by_key(kind);
+    let alike = slots.chunk_by_mut(|a, b| kind(a) == kind(b));
+    let batches: Vec<&mut [Slot<'_>]> = alike.flat_map(|s| s.chunks_mut(TOGETHER)).collect();
+    batches.into_par_iter().for_each(|batch| match batch {
+        [a, b, c, d] => update_batch(sample, depth, [a, b, c, d]),
+        [a, b, c] => update_batch(sample, depth, [a, b, c]),
+        [a, b] => update_batch(sample, depth, [a, b]),
+        others => others.iter_mut().for_each(|slot| update_batch(sample, depth, [slot])),
+    });
+}
+
+/// Updates histograms of one kind.
+fn update_batch<const N: usize>(sample: &Sample, depth: usize, slots: [&mut Slot<'_>; N]) {
+    let columns = slots.each_ref().map(|slot| slot.0);
+    let are_new = slots.iter().all(|slot| slot.1.is_none());
+    let mut histograms = slots.map(|(columns, histogram)| {
+        histogram.get_or_insert_with(|| Histogram::empty(sample, *columns, depth))
+    });
+    if are_new {
+        for leaf in 0..sample.n_leaves() {
+            let sums = histograms.each_mut().map(|histogram| histogram.leaf(leaf));
+            sample.accumulate(leaf, columns, sums);
+        }
+        return;
+    }
+    let n = sample.n_leaves() / 2;
+    for histogram in &mut histograms {
+        histogram.sums.resize(2 * n * histogram.size, 0.0);
+    }
+    for leaf in 0..n {
+        let left_is_smaller = sample.len(leaf) < sample.len(leaf + n);
+        let smaller = if left_is_smaller { leaf } else { leaf + n };
+        let sums = histograms.each_mut().map(|histogram| histogram.leaf(leaf + n));
+        sample.accumulate(smaller, columns, sums);
+        widely(|| {
+            for histogram in &mut histograms {
+                histogram.part(leaf, n, left_is_smaller);
+            }
+        });
     }
 }
 
@@ -225,10 +403,10 @@ impl Scorer {
         stride: usize,
         shape: Shape,
     ) -> Vec<Vec<f64>> {
-        let (size, column_size) = (columns.size(stride), columns.n_bins * stride);
+        let column_size = columns.n_bins * stride;
         let of_column = |column: usize| {
             self.start(shape.n_splits(columns.n_bins));
-            for sums in histogram.sums.chunks_exact(size) {
+            for sums in histogram.sums.chunks_exact(histogram.size) {
                 self.add(&sums[column * column_size..][..column_size], stride, shape);
             }
             self.finish()
@@ -244,14 +422,14 @@ impl Scorer {
         shape: Shape,
     ) -> Vec<Vec<f64>> {
         let stride = sample.stride();
-        let mut leaf_sums = Histogram { sums: vec![0.0; columns.size(stride)] };
+        let mut sums = vec![0.0; columns.size(stride)];
         let of_column = |column: usize| {
             self.start(shape.n_splits(columns.n_bins));
             for leaf in (0..sample.n_leaves()).filter(|&leaf| 0 < sample.len(leaf)) {
-                leaf_sums.sums.fill(0.0);
-                sample.accumulate(leaf, columns, &mut leaf_sums.sums);
+                sums.fill(0.0);
+                sample.accumulate(leaf, [columns], [&mut sums]);
                 let size = columns.n_bins * stride;
-                self.add(&leaf_sums.sums[column * size..][..size], stride, shape);
+                self.add(&sums[column * size..][..size], stride, shape);
             }
             self.finish()
         };
@@ -280,34 +458,65 @@ impl Scorer {
     /// Adds one leaf with `sums` of shape (bins, outputs + 1).
     fn add(&mut self, sums: &[f64], stride: usize, shape: Shape) {
         let n_splits = self.above.len();
-        let one_side = |at: usize, out: &mut Vec<f64>| {
-            out.clear();
-            let mut all = 0.0;
-            for bin in sums.chunks_exact(stride) {
-                all += bin[at];
-                out.push(if shape == Shape::Thresholds { all } else { bin[at] });
+        self.left.resize(n_splits, 0.0);
+        self.left_weight.resize(n_splits, 0.0);
+        if let (2, Shape::Thresholds) = (stride, shape) {
+            let (bins, _) = sums.as_chunks::<2>();
+            let mut all = [0.0; 2];
+            let left = self.left.iter_mut().zip(&mut self.left_weight);
+            for ((d, w), bin) in left.zip(bins) {
+                add(&mut all, *bin);
+                [*d, *w] = all;
             }
-            out.truncate(n_splits);
-            all
-        };
-        let weight = one_side(stride - 1, &mut self.left_weight);
+            for bin in &bins[n_splits..] {
+                add(&mut all, *bin);
+            }
+            if all[1] > NO_WEIGHT {
+                self.add_output(all[0], all[1]);
+            }
+            return;
+        }
+        let weight = one_side(sums, stride, stride - 1, shape, &mut self.left_weight);
         if weight <= NO_WEIGHT {
             return;
         }
         for output in 0..stride - 1 {
-            let derivative = one_side(output, &mut self.left);
+            let derivative = one_side(sums, stride, output, shape, &mut self.left);
+            self.add_output(derivative, weight);
+        }
+    }
+
+    /// Adds one output of a leaf, with its sum of derivatives and its weight, whose left sides are
+    /// set.
+    fn add_output(&mut self, derivative: f64, weight: f64) {
+        let l2 = self.l2;
+        let value = |d: f64, w: f64| {
+            let value = d * (1.0 / (w + l2)); // Not in a branch, so that the loop vectorises.
+            if w > NO_WEIGHT { value } else { 0.0 }
+        };
+        widely(|| {
             let sides = self.left.iter().zip(&self.left_weight);
             let totals = self.above.iter_mut().zip(&mut self.below);
             for ((above, below), (&d, &w)) in totals.zip(sides) {
                 let (rest_d, rest_w) = (derivative - d, weight - w);
-                let value = if w > NO_WEIGHT { d * (1.0 / (w + self.l2)) } else { 0.0 };
-                let rest =
-                    if rest_w > NO_WEIGHT { rest_d * (1.0 / (rest_w + self.l2)) } else { 0.0 };
+                let (value, rest) = (value(d, w), value(rest_d, rest_w));
                 *above += value * d + rest * rest_d;
                 *below += value * value * w + rest * rest * rest_w;
             }
+        });
+    }
+}
+
+/// Puts the sums of column `at` of the left sides of all splits into `out`; the sum of all bins.
+fn one_side(sums: &[f64], stride: usize, at: usize, shape: Shape, out: &mut [f64]) -> f64 {
+    let mut all = 0.0;
+    for (i, bin) in sums.chunks_exact(stride).enumerate() {
+        all += bin[at];
+        if let Some(out) = out.get_mut(i) {
+            *out = if shape == Shape::Thresholds { all } else { bin[at] };
         }
     }
+    all
 }
 
 #[cfg(test)]
@@ -326,11 +535,17 @@ mod tests {
         Columns { bins, width, n_bins }
     }
 
+    fn fresh(sample: &Sample, columns: Columns<'_>) -> Histogram {
+        let mut histogram = None;
+        update(sample, 1, vec![(columns, &mut histogram)]);
+        histogram.expect("it was built")
+    }
+
     #[test]
     fn scores_are_those_of_the_formula() {
         let (sample, bins) = sample(&[(0, 1.0, 1.0), (1, -2.0, 1.0), (1, -1.0, 2.0)]);
         let columns = columns(&bins, 1, 2);
-        let histogram = Histogram::new(&sample, columns);
+        let histogram = fresh(&sample, columns);
         let (left, right) = (1.0 / 4.0, -3.0 / 6.0);
         let (above, below): (f64, f64) = (left - 3.0 * right, left * left + 3.0 * right * right);
         let score = |function| {
@@ -342,28 +557,45 @@ mod tests {
 
     proptest! {
         /// Splitting and subtracting gives what building anew gives, for one column and for several
-        /// side by side.
+        /// side by side, alone and with others.
         #[test]
         fn refined_histograms_equal_fresh_ones(
             rows in prop::collection::vec((0_u8..7, -8_i8..8, 1_u8..4, any::<[bool; 3]>()), 1..60),
+            n_outputs in 1_usize..3,
         ) {
-            let of = |row: &(u8, i8, u8, [bool; 3])| (row.0, f64::from(row.1), f64::from(row.2));
-            let (mut sample, bins) = sample(&rows.iter().map(of).collect::<Vec<_>>());
+            let bins: Vec<u8> = rows.iter().map(|row| row.0).collect();
+            let stat = |row: &(u8, i8, u8, [bool; 3])| {
+                let g = (0..n_outputs).map(|i| f64::from(row.1) + i as f64);
+                g.chain([f64::from(row.2)]).collect::<Vec<_>>()
+            };
+            let stats = rows.iter().flat_map(stat).collect();
+            let mut sample = Sample::new(n_outputs, (0..rows.len() as u32).collect(), stats);
+            let stride = sample.stride();
             let twice: Vec<u8> = bins.iter().flat_map(|&bin| [6 - bin, bin]).collect();
+            let ctrs: Vec<u8> = bins.iter().flat_map(|&bin| [bin, 2 * bin, 15, 15 - bin]).collect();
+            let moved: Vec<u8> = bins.iter().map(|&bin| bin + 2).collect();
             let (one, two) = (columns(&bins, 1, 7), columns(&twice, 2, 7));
-            let mut histogram = Histogram::new(&sample, one);
-            let mut both = Histogram::new(&sample, two);
+            let four = columns(&ctrs, CTRS, CTR_BINS);
+            let more = columns(&moved, 1, 9);
+            let all = [one, two, four, one, four, more, one, one, one, two, two];
+            let mut histograms = vec![None; all.len()];
             let scorer = || Scorer::new(3.0, ScoreFunction::Cosine);
-            for level in 0..3 {
-                sample.split(|row| rows[row as usize].3[level]);
-                histogram.refine(&sample, one);
-                both.refine(&sample, two);
-                let fresh = Histogram::new(&sample, one);
-                prop_assert_eq!(&histogram.sums, &fresh.sums); // Whole numbers: exact.
-                for shape in [Shape::Thresholds, Shape::Levels] {
-                    let cached = scorer().score(&histogram, one, 2, shape);
-                    prop_assert_eq!(&cached, &scorer().score_rows(&sample, one, shape));
-                    prop_assert_eq!(&cached[0], &scorer().score(&both, two, 2, shape)[1]);
+            for level in 0..4 {
+                update(&sample, 4, all.into_iter().zip(&mut histograms).collect());
+                for (&columns, histogram) in all.iter().zip(&histograms) {
+                    let histogram = histogram.as_ref().expect("it was built");
+                    prop_assert_eq!(histogram, &fresh(&sample, columns)); // Whole numbers: exact.
+                    for shape in [Shape::Thresholds, Shape::Levels] {
+                        let scores = scorer().score(histogram, columns, stride, shape);
+                        prop_assert_eq!(&scores, &scorer().score_rows(&sample, columns, shape));
+                        if columns.width == 2 {
+                            let alone = scorer().score(&fresh(&sample, one), one, stride, shape);
+                            prop_assert_eq!(&scores[1], &alone[0]);
+                        }
+                    }
+                }
+                if level < 3 {
+                    sample.split(|row| rows[row as usize].3[level]);
                 }
             }
         }

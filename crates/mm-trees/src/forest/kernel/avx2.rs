@@ -2,7 +2,7 @@
 
 use super::{
     lanes::{self, Abreast, Bytes, LANES},
-    plan::{Cut, MAX_COLUMNS, PADDING, Segment},
+    plan::{Answers, Cut, MAX_COLUMNS, PADDING, Segment},
 };
 
 #[target_feature(enable = "avx2")]
@@ -13,6 +13,20 @@ pub(super) fn rank(keys: &[i32; LANES], borders: &[i32; PADDING], steps: u32, ou
 #[target_feature(enable = "avx2")]
 pub(super) fn climb(segment: &Segment, row: &[f32], out: &mut [u8; MAX_COLUMNS]) {
     lanes::climb(segment, row, out);
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn answer<const N: usize>(
+    answers: &Answers,
+    keys: &[[i32; LANES]; N],
+    out: &mut [[Bytes; N]],
+) {
+    lanes::answer(answers, keys, out);
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn spread(words: &[u64], out: &mut [u8]) {
+    lanes::spread(words, out);
 }
 
 #[target_feature(enable = "avx2")]

@@ -3,22 +3,22 @@
 
 use std::arch::x86_64::{
     __m512i, _mm_cvtsi64_si128, _mm512_add_epi8, _mm512_add_epi32, _mm512_add_pd, _mm512_add_ps,
-    _mm512_cmpge_epu8_mask, _mm512_cmpgt_epi32_mask, _mm512_cmpgt_epu8_mask, _mm512_cvtepi32_epi8,
-    _mm512_cvtepu8_epi32, _mm512_cvtepu8_epi64, _mm512_mask_add_epi8, _mm512_mask_add_epi32,
-    _mm512_mask_blend_epi8, _mm512_mask_blend_epi32, _mm512_mask_blend_pd, _mm512_mask_blend_ps,
-    _mm512_mask_max_epu8, _mm512_maskz_mov_epi8, _mm512_movepi8_mask, _mm512_permutex2var_epi8,
-    _mm512_permutex2var_epi32, _mm512_permutex2var_pd, _mm512_permutex2var_ps,
-    _mm512_permutexvar_epi8, _mm512_permutexvar_epi32, _mm512_set1_epi8, _mm512_set1_epi32,
-    _mm512_set1_epi64, _mm512_setzero_si512, _mm512_test_epi32_mask, _mm512_test_epi64_mask,
-    _mm512_xor_si512,
+    _mm512_cmpeq_epi8_mask, _mm512_cmpge_epu8_mask, _mm512_cmpgt_epi32_mask,
+    _mm512_cmpgt_epu8_mask, _mm512_cvtepi32_epi8, _mm512_cvtepu8_epi32, _mm512_cvtepu8_epi64,
+    _mm512_mask_add_epi8, _mm512_mask_add_epi32, _mm512_mask_blend_epi8, _mm512_mask_blend_epi32,
+    _mm512_mask_blend_pd, _mm512_mask_blend_ps, _mm512_mask_max_epu8, _mm512_maskz_mov_epi8,
+    _mm512_movepi8_mask, _mm512_permutex2var_epi8, _mm512_permutex2var_epi32,
+    _mm512_permutex2var_pd, _mm512_permutex2var_ps, _mm512_permutexvar_epi8,
+    _mm512_permutexvar_epi32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_epi64,
+    _mm512_setzero_si512, _mm512_test_epi32_mask, _mm512_test_epi64_mask, _mm512_xor_si512,
 };
 
 use super::{
     lanes::{self, Abreast, Bytes, LANES, Numbers},
-    plan::{Cut, MAX_COLUMNS, PADDING, Segment},
+    plan::{Answers, Cut, MAX_COLUMNS, PADDING, Segment},
     simd::vector::{
         gather_doubles, gather_singles, load_bytes, load_doubles, load_ints, load_quarter,
-        load_singles, store_bytes, store_doubles, store_quarter, store_singles,
+        load_singles, load_words, store_bytes, store_doubles, store_quarter, store_singles,
     },
 };
 
@@ -66,6 +66,24 @@ pub(super) fn climb(segment: &Segment, row: &[f32], out: &mut [u8; MAX_COLUMNS])
     lanes::climb_by(segment, row, out, |rung, key| {
         let below = _mm512_cmpgt_epi32_mask(_mm512_set1_epi32(key), load_ints(rung));
         below.count_ones().cast_signed()
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt")]
+pub(super) fn answer<const N: usize>(
+    answers: &Answers,
+    keys: &[[i32; LANES]; N],
+    out: &mut [[Bytes; N]],
+) {
+    lanes::answer_by(answers, keys, out, |bits, bytes| {
+        store_bytes(_mm512_maskz_mov_epi8(bits, _mm512_set1_epi8(1)), bytes);
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt")]
+pub(super) fn spread(words: &[u64], out: &mut [u8]) {
+    lanes::spread_by(words, out, |bits, bytes| {
+        store_bytes(_mm512_maskz_mov_epi8(bits, _mm512_set1_epi8(1)), bytes);
     });
 }
 
@@ -135,35 +153,74 @@ fn stored<const N: usize>(leaves: [__m512i; N]) -> [Bytes; N] {
     out
 }
 
-/// The row's bytes are looked up in registers, if four suffice.
+/// The row's bytes are looked up in registers.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt")]
 pub(super) fn abreast<const N: usize>(
     trees: Abreast<'_, N>,
     row: &[u8; MAX_COLUMNS],
     n_columns: usize,
 ) -> [Bytes; N] {
-    let Numbers::Narrow(columns) = trees.columns else {
-        return lanes::abreast(trees, row, n_columns);
-    };
     let (parts, _) = row.as_chunks::<LANES>();
-    let (a, b) = (load_bytes(&parts[0]), load_bytes(&parts[1]));
-    let (c, d) = (load_bytes(&parts[2]), load_bytes(&parts[3]));
+    match trees.columns {
+        Numbers::Narrow(columns) => {
+            let (a, b) = (load_bytes(&parts[0]), load_bytes(&parts[1]));
+            let four = [a, b, load_bytes(&parts[2]), load_bytes(&parts[3])];
+            sweep(trees, |slot, i| {
+                let at = load_bytes(&columns[slot][i]);
+                if n_columns <= 64 {
+                    _mm512_permutexvar_epi8(at, a)
+                } else if n_columns <= 128 {
+                    _mm512_permutex2var_epi8(a, at, b)
+                } else {
+                    look_up(at, four)
+                }
+            })
+        }
+        Numbers::Wide(columns) => {
+            let n_pages = n_columns.div_ceil(256);
+            // The lower bytes of two vectors of numbers, and the upper ones.
+            let evens: Bytes = std::array::from_fn(|j| 2 * j as u8);
+            let (evens, odds) = (load_bytes(&evens), load_bytes(&evens.map(|j| j + 1)));
+            sweep(trees, |slot, i| {
+                let (numbers, _) = columns[slot][i].as_chunks();
+                let (a, b) = (load_words(&numbers[0]), load_words(&numbers[1]));
+                let at = _mm512_permutex2var_epi8(a, evens, b);
+                let page_of = _mm512_permutex2var_epi8(a, odds, b);
+                let mut values = _mm512_setzero_si512();
+                for (page, parts) in parts.as_chunks::<4>().0.iter().take(n_pages).enumerate() {
+                    let is_here = _mm512_cmpeq_epi8_mask(page_of, _mm512_set1_epi8(page as i8));
+                    let found = look_up(at, parts.each_ref().map(|part| load_bytes(part)));
+                    values = _mm512_mask_blend_epi8(is_here, values, found);
+                }
+                values
+            })
+        }
+    }
+}
+
+/// The bytes of 256 at places given by bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt")]
+fn look_up(at: __m512i, [a, b, c, d]: [__m512i; 4]) -> __m512i {
+    let low = _mm512_permutex2var_epi8(a, at, b);
+    let high = _mm512_permutex2var_epi8(c, at, d);
+    _mm512_mask_blend_epi8(_mm512_movepi8_mask(at), low, high)
+}
+
+/// The leaves of trees side by side, by the values of the columns of a slot.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt")]
+fn sweep<const N: usize>(
+    trees: Abreast<'_, N>,
+    values: impl Fn(usize, usize) -> __m512i,
+) -> [Bytes; N] {
     let mut leaves = [_mm512_setzero_si512(); N];
     let (mut next, one) = (_mm512_setzero_si512(), _mm512_set1_epi8(1));
     let mut bit = one;
-    for ((columns, ranks), froms) in columns.iter().zip(trees.ranks).zip(trees.froms) {
+    for (slot, (ranks, froms)) in trees.ranks.iter().zip(trees.froms).enumerate() {
         next = _mm512_add_epi8(next, one);
         for i in 0..N {
-            let at = load_bytes(&columns[i]);
-            let values = if n_columns <= 64 {
-                _mm512_permutexvar_epi8(at, a)
-            } else if n_columns <= 128 {
-                _mm512_permutex2var_epi8(a, at, b)
-            } else {
-                let low = _mm512_permutex2var_epi8(a, at, b);
-                let high = _mm512_permutex2var_epi8(c, at, d);
-                _mm512_mask_blend_epi8(_mm512_movepi8_mask(at), low, high)
-            };
+            let values = values(slot, i);
             let rank = load_bytes(&ranks[i]);
             leaves[i] = if trees.is_symmetric {
                 let is_right = _mm512_cmpgt_epu8_mask(values, rank);

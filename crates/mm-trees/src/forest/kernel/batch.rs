@@ -70,8 +70,10 @@ fn columns_of<const N: usize>(
     keys: &mut [[[i32; LANES]; N]],
     columns: &mut [[Bytes; N]],
 ) {
-    let (ranked, members) = columns.split_at_mut(segment.ranks.len());
+    let (ranked, members) = columns.split_at_mut(segment.first_member());
+    let (ranked, mut answered) = ranked.split_at_mut(segment.ranks.len());
     let mut ranks = segment.ranks.iter().zip(ranked).peekable();
+    let mut answers = segment.answers.iter().peekable();
     let mut members = segment.members.iter().zip(members).peekable();
     for (k, key) in segment.keys.iter().enumerate() {
         let keys = &mut keys[if segment.is_deep { k } else { 0 }];
@@ -84,6 +86,11 @@ fn columns_of<const N: usize>(
             for (keys, out) in keys.iter().zip(out) {
                 kernel.level.rank(keys, borders, rank.steps, out);
             }
+        }
+        if let Some(answers) = answers.next_if(|answers| answers.key as usize == k) {
+            let (out, rest) = answered.split_at_mut(answers.columns.len());
+            kernel.level.answer(answers, keys, out);
+            answered = rest;
         }
         while let Some((member, out)) = members.next_if(|(member, _)| member.key as usize == k) {
             let set = segment.sets[member.set as usize].get();

@@ -11,8 +11,8 @@
 
 use super::super::tree::{CategorySet, Missing, Test, ZERO};
 
-/// Below the key of every number.
-const LOWEST: i32 = i32::MIN;
+/// Below the key of every number, and of every category's code.
+pub(super) const LOWEST: i32 = i32::MIN;
 /// Above the key of every number, and of every category's code.
 const HIGHEST: i32 = i32::MAX;
 
@@ -81,6 +81,11 @@ pub(super) struct Members<'a> {
 impl Members<'_> {
     /// Fewer words than this, or the largest key would be a member.
     pub(super) const MAX_WORDS: usize = 1 << 26;
+
+    /// One more than the highest code that may be a member.
+    pub(super) fn n_codes(&self) -> usize {
+        32 * self.words.len()
+    }
 
     /// Whether a code's key goes right.
     #[inline]

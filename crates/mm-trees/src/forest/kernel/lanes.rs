@@ -6,7 +6,7 @@
     reason = "compiled once more for each set of instructions, inside the function that has them"
 )]
 
-use super::plan::{Cut, MAX_COLUMNS, PADDING, Rung, Segment};
+use super::plan::{Answers, Cut, MAX_COLUMNS, PADDING, Rung, Segment};
 
 /// Rows, or trees for a single row, that are side by side.
 pub(super) const LANES: usize = 64;
@@ -49,6 +49,93 @@ pub(super) fn climb_by(
         let rung = below(&ladder[0], key);
         *out = (16 * rung + below(&ladder[1 + rung as usize], key)) as u8;
     }
+}
+
+/// The bytes of the columns of [`Answers`], `out`, to the keys of rows.
+#[inline(always)]
+pub(super) fn answer<const N: usize>(
+    answers: &Answers,
+    keys: &[[i32; LANES]; N],
+    out: &mut [[Bytes; N]],
+) {
+    answer_by(answers, keys, out, |bits, bytes| *bytes = bytes_of(bits));
+}
+
+/// As [`answer`], with what makes 64 bits 64 bytes.
+#[inline(always)]
+pub(super) fn answer_by<const N: usize>(
+    answers: &Answers,
+    keys: &[[i32; LANES]; N],
+    out: &mut [[Bytes; N]],
+    spread: impl Fn(u64, &mut Bytes),
+) {
+    for (i, keys) in keys.iter().enumerate() {
+        let rows: [&[u64]; LANES] = std::array::from_fn(|row| answers.to(keys[row]));
+        for (word, out) in out.chunks_mut(LANES).enumerate() {
+            let by_column = turned(|row| rows[row][word]);
+            for (bits, out) in by_column.into_iter().zip(out) {
+                spread(bits, &mut out[i]);
+            }
+        }
+    }
+}
+
+/// The bytes of a row's columns from the [`Answers`] to its key.
+#[inline(always)]
+pub(super) fn spread(words: &[u64], out: &mut [u8]) {
+    spread_by(words, out, |bits, bytes| *bytes = bytes_of(bits));
+}
+
+/// As [`spread`], with what makes 64 bits 64 bytes.
+#[inline(always)]
+pub(super) fn spread_by(words: &[u64], out: &mut [u8], spread: impl Fn(u64, &mut Bytes)) {
+    let (whole, rest) = out.as_chunks_mut::<LANES>();
+    for (bits, out) in words.iter().zip(&mut *whole) {
+        spread(*bits, out);
+    }
+    if let Some(bits) = words.get(whole.len()) {
+        for (j, out) in rest.iter_mut().enumerate() {
+            *out = (bits >> j) as u8 & 1;
+        }
+    }
+}
+
+#[inline(always)]
+fn bytes_of(bits: u64) -> Bytes {
+    std::array::from_fn(|j| (bits >> j) as u8 & 1)
+}
+
+/// 64 words of 64 bits with rows and columns exchanged: bit *i* of word *j* is bit *j* of
+/// `word(i)`.
+///
+/// Squares of bits change places with those across the diagonal, side 32 to side 1. The words are
+/// eight by eight, so that the eight at one place do the same and become one vector.
+#[inline(always)]
+fn turned(word: impl Fn(usize) -> u64) -> [u64; LANES] {
+    let exchange = |words: &mut [[u64; 8]; 8], gap: usize, side: u32, mask: u64| {
+        for pair in words.chunks_exact_mut(2 * gap) {
+            let (upper, lower) = pair.split_at_mut(gap);
+            for (a, b) in upper.as_flattened_mut().iter_mut().zip(lower.as_flattened_mut()) {
+                let differs = (*a >> side ^ *b) & mask;
+                *a ^= differs << side;
+                *b ^= differs;
+            }
+        }
+    };
+    // Within each eight: `low[i]` has word *i* of each.
+    let mut low: [[u64; 8]; 8] =
+        std::array::from_fn(|i| std::array::from_fn(|eight| word(8 * eight + i)));
+    exchange(&mut low, 4, 4, 0x0f0f_0f0f_0f0f_0f0f);
+    exchange(&mut low, 2, 2, 0x3333_3333_3333_3333);
+    exchange(&mut low, 1, 1, 0x5555_5555_5555_5555);
+    let mut high: [[u64; 8]; 8] =
+        std::array::from_fn(|eight| std::array::from_fn(|i| low[i][eight]));
+    exchange(&mut high, 4, 32, 0x0000_0000_ffff_ffff);
+    exchange(&mut high, 2, 16, 0x0000_ffff_0000_ffff);
+    exchange(&mut high, 1, 8, 0x00ff_00ff_00ff_00ff);
+    let mut words = [0; LANES];
+    words.as_chunks_mut().0.copy_from_slice(&high);
+    words
 }
 
 /// The leaf of each row in a tree of ordered nodes, see [`Shape::Ordered`](super::plan::Shape).

@@ -33,8 +33,10 @@
 //! # Cost
 //!
 //! O(nodes / 64) instructions a row with AVX-512, O(nodes / 32) with AVX2; trees of more than 256
-//! leaves O(depth). Some 20 bytes of memory a leaf. A split by category whose set is its own costs a
-//! look-up a row, whether it lies on the row's path or not.
+//! leaves O(depth). Some 20 bytes of memory a leaf. All sets that are asked about one category are
+//! answered at once: for each code a bit for each set, and for 64 rows a square of bits is turned,
+//! which costs about as much as two numeric splits a set. Only sets of few and very high codes, for
+//! which those bits would take much more memory than the sets, are looked up one by one.
 //!
 //! # Sources
 //!
@@ -57,6 +59,7 @@ mod single;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::simd::widely;
 use mm_core::{Frame, Matrix, Result, parallel};
 
 use self::{

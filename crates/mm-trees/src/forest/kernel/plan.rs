@@ -11,7 +11,7 @@ use std::{
 use mm_core::{Error, Result};
 
 use super::{
-    key::{Members, Question, Rule},
+    key::{LOWEST, Members, Question, Rule},
     lanes::{Abreast, Bytes, LANES, Numbers},
 };
 use crate::forest::{
@@ -52,9 +52,11 @@ pub(super) struct Segment {
     pub(super) borders: Vec<i32>,
     /// The borders once more, as a single row is ranked.
     pub(super) ladders: Vec<Rung>,
-    /// The columns after those.
+    /// The columns after those, as many as each has sets.
+    pub(super) answers: Vec<Answers>,
+    /// The columns after those: sets whose codes are too high and too few for [`Answers`].
     pub(super) members: Vec<Member>,
-    /// The sets of categories.
+    /// The sets of those, and of the deep trees.
     pub(super) sets: Vec<Set>,
     /// In the order in which they are added up.
     pub(super) trees: Vec<Planned>,
@@ -103,6 +105,53 @@ pub(super) type Rung = [i32; 16];
 pub(super) struct Member {
     pub(super) key: u32,
     pub(super) set: u32,
+}
+
+/// Columns whose bytes are 1 if a code goes right in their set: the answers of all sets that are
+/// asked about one key, code by code, so that a row reads one stretch of memory.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Answers {
+    pub(super) key: u32,
+    /// Its columns among all of the segment.
+    pub(super) columns: Range<usize>,
+    /// Bit *j* % 64 of word *j* / 64 is the answer of set *j*: to a missing value, to a code that
+    /// is in no set, to code 0, to code 1, ….
+    bits: Vec<u64>,
+    n_words: usize,
+}
+
+impl Answers {
+    /// Bytes of memory for each byte of the sets, beyond which codes are looked up set by set; what
+    /// is small may take more.
+    const GENEROSITY: usize = 4;
+    const SMALL: usize = 1 << 16;
+
+    /// Of the sets that are asked about one key; none if they would take too much memory.
+    fn of(key: u32, columns: Range<usize>, sets: &[Members<'_>]) -> Option<Self> {
+        let n_codes = sets.iter().map(Members::n_codes).max()?;
+        let n_words = sets.len().div_ceil(LANES);
+        let most = sets.iter().map(|set| size_of_val(set.words)).sum::<usize>() * Self::GENEROSITY;
+        if most.max(Self::SMALL) / 8 < (n_codes + 2).saturating_mul(n_words) {
+            return None;
+        }
+        let keys = [LOWEST, -1].into_iter().chain(0..i32::try_from(n_codes).ok()?);
+        let mut bits = vec![0; (n_codes + 2) * n_words];
+        for (words, key) in bits.chunks_exact_mut(n_words).zip(keys) {
+            for (j, set) in sets.iter().enumerate() {
+                words[j / LANES] |= u64::from(set.goes_right(key)) << (j % LANES);
+            }
+        }
+        Some(Self { key, columns, bits, n_words })
+    }
+
+    /// The answers to a key, a word for every 64 columns.
+    #[inline]
+    pub(super) fn to(&self, key: i32) -> &[u64] {
+        let place = if key == LOWEST { 0 } else { (key.cast_unsigned() as usize).wrapping_add(2) };
+        let start = place.wrapping_mul(self.n_words);
+        let words = self.bits.get(start..start.wrapping_add(self.n_words));
+        words.unwrap_or(&self.bits[self.n_words..2 * self.n_words])
+    }
 }
 
 /// An owned [`Members`].
@@ -685,9 +734,25 @@ impl<'a> Open<'a> {
             }
         }
         segment.borders.resize(segment.borders.len() + PADDING, i32::MAX);
-        for &(key, members) in &self.members {
-            let column = segment.ranks.len() + segment.members.len();
-            columns.among.insert((key, members), column as u16);
+        let mut n_columns = segment.ranks.len();
+        let mut single = Vec::new();
+        let all: Vec<(Key, Members<'_>)> = self.members.iter().copied().collect();
+        for of_key in all.chunk_by(|a, b| a.0 == b.0) {
+            let sets: Vec<Members<'_>> = of_key.iter().map(|(_, members)| *members).collect();
+            let these = n_columns..n_columns + sets.len();
+            match Answers::of(number(&of_key[0].0), these.clone(), &sets) {
+                Some(answers) => {
+                    segment.answers.push(answers);
+                    n_columns = these.end;
+                    let numbered = of_key.iter().copied().zip(these);
+                    columns.among.extend(numbered.map(|(asked, column)| (asked, column as u16)));
+                }
+                None => single.extend(of_key),
+            }
+        }
+        for &(key, members) in single {
+            columns.among.insert((key, members), n_columns as u16);
+            n_columns += 1;
             let Members { words, has_right, nan_right } = members;
             let set = segment.sets.len() as u32;
             segment.members.push(Member { key: number(&key), set });
@@ -810,6 +875,7 @@ impl Segment {
 
     fn memory(&self) -> usize {
         let sets = self.sets.iter().map(|set| size_of_val(set) + size_of_val(&*set.words));
+        let answers = self.answers.iter().map(|a| size_of_val(a) + size_of_val(a.bits.as_slice()));
         size_of::<Self>()
             + size_of_val(self.keys.as_slice())
             + size_of_val(self.ranks.as_slice())
@@ -817,6 +883,7 @@ impl Segment {
             + size_of_val(self.ladders.as_slice())
             + size_of_val(self.members.as_slice())
             + sets.sum::<usize>()
+            + answers.sum::<usize>()
             + size_of_val(self.trees.as_slice())
             + size_of_val(self.plain.as_slice())
             + size_of_val(self.nodes.as_slice())
@@ -827,6 +894,11 @@ impl Segment {
 
     /// How many columns of bytes a row has.
     pub(super) fn n_columns(&self) -> usize {
-        self.ranks.len() + self.members.len()
+        self.first_member() + self.members.len()
+    }
+
+    /// The first column of a set that is looked up by itself.
+    pub(super) fn first_member(&self) -> usize {
+        self.answers.last().map_or(self.ranks.len(), |answers| answers.columns.end)
     }
 }

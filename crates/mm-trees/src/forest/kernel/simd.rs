@@ -4,6 +4,10 @@
 //! Two things are: to call a function that is compiled for instructions that not every processor
 //! has, and to read and write vectors. A [`Level`] is evidence of the first, a reference to an array
 //! of the right length of the second. Neither depends on what a model file says.
+//!
+//! Under Miri the reads and writes of vectors pass; the loops of AVX-512 as a whole cannot run there,
+//! which has no `vpermi2ps` and its like (they only move values between registers). All loops pass
+//! under `AddressSanitizer`.
 
 #![expect(unsafe_code, reason = "vector instructions; the only such file of the kernel")]
 
@@ -11,7 +15,7 @@
 use super::{avx2, avx512};
 use super::{
     lanes::{self, Abreast, Bytes, LANES},
-    plan::{Cut, MAX_COLUMNS, PADDING, Segment},
+    plan::{Answers, Cut, MAX_COLUMNS, PADDING, Segment},
 };
 
 /// A set of instructions that this processor has.
@@ -67,6 +71,24 @@ impl Level {
     }
 }
 
+/// Calls `work`, compiled for vectors of 32 bytes where the processor has them: loops over slices in it, and
+/// in what the compiler puts in place there, do more at once. The numbers are the same to the bit, for
+/// the compiler keeps the order of operations.
+pub(crate) fn widely<T>(work: impl FnOnce() -> T) -> T {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn with_avx2<T>(work: impl FnOnce() -> T) -> T {
+            work()
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2, as it was just asked.
+            return unsafe { with_avx2(work) };
+        }
+    }
+    work()
+}
+
 /// Calls the level's own version of a function of [`lanes`].
 macro_rules! at_level {
     ($level:expr, $name:ident($($arg:expr),*)) => {
@@ -98,6 +120,21 @@ impl Level {
     #[inline]
     pub(super) fn climb(self, segment: &Segment, row: &[f32], out: &mut [u8; MAX_COLUMNS]) {
         at_level!(self, climb(segment, row, out));
+    }
+
+    #[inline]
+    pub(super) fn answer<const N: usize>(
+        self,
+        answers: &Answers,
+        keys: &[[i32; LANES]; N],
+        out: &mut [[Bytes; N]],
+    ) {
+        at_level!(self, answer(answers, keys, out));
+    }
+
+    #[inline]
+    pub(super) fn spread(self, words: &[u64], out: &mut [u8]) {
+        at_level!(self, spread(words, out));
     }
 
     #[inline]
@@ -192,6 +229,7 @@ pub(super) mod vector {
     moves! {
         load load_bytes: [u8; 64] => __m512i = _mm512_loadu_si512;
         load load_quarter: [u8; 16] => __m128i = _mm_loadu_si128;
+        load load_words: [u16; 32] => __m512i = _mm512_loadu_si512;
         load load_ints: [i32; 16] => __m512i = _mm512_loadu_si512;
         load load_doubles: [f64; 8] => __m512d = _mm512_loadu_pd;
         load load_singles: [f32; 16] => __m512 = _mm512_loadu_ps;

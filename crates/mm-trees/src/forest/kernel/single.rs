@@ -42,7 +42,11 @@ fn add_up<A: Value>(kernel: &Kernel, leaves: &[A], row: &[f32], mut add: impl Fn
     let mut lanes = [[0; LANES]; MAX_LANES / LANES];
     for segment in &kernel.plan.segments {
         kernel.level.climb(segment, row, &mut columns);
-        for (member, out) in segment.members.iter().zip(&mut columns[segment.ranks.len()..]) {
+        for answers in &segment.answers {
+            let key = segment.key_of(row, answers.key);
+            kernel.level.spread(answers.to(key), &mut columns[answers.columns.clone()]);
+        }
+        for (member, out) in segment.members.iter().zip(&mut columns[segment.first_member()..]) {
             let set = segment.sets[member.set as usize].get();
             *out = u8::from(set.goes_right(segment.key_of(row, member.key)));
         }

@@ -11,6 +11,9 @@ use crate::forest::{
     Outputs, Split, Test, Tree, Trunk,
 };
 
+/// A code so high that a few sets of it are looked up by themselves.
+const HIGH: u32 = 100_000;
+
 /// What a random forest is like.
 #[derive(Debug, Clone)]
 struct Kind {
@@ -104,7 +107,8 @@ impl Random {
 
     /// A category's code, or something that is none.
     fn code(&mut self) -> f32 {
-        const ODD: [f32; 7] = [f32::NAN, -1.0, -0.5, 2.5, f32::INFINITY, 3e9, 1e6];
+        const ODD: [f32; 8] =
+            [f32::NAN, -1.0, -0.5, 2.5, f32::INFINITY, 3e9, HIGH as f32, HIGH as f32 + 1.0];
         if self.below(8) == 0 { ODD[self.below(ODD.len())] } else { self.below(70) as f32 }
     }
 }
@@ -210,7 +214,9 @@ impl Kind {
         if feature % 4 == 3 {
             // Few distinct sets, as few distinct thresholds.
             let codes = &mut Random(random.next() % self.n_thresholds.min(99));
-            let set: CategorySet = (0..codes.below(9)).map(|_| codes.below(64) as u32).collect();
+            let mut code = || if codes.below(30) == 0 { HIGH } else { codes.below(64) as u32 };
+            let n_codes = code() as usize % 9;
+            let set: CategorySet = (0..n_codes).map(|_| code()).collect();
             let (members_left, missing_left) = (random.coin(), random.coin());
             return Split { feature, test: Test::Among { set, members_left, missing_left } };
         }
@@ -352,6 +358,27 @@ fn more_trees_columns_and_thresholds_than_one_segment_has_are_parted() {
         assert!(1 < kernel.plan.segments.len() || kind.n_features == 2, "{kind:?}");
         check(&kind, 70);
     }
+}
+
+#[test]
+fn sets_are_answered_together_unless_that_takes_too_much_memory() {
+    let columns = |codes: &[u32], n_sets: u32| {
+        let tree = |i: u32| {
+            let set = codes.iter().map(|code| code + i).collect();
+            let test = Test::Among { set, members_left: true, missing_left: false };
+            let trunk = Trunk::Oblivious(Oblivious { levels: vec![Split { feature: 3, test }] });
+            let (leaves, leaf_stats, linear) = (vec![0.0, 1.0], vec![], vec![]);
+            Tree { trunk, leaves, leaf_stats, linear, outputs: Outputs::One(0), weight: 1.0 }
+        };
+        let forest = Kind { n_trees: 0, ..large() }.forest();
+        let kernel = Forest { trees: (0..n_sets).map(tree).collect(), ..forest }.compile();
+        let plan = kernel.expect("a forest").plan;
+        let [segment] = plan.segments.as_slice() else { panic!("one segment") };
+        (segment.answers.len(), segment.members.len())
+    };
+    assert_eq!(columns(&[3, 7, 4_000], 100), (1, 0));
+    assert_eq!(columns(&[3, 7, HIGH], 100), (1, 0));
+    assert_eq!(columns(&[3, 7, HIGH], 1), (0, 1));
 }
 
 #[test]

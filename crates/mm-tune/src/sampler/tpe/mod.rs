@@ -5,39 +5,62 @@
 //! largest *l/g* is proposed, which for this model is the largest expected improvement (Bergstra,
 //! Bardenet, Bengio, Kégl, *Algorithms for Hyper-Parameter Optimization*, NeurIPS 2011). Kernels,
 //! bandwidths, weights and the order of trials follow Optuna 5.0; see Watanabe (2023),
-//! *Tree-Structured Parzen Estimator: Understanding Its Algorithm Components*.
+//! *Tree-Structured Parzen Estimator: Understanding Its Algorithm Components*. With several objectives
+//! the good are the first fronts, of the last one the subset that dominates most (Ozaki, Tanigaki,
+//! Watanabe, Nomura, Onishi, *Multiobjective Tree-Structured Parzen Estimator*, JAIR 2022).
 
 mod parzen;
+mod table;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mm_core::{Direction, Error, ParamError, Result};
+use mm_core::{ParamError, Result};
 use rand::RngExt;
+use serde::{Deserialize, Serialize};
 
-use self::parzen::{Axis, Mixture, Observed};
-use super::{Ask, Sampler, random::uniform};
-use crate::{
-    distribution::Distribution,
-    history::History,
-    trial::{FrozenTrial, TrialState},
+use self::{
+    parzen::{Axis, Mixture, Weights},
+    table::{Grouping, Running, Sides, Table},
 };
+use super::{Ask, Proposal, Sampler, random::uniform, relative};
+use crate::{distribution::Distribution, trial::TrialState};
 
 /// How [`TpeSampler`] works.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// | field | default | domain | effect |
+/// | --- | ---: | --- | --- |
+/// | `startup_trials` | 10 | any | so many trials are drawn at random before the model is used |
+/// | `candidates` | 24 | ≥ 1 | candidates that are drawn from the density of the good |
+/// | `multivariate` | `None` | | whether parameters are modelled together |
+/// | `group` | off | not if `multivariate` is off | whether a conditional space falls into groups |
+/// | `constant_liar` | on | | whether running trials count among the bad |
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct TpeParams {
-    /// So many finished trials are drawn at random before the model is used; 10 by default.
+    /// So many finished trials are drawn at random before the model is used.
     pub startup_trials: usize,
-    /// How many candidates are drawn from the density of the good; ≥ 1, 24 by default.
+    /// How many candidates are drawn from the density of the good.
     pub candidates: usize,
-    /// Whether parameters that every trial has are modelled together; on by default.
-    pub multivariate: bool,
-    /// Whether running trials count among the bad, so that workers keep apart; on by default.
+    /// Whether parameters that every trial has are modelled together. If `None`, as in Optuna 5.0: in
+    /// studies of one objective, and with `group`.
+    pub multivariate: Option<bool>,
+    /// Whether a conditional space is parted into the largest groups of parameters of which each trial
+    /// has all or none, each modelled together; otherwise what not every trial has is modelled by
+    /// itself.
+    pub group: bool,
+    /// Whether running trials count among the bad, so that workers keep apart.
     pub constant_liar: bool,
 }
 
 impl Default for TpeParams {
     fn default() -> Self {
-        Self { startup_trials: 10, candidates: 24, multivariate: true, constant_liar: true }
+        Self {
+            startup_trials: 10,
+            candidates: 24,
+            multivariate: None,
+            group: false,
+            constant_liar: true,
+        }
     }
 }
 
@@ -45,258 +68,98 @@ impl TpeParams {
     /// Checks the fields.
     pub fn build(self) -> Result<TpeSampler, ParamError> {
         ParamError::ensure(1 <= self.candidates, "candidates", self.candidates, "at least 1")?;
+        let sound = !(self.group && self.multivariate == Some(false));
+        ParamError::ensure(sound, "group", "on", "off, where `multivariate` is off")?;
         Ok(TpeSampler { params: self, table: Mutex::default() })
     }
 }
 
-/// The tree-structured Parzen estimator, for studies of one objective.
+/// The tree-structured Parzen estimator, for one objective or several, with or without constraints.
 ///
 /// O(n · d · candidates) a proposal for *n* trials of *d* parameters; what can be kept from one
 /// proposal to the next is kept. One sampler serves one study.
+///
+/// What was proposed jointly stands in the trial's system attributes `tpe:relative_params:0`, …, where
+/// workers that are Optuna's look for it, too, while the trial is running.
 #[derive(Debug, Default)]
 pub struct TpeSampler {
     params: TpeParams,
     table: Mutex<Table>,
 }
 
-/// What is kept of the finished trials, one row for each that has something to say.
-#[derive(Debug, Default)]
-struct Table {
-    /// How many finished trials of the history have been read.
-    n_read: usize,
-    rows: Vec<Arc<FrozenTrial>>,
-    /// Rows by trial number.
-    by_number: Vec<u32>,
-    /// Rows from good to bad.
-    by_rank: Vec<u32>,
-    /// The parameters that every row has from the same distribution, by name.
-    space: Vec<Shared>,
-}
-
-/// A parameter that all rows have.
-#[derive(Debug)]
-struct Shared {
-    name: Arc<str>,
-    distribution: Arc<Distribution>,
-    axis: Axis,
-    /// The place of each row, and the rows in order of it.
-    observed: Observed,
-}
-
-impl Table {
-    /// Reads the trials that have finished since.
-    fn read(&mut self, history: &History, direction: Direction) {
-        for trial in &history.finished()[self.n_read..] {
-            if matches!(trial.state, TrialState::Complete | TrialState::Pruned) {
-                self.add(trial.clone(), direction);
-            }
-        }
-        self.n_read = history.finished().len();
-    }
-
-    fn add(&mut self, trial: Arc<FrozenTrial>, direction: Direction) {
-        let row = self.rows.len() as u32;
-        if row == 0 {
-            let shared = |param: &crate::trial::Param| Shared {
-                name: param.name.clone(),
-                distribution: param.distribution.clone(),
-                axis: Axis::of(&param.distribution),
-                observed: Observed::default(),
-            };
-            let varies = |param: &&crate::trial::Param| !param.distribution.is_single();
-            self.space = trial.params.iter().filter(varies).map(shared).collect();
-        }
-        self.space.retain_mut(|shared| {
-            let Some(param) = trial.params.get(&shared.name) else { return false };
-            if param.distribution != shared.distribution {
-                return false;
-            }
-            let (place, Observed { places, by_place }) =
-                (shared.axis.place(param.value), &mut shared.observed);
-            let at = by_place.partition_point(|&other| places[other as usize] <= place);
-            by_place.insert(at, row);
-            places.push(place);
-            true
-        });
-        let number = trial.number;
-        let at = self.by_number.partition_point(|&r| self.rows[r as usize].number < number);
-        self.by_number.insert(at, row);
-        let at = self.by_rank.partition_point(|&other| {
-            !rank(&trial, direction).precedes(&rank(&self.rows[other as usize], direction))
-        });
-        self.by_rank.insert(at, row);
-        self.rows.push(trial);
-    }
-
-    /// Which rows are among the good: the best tenth, 25 at most.
-    fn good(&self) -> Vec<bool> {
-        let n_good = self.rows.len().div_ceil(10).min(25);
-        let mut is_good = vec![false; self.rows.len()];
-        for &row in &self.by_rank[..n_good] {
-            is_good[row as usize] = true;
-        }
-        is_good
-    }
-}
-
-/// How good a trial is: smaller is better, by the first key that differs.
-#[derive(Debug, Clone, Copy)]
-struct Rank([f64; 3]);
-
-impl Rank {
-    fn precedes(&self, other: &Self) -> bool {
-        let keys = self.0.iter().zip(other.0);
-        let mut orders = keys.map(|(a, b)| a.total_cmp(&b));
-        orders.find(|order| order.is_ne()).is_some_and(std::cmp::Ordering::is_lt)
-    }
-}
-
-/// Complete trials by value; then pruned ones, those that came further first, by the last report;
-/// then trials that break constraints, by how much.
-fn rank(trial: &FrozenTrial, direction: Direction) -> Rank {
-    let signed = |value: f64| match direction {
-        _ if value.is_nan() => f64::INFINITY,
-        Direction::Minimize => value,
-        Direction::Maximize => -value,
-    };
-    let violation = violation(trial);
-    if 0.0 < violation {
-        return Rank([2.0, violation, 0.0]);
-    }
-    match (trial.state, trial.intermediate.last_key_value()) {
-        (TrialState::Complete, _) => Rank([0.0, signed(trial.values[0]), 0.0]),
-        (_, Some((&step, &value))) => Rank([1.0, -(step as f64), signed(value)]),
-        (_, None) => Rank([1.0, 1.0, 0.0]),
-    }
-}
-
-/// By how much a trial breaks its constraints: the sum of those above 0, which are kept in system
-/// attributes `constraints:<name>` (Optuna 5.0) or in a list `constraints` (before).
-fn violation(trial: &FrozenTrial) -> f64 {
-    use crate::json::Json;
-    let number = |json: &Json| match json {
-        Json::Float(x) => x.max(0.0),
-        Json::Int(i) => (*i as f64).max(0.0),
-        _ => 0.0,
-    };
-    let attrs = trial.system_attrs.range("constraints".to_owned()..);
-    let named = attrs.take_while(|(key, _)| key.starts_with("constraints"));
-    named
-        .map(|(key, value)| match value {
-            Json::Array(values) if key == "constraints" => values.iter().map(number).sum(),
-            value if key.starts_with("constraints:") => number(value),
-            _ => 0.0,
-        })
-        .sum()
-}
-
 impl Sampler for TpeSampler {
-    fn joint(&self, ask: &Ask<'_>) -> Result<Vec<(Arc<str>, f64)>> {
-        let &[direction] = ask.directions else {
-            return Err(Error::data("directions", "one, for TPE", ask.directions.len()));
-        };
+    fn joint(&self, ask: &Ask<'_>) -> Result<Proposal> {
+        let grouping = self.grouping(ask);
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        table.read(ask.history, direction);
-        if !self.params.multivariate
-            || table.rows.len() < self.params.startup_trials
-            || table.space.is_empty()
-        {
-            return Ok(Vec::new());
+        table.read(ask.history, ask.directions, grouping);
+        if table.rows.len() < self.params.startup_trials || table.blocks.is_empty() {
+            return Ok(Proposal::default());
         }
-        let is_good = table.good();
-        let axes: Vec<Axis> = table.space.iter().map(|shared| shared.axis.clone()).collect();
+        table.judge(ask.directions);
         let running = self.running(ask);
-        let running: Vec<Vec<f64>> = running
-            .filter_map(|trial| {
-                let place = |shared: &Shared| {
-                    trial.params.get(&shared.name).map(|param| shared.axis.place(param.value))
-                };
-                table.space.iter().map(place).collect()
-            })
-            .collect();
-
-        // Rows are renumbered by age within each part.
-        let (mut part, mut counts) = (vec![0_u32; table.rows.len()], [0_u32; 2]);
-        for &row in &table.by_number {
-            let count = &mut counts[usize::from(is_good[row as usize])];
-            part[row as usize] = *count;
-            *count += 1;
+        let mut params: Vec<(Arc<str>, f64)> = Vec::new();
+        let Table { blocks, .. } = &mut *table;
+        let mut blocks = std::mem::take(blocks);
+        for (i, block) in blocks.iter_mut().enumerate() {
+            let mut sides = block.split(table.is_good(), &table.rows, &running);
+            // The name of no parameter.
+            let purpose = format!("tpe\0{i}");
+            let best = self.propose(ask, &purpose, &block.axes, &mut sides);
+            block.learn(&sides);
+            params.extend(block.names.iter().cloned().zip(best));
         }
-        let mut parts: [Vec<Observed>; 2] = Default::default();
-        for (j, shared) in table.space.iter().enumerate() {
-            let mut split: [Observed; 2] = Default::default();
-            for (side, n) in split.iter_mut().zip(counts) {
-                side.places = vec![0.0; n as usize];
-                side.by_place = Vec::with_capacity(n as usize + running.len());
-            }
-            for &row in &shared.observed.by_place {
-                let side = &mut split[usize::from(is_good[row as usize])];
-                side.by_place.push(part[row as usize]);
-                side.places[part[row as usize] as usize] = shared.observed.places[row as usize];
-            }
-            for places in &running {
-                let rest = &mut split[0];
-                let at = rest.by_place.partition_point(|&r| rest.places[r as usize] <= places[j]);
-                rest.by_place.insert(at, rest.places.len() as u32);
-                rest.places.push(places[j]);
-            }
-            for (part, side) in parts.iter_mut().zip(split) {
-                part.push(side);
-            }
-        }
-        let [rest, good] = parts;
-        let best = self.propose(ask, "tpe", &axes, &good, &rest);
-        Ok(table.space.iter().map(|shared| shared.name.clone()).zip(best).collect())
+        let distributions = blocks.iter().flat_map(|block| &block.distributions);
+        let notes = if self.params.constant_liar {
+            relative::notes("tpe", &params, distributions)
+        } else {
+            Vec::new()
+        };
+        table.blocks = blocks;
+        Ok(Proposal { params, notes })
     }
 
     fn single(&self, ask: &Ask<'_>, name: &str, distribution: &Distribution) -> Result<f64> {
-        let &[direction] = ask.directions else {
-            return Err(Error::data("directions", "one, for TPE", ask.directions.len()));
-        };
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        table.read(ask.history, direction);
+        table.read(ask.history, ask.directions, self.grouping(ask));
         if table.rows.len() < self.params.startup_trials {
             return Ok(uniform(distribution, ask.rng(name).random()));
         }
-        let axis = [Axis::of(distribution)];
-        let is_good = table.good();
-        let place = |trial: &FrozenTrial| {
-            let param = trial.params.get(name)?;
-            param.distribution.ensure_like(distribution, name).ok()?;
-            Some(axis[0].place(param.value))
-        };
-        let places = |good: bool| {
-            let rows = table.by_number.iter().filter(move |&&row| is_good[row as usize] == good);
-            rows.filter_map(|&row| place(&table.rows[row as usize])).collect::<Vec<f64>>()
-        };
-        let good = Observed::new(places.clone()(true));
-        let running = self.running(ask).filter_map(place);
-        let rest = Observed::new(places(false).into_iter().chain(running).collect());
-        Ok(self.propose(ask, name, &axis, &[good], &[rest])[0])
+        table.judge(ask.directions);
+        let running = self.running(ask);
+        let (block, rows, is_good) = table.alone(name, distribution);
+        let mut sides = block.split(is_good, rows, &running);
+        let best = self.propose(ask, name, &block.axes, &mut sides)[0];
+        block.learn(&sides);
+        Ok(best)
     }
 }
 
 impl TpeSampler {
+    fn grouping(&self, ask: &Ask<'_>) -> Grouping {
+        let TpeParams { multivariate, group, .. } = self.params;
+        match multivariate.unwrap_or(group || ask.directions.len() == 1) {
+            _ if group => Grouping::Groups,
+            true => Grouping::Shared,
+            false => Grouping::None,
+        }
+    }
+
     /// The trials of others that are running, if they count.
-    fn running<'a>(&self, ask: &'a Ask<'_>) -> impl Iterator<Item = &'a FrozenTrial> {
-        let counts = self.params.constant_liar;
-        let me = ask.trial.id;
-        let open = ask.history.open().map(|trial| &**trial);
-        open.filter(move |t| counts && t.state == TrialState::Running && t.id != me)
+    fn running<'a>(&self, ask: &Ask<'a>) -> Vec<Running<'a>> {
+        let running = ask.history.open().filter(|trial| {
+            self.params.constant_liar
+                && trial.state == TrialState::Running
+                && trial.id != ask.trial.id
+        });
+        running.map(|trial| Running { trial, proposed: relative::proposed("tpe", trial) }).collect()
     }
 
     /// Of the candidates drawn from the good, that with the largest ratio of densities.
-    fn propose(
-        &self,
-        ask: &Ask<'_>,
-        purpose: &str,
-        axes: &[Axis],
-        good: &[Observed],
-        rest: &[Observed],
-    ) -> Vec<f64> {
-        let count = |observed: &[Observed]| observed.first().map_or(0, |o| o.places.len());
-        let good = Mixture::new(axes, count(good), good);
-        let rest = Mixture::new(axes, count(rest), rest);
+    fn propose(&self, ask: &Ask<'_>, purpose: &str, axes: &[Axis], sides: &mut Sides) -> Vec<f64> {
+        let one = ask.directions.len() == 1;
+        let weights = if one { Weights::ByAge } else { Weights::Equal };
+        let good = Mixture::new(axes, sides.n_good, &mut sides.good, weights);
+        let rest = Mixture::new(axes, sides.n_rest, &mut sides.rest, Weights::ByAge);
         let mut rng = ask.rng(purpose);
         let mut points: Vec<Vec<f64>> =
             (0..self.params.candidates).map(|_| good.draw(|| rng.random())).collect();
@@ -316,10 +179,14 @@ impl TpeSampler {
 
 #[cfg(test)]
 mod tests {
-    use mm_core::{FloatRange, IntRange, Suggest};
+    use mm_core::{Direction, FloatRange, IntRange, Suggest};
 
     use super::*;
-    use crate::{Outcome, Study, study::Trial};
+    use crate::{
+        History, Json, MemoryStorage, Outcome, Study,
+        pareto::{hypervolume, losses},
+        study::Trial,
+    };
 
     fn objective(trial: &mut Trial) -> Result<Outcome> {
         let x = trial.float("x", FloatRange::new(-5.0, 5.0))?;
@@ -342,7 +209,7 @@ mod tests {
         let mean = |best: &dyn Fn(u64) -> f64| (0..5).map(best).sum::<f64>() / 5.0;
         let random = mean(&|seed| best(crate::RandomSampler, seed));
         let joint = mean(&|seed| best(TpeSampler::default(), seed));
-        let params = TpeParams { multivariate: false, ..TpeParams::default() };
+        let params = TpeParams { multivariate: Some(false), ..TpeParams::default() };
         let alone = mean(&|seed| best(params.clone().build().expect("sound"), seed));
         assert!(joint < random && alone < random, "{joint}, {alone}, {random}");
     }
@@ -359,5 +226,150 @@ mod tests {
             sign * study.best().expect("one").expect("complete").values[0]
         };
         assert_eq!(run(Direction::Minimize, 1.0), run(Direction::Maximize, -1.0));
+    }
+
+    /// `tests/fixtures/tpe.py`.
+    #[test]
+    fn good_and_rest_are_those_of_optuna() {
+        let fixture = include_str!("../../../tests/fixtures/tpe.json");
+        let fixture = Json::parse(fixture).expect("JSON");
+        let list = |json: &Json| json.as_array().expect("a list").to_vec();
+        let cases = list(fixture.get("splits").expect("splits"));
+        assert_eq!(cases.len(), 18);
+        for case in cases {
+            let directions: Vec<Direction> = list(case.get("directions").expect("directions"))
+                .iter()
+                .map(|way| match way.as_str() {
+                    Some("minimize") => Direction::Minimize,
+                    _ => Direction::Maximize,
+                })
+                .collect();
+            let storage = Arc::new(MemoryStorage::default());
+            let study = Study::open(storage, "split", &directions).expect("new");
+            for told in list(case.get("trials").expect("trials")) {
+                let [values, reports, constraint] = &list(&told)[..] else { panic!("{told}") };
+                let trial = study.ask().expect("memory");
+                for (step, value) in (0..).zip(list(reports)) {
+                    let value = value.as_f64().unwrap_or(f64::NAN);
+                    trial.report(step, value).expect("memory");
+                }
+                let constraint = constraint.as_f64().expect("a number");
+                trial.set_constraint("c", constraint).expect("memory");
+                let outcome = match values {
+                    Json::Null => Outcome::Pruned,
+                    values => {
+                        list(values).iter().filter_map(Json::as_f64).collect::<Vec<_>>().into()
+                    }
+                };
+                study.tell(&trial, outcome).expect("memory");
+            }
+            let mut history = History::default();
+            let record = study.storage().study("split").expect("memory").expect("made");
+            history.sync(&**study.storage(), record.id).expect("memory");
+            let mut table = Table::default();
+            table.read(&history, &directions, Grouping::None);
+            table.judge(&directions);
+            let rows = table.rows.iter().zip(table.is_good());
+            let mut good: Vec<u64> =
+                rows.filter(|(_, good)| **good).map(|(trial, _)| trial.number).collect();
+            good.sort_unstable();
+            let expected = list(case.get("good").expect("numbers"));
+            let expected: Vec<u64> =
+                expected.iter().filter_map(Json::as_i64).map(|number| number as u64).collect();
+            assert_eq!(good, expected, "{directions:?}, {} trials", table.rows.len());
+        }
+    }
+
+    /// A space of which one choice decides the rest.
+    fn conditional(trial: &mut Trial) -> Result<Outcome> {
+        let kind = trial.choose("kind", &["a", "b"])?;
+        let loss = if kind == 0 {
+            let x = trial.float("a.x", FloatRange::new(-5.0, 5.0))?;
+            let y = trial.float("a.y", FloatRange::new(-5.0, 5.0))?;
+            0.1 * ((x - 1.0).powi(2) + (x - y).powi(2))
+        } else {
+            2.0 + trial.float("b.x", FloatRange::new(-5.0, 5.0))?.powi(2)
+        };
+        Ok(loss.into())
+    }
+
+    #[test]
+    fn a_conditional_space_falls_into_groups() {
+        let params = TpeParams { group: true, ..TpeParams::default() };
+        let sampler = params.build().expect("sound");
+        let study = Study::in_memory(Direction::Minimize);
+        study.optimize(30, conditional).expect("memory");
+        let mut history = History::default();
+        let record = study.storage().study(study.name()).expect("memory").expect("made");
+        history.sync(&**study.storage(), record.id).expect("memory");
+        let mut table = sampler.table.lock().expect("nobody panicked");
+        table.read(&history, study.directions(), Grouping::Groups);
+        let mut blocks: Vec<Vec<&str>> =
+            table.blocks.iter().map(|b| b.names.iter().map(|name| &**name).collect()).collect();
+        blocks.sort();
+        assert_eq!(blocks, [vec!["a.x", "a.y"], vec!["b.x"], vec!["kind"]]);
+    }
+
+    #[test]
+    fn groups_find_better_trials_than_chance_does() {
+        let median = |sampler: &dyn Fn() -> Box<dyn Fn(Study) -> Study>| {
+            let best = |seed| {
+                let study = sampler()(Study::in_memory(Direction::Minimize)).with_seed(seed);
+                study.optimize(60, conditional).expect("memory");
+                study.best().expect("one objective").expect("complete").values[0]
+            };
+            let mut bests: Vec<f64> = (0..9).map(best).collect();
+            bests.sort_by(f64::total_cmp);
+            bests[4]
+        };
+        let random = median(&|| Box::new(|study| study.with_sampler(crate::RandomSampler)));
+        let groups = median(&|| {
+            let params = TpeParams { group: true, ..TpeParams::default() };
+            Box::new(move |study| study.with_sampler(params.clone().build().expect("sound")))
+        });
+        assert!(groups < random, "{groups}, {random}");
+    }
+
+    /// What a running trial was proposed is seen before it has asked for it, also by a worker of
+    /// another process.
+    #[test]
+    fn workers_keep_apart_from_what_is_proposed() {
+        let study = Study::in_memory(Direction::Minimize).with_sampler(TpeSampler::default());
+        study.optimize(20, objective).expect("memory");
+        let other = Study::open(study.storage().clone(), study.name(), study.directions());
+        let other = other.expect("there").with_sampler(TpeSampler::default());
+        let _running = study.ask().expect("memory");
+        let seen = other.trials().expect("memory");
+        let proposed = relative::proposed("tpe", seen.last().expect("it"));
+        assert_eq!(proposed.keys().collect::<Vec<_>>(), ["kind", "n", "rate", "x"]);
+        let Some(Json::Text(kind)) = proposed.get("kind") else { panic!("external values") };
+        assert!(["a", "b", "c"].contains(&kind.as_str()));
+    }
+
+    /// Ten parameters of two objectives, one against the other along `x`.
+    #[test]
+    fn several_objectives_come_closer_to_the_front_than_chance_does() {
+        let volume = |tpe: bool| -> f64 {
+            let run = |seed| {
+                let storage = Arc::new(MemoryStorage::default());
+                let ways = [Direction::Minimize, Direction::Maximize];
+                let study = Study::open(storage, "two", &ways).expect("new").with_seed(seed);
+                let study = if tpe { study.with_sampler(TpeSampler::default()) } else { study };
+                let objective = |trial: &mut Trial| {
+                    let x = trial.float("x", FloatRange::new(0.0, 1.0))?;
+                    let mut off = 0.0;
+                    for i in 0..4 {
+                        off += trial.float(&format!("y{i}"), FloatRange::new(0.0, 1.0))?;
+                    }
+                    Ok(vec![x + off, -(1.0 - x).powi(2) - off].into())
+                };
+                study.optimize(100, objective).expect("memory");
+                let trials = study.trials().expect("memory");
+                let points: Vec<_> = trials.iter().map(|t| losses(t, &ways)).collect();
+                hypervolume(&points, &[5.0, 5.0])
+            };
+            (0..3).map(run).sum()
+        };
+        assert!(volume(false) < volume(true), "{}, {}", volume(false), volume(true));
     }
 }

@@ -1,6 +1,6 @@
 //! The densities of TPE: mixtures of products of one-dimensional kernels.
 
-use std::collections::HashMap;
+use std::f64::consts::PI;
 
 use mm_core::{FloatRange, IntRange};
 
@@ -71,27 +71,24 @@ impl Axis {
 /// The kernels of one axis, those of the observations first and the prior last.
 #[derive(Debug)]
 enum Kernels {
-    /// Normal, truncated to the axis.
-    Normal(Vec<Normal>, Runs),
-    /// A step up for the choice that was seen; `None` is the prior.
-    Choice(Vec<Option<u32>>),
+    /// Normal, truncated to the axis, by density.
+    Smooth(Normals),
+    /// Normal, truncated to the axis, by the mass of a value's cell. Equal kernels, of which a discrete
+    /// axis has many, form a run: the run of each kernel, and a kernel of each run.
+    Cells { normals: Normals, run: Vec<u32>, first: Vec<u32> },
+    /// A step up for the choice that was seen; the prior has seen none.
+    Choices { n: usize, seen: Vec<f64> },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Normal {
-    mu: f64,
-    sigma: f64,
-    /// Its share within the axis.
-    inside: f64,
-    /// What its density at the peak is, in units of 1/range.
-    peak: f64,
-}
-
-/// Equal kernels in runs, of which a discrete axis has few: the run of each kernel, and each run.
+/// Normal kernels, truncated to their axis.
 #[derive(Debug, Default)]
-struct Runs {
-    of: Vec<u32>,
-    kernels: Vec<Normal>,
+struct Normals {
+    mu: Vec<f64>,
+    sigma: Vec<f64>,
+    /// 1 / (σ√2).
+    narrow: Vec<f64>,
+    /// The share within the axis.
+    inside: Vec<f64>,
 }
 
 /// A density over some axes: a weighted mixture of kernels, each the product of one kernel an axis.
@@ -99,6 +96,8 @@ struct Runs {
 pub(super) struct Mixture<'a> {
     axes: &'a [Axis],
     weights: Vec<f64>,
+    /// The weights times all factors that are the same at every point.
+    scale: Vec<f64>,
     kernels: Vec<Kernels>,
 }
 
@@ -107,55 +106,78 @@ pub(super) struct Mixture<'a> {
 pub(super) struct Observed {
     pub(super) places: Vec<f64>,
     pub(super) by_place: Vec<u32>,
+    /// What is known of each kernel from earlier: its σ and its share within the axis. Empty if nothing
+    /// is; afterwards that of this time.
+    pub(super) known: Vec<(f64, f64)>,
 }
 
 impl Observed {
-    pub(super) fn new(places: Vec<f64>) -> Self {
+    #[cfg(test)]
+    fn new(places: Vec<f64>) -> Self {
         let mut by_place: Vec<u32> = (0..places.len() as u32).collect();
         by_place.sort_by(|&a, &b| places[a as usize].total_cmp(&places[b as usize]));
-        Self { places, by_place }
+        Self { places, by_place, known: Vec::new() }
     }
+}
+
+/// How much observations weigh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Weights {
+    /// Old ones less than new ones.
+    ByAge,
+    /// All alike.
+    Equal,
 }
 
 impl<'a> Mixture<'a> {
     /// A mixture with one kernel for each of `n` observations and one prior. O(n) an axis.
-    pub(super) fn new(axes: &'a [Axis], n: usize, observed: &[Observed]) -> Self {
-        let mut weights = ages(n);
+    pub(super) fn new(
+        axes: &'a [Axis],
+        n: usize,
+        observed: &mut [Observed],
+        weights: Weights,
+    ) -> Self {
+        let mut weights = if weights == Weights::ByAge { ages(n) } else { vec![1.0; n] };
         weights.push(1.0); // The prior's.
         let total: f64 = weights.iter().sum();
         for weight in &mut weights {
             *weight /= total;
         }
         let kernels = axes.iter().zip(observed).map(|(axis, seen)| Kernels::of(axis, seen));
-        Self { axes, weights, kernels: kernels.collect() }
+        let kernels: Vec<Kernels> = kernels.collect();
+        let mut scale = weights.clone();
+        for (axis, kernels) in axes.iter().zip(&kernels) {
+            let (&Axis::Numeric { low, high, .. }, Kernels::Smooth(normals)) = (axis, kernels)
+            else {
+                continue;
+            };
+            // The density at the peak. Each axis is measured in its own range, so that the prior's
+            // density is about 1 and keeps sums away from 0.
+            let peaks = normals.narrow.iter().zip(&normals.inside);
+            for (scale, (narrow, inside)) in scale.iter_mut().zip(peaks) {
+                *scale *= (high - low) / PI.sqrt() * narrow / inside;
+            }
+        }
+        Self { axes, weights, scale, kernels }
     }
 
     /// One draw: a kernel by weight, then each axis within it. `uniform` yields numbers in [0, 1).
     /// In internal form.
     pub(super) fn draw(&self, mut uniform: impl FnMut() -> f64) -> Vec<f64> {
-        let mut left = uniform();
-        let last = self.weights.len() - 1;
-        let chosen = self.weights.iter().position(|weight| {
-            left -= weight;
-            left < 0.0
-        });
-        let chosen = chosen.unwrap_or(last);
+        let chosen = pick(uniform(), self.weights.len(), |i| self.weights[i]);
         let axes = self.axes.iter().zip(&self.kernels);
         let place = |(axis, kernels): (&Axis, &Kernels)| {
             let u = uniform();
             let place = match (axis, kernels) {
-                (Axis::Numeric { low, high, .. }, Kernels::Normal(kernels, _)) => {
-                    let Normal { mu, sigma, .. } = kernels[chosen];
-                    truncated(mu, sigma, *low, *high, u)
-                }
-                (Axis::Categorical(n), Kernels::Choice(seen)) => {
-                    let (hit, miss) = shares(*n, seen.len(), seen[chosen]);
-                    let mut left = u;
-                    let found = (0..*n).position(|choice| {
-                        left -= if seen[chosen] == Some(choice as u32) { hit } else { miss };
-                        left < 0.0
-                    });
-                    found.unwrap_or(*n - 1) as f64
+                (
+                    &Axis::Numeric { low, high, .. },
+                    Kernels::Smooth(normals) | Kernels::Cells { normals, .. },
+                ) => truncated(normals.mu[chosen], normals.sigma[chosen], low, high, u),
+                (_, Kernels::Choices { n, seen }) => {
+                    let (hit, miss) = shares(*n, seen.len(), 0.0 <= seen[chosen]);
+                    let share =
+                        |choice: usize| if seen[chosen] == choice as f64 { hit } else { miss };
+                    pick(u, *n, share) as f64
                 }
                 _ => unreachable!("kernels are made for their axis"),
             };
@@ -167,54 +189,90 @@ impl<'a> Mixture<'a> {
     /// The logarithm of the density at each of `points` (internal values, one an axis), up to a
     /// constant that is the same for all mixtures over these axes. O(points · kernels · axes).
     pub(super) fn log_density(&self, points: &[Vec<f64>]) -> Vec<f64> {
-        let n = self.weights.len();
         // The product over the axes, kernel by kernel: exponents of normal densities add up, all
-        // other factors multiply. Each axis is measured in its own range, so that the prior's
-        // density is about 1 and keeps the sum away from 0.
-        let (mut exponent, mut factor) = (vec![0.0; n], vec![0.0; n]);
-        let mut memo = Memo::default();
+        // other factors multiply.
+        let mut exponents = vec![0.0; self.weights.len()];
+        let mut factors = self.scale.clone();
+        let mut masses: Vec<Masses> = vec![Vec::new(); self.axes.len()];
         let density = |point: &Vec<f64>| {
-            exponent.fill(0.0);
-            factor.copy_from_slice(&self.weights);
+            exponents.fill(0.0);
+            factors.copy_from_slice(&self.scale);
             for (j, (axis, kernels)) in self.axes.iter().zip(&self.kernels).enumerate() {
-                match (axis, kernels) {
-                    (Axis::Numeric { .. }, Kernels::Normal(kernels, runs)) => {
-                        if let Some(cell) = axis.cell(point[j]) {
-                            memo.multiply(j, cell, runs, &mut factor);
-                            continue;
-                        }
+                match kernels {
+                    Kernels::Smooth(normals) => {
                         let x = axis.place(point[j]);
-                        let sums = exponent.iter_mut().zip(&mut factor);
-                        for (normal, (exponent, factor)) in kernels.iter().zip(sums) {
-                            let z = (x - normal.mu) / normal.sigma;
-                            *exponent -= 0.5 * z * z;
-                            *factor *= normal.peak;
+                        let kernels = normals.mu.iter().zip(&normals.narrow);
+                        for (exponent, (mu, narrow)) in exponents.iter_mut().zip(kernels) {
+                            let z = (x - mu) * narrow;
+                            *exponent -= z * z;
                         }
                     }
-                    (Axis::Categorical(n), Kernels::Choice(seen)) => {
-                        let (hit, miss) = shares(*n, seen.len(), Some(0));
-                        let (_, prior) = shares(*n, seen.len(), None);
-                        for (seen, factor) in seen.iter().zip(&mut factor) {
-                            *factor *= match seen {
-                                Some(choice) if f64::from(*choice) == point[j] => hit,
-                                Some(_) => miss,
-                                None => prior,
-                            };
+                    Kernels::Cells { normals, run, first } => {
+                        let masses = of_cell(&mut masses[j], axis.cell(point[j]), normals, first);
+                        for (factor, &run) in factors.iter_mut().zip(run) {
+                            *factor *= masses[run as usize];
                         }
                     }
-                    _ => unreachable!("kernels are made for their axis"),
+                    Kernels::Choices { n, seen } => {
+                        let (hit, miss) = shares(*n, seen.len(), true);
+                        let (_, prior) = shares(*n, seen.len(), false);
+                        let last = seen.len() - 1;
+                        for (factor, &seen) in factors[..last].iter_mut().zip(seen) {
+                            *factor *= if seen == point[j] { hit } else { miss };
+                        }
+                        factors[last] *= prior;
+                    }
                 }
             }
-            let kernels = exponent.iter().zip(&factor);
+            let kernels = exponents.iter().zip(&factors);
             // exp(-60) is nothing beside the prior.
-            let sum: f64 = kernels
-                .filter(|&(&e, &f)| -60.0 < e && 0.0 < f)
-                .map(|(e, f)| if *e == 0.0 { *f } else { e.exp() * f })
-                .sum();
-            sum.ln()
+            let kernels = kernels.filter(|&(&exponent, _)| -60.0 < exponent);
+            let one = |(&exponent, &factor): (&f64, &f64)| {
+                if exponent == 0.0 { factor } else { exponent.exp() * factor }
+            };
+            kernels.map(one).sum::<f64>().ln()
         };
         points.iter().map(density).collect()
     }
+}
+
+/// Masses of kernels by the left end of a cell: candidates often share one.
+type Masses = Vec<(f64, Vec<f64>)>;
+
+/// The masses in a cell of a kernel of each run.
+fn of_cell<'a>(
+    known: &'a mut Masses,
+    cell: (f64, f64),
+    normals: &Normals,
+    first: &[u32],
+) -> &'a [f64] {
+    let (left, right) = cell;
+    let at = known.iter().position(|(other, _)| *other == left);
+    let at = at.unwrap_or_else(|| {
+        let one = |&kernel: &u32| {
+            let k = kernel as usize;
+            let z = |x: f64| (x - normals.mu[k]) / normals.sigma[k];
+            // Beyond 12 standard deviations it is nothing beside the prior.
+            if 12.0 < z(left) || z(right) < -12.0 {
+                0.0
+            } else {
+                mass(z(left), z(right)) / normals.inside[k]
+            }
+        };
+        known.push((left, first.iter().map(one).collect()));
+        known.len() - 1
+    });
+    &known[at].1
+}
+
+/// The first of `n` whose share, with those before, exceeds `u`; the last if rounding leaves none.
+fn pick(u: f64, n: usize, share: impl Fn(usize) -> f64) -> usize {
+    let mut left = u;
+    let found = (0..n).position(|i| {
+        left -= share(i);
+        left < 0.0
+    });
+    found.unwrap_or(n - 1)
 }
 
 impl Axis {
@@ -230,48 +288,32 @@ impl Axis {
         }
     }
 
-    /// The part of a coarse axis that stands for a value.
-    fn cell(&self, value: f64) -> Option<(f64, f64)> {
-        let &Self::Numeric { low, high, is_log, grid: Some(grid) } = self else { return None };
-        let scale = |x: f64| if is_log { x.ln() } else { x };
-        let half = grid.step / 2.0;
-        let cell = || (scale(value - half).max(low), scale(value + half).min(high));
-        self.is_coarse().then(cell)
-    }
-}
-
-/// Masses of cells under runs of kernels: candidates often share a cell.
-#[derive(Debug, Default)]
-struct Memo(HashMap<(usize, u64), Vec<f64>>);
-
-impl Memo {
-    /// Multiplies each kernel's factor by its mass in a cell of an axis.
-    fn multiply(&mut self, axis: usize, cell: (f64, f64), runs: &Runs, factor: &mut [f64]) {
-        let (left, right) = cell;
-        let masses = self.0.entry((axis, left.to_bits())).or_insert_with(|| {
-            let one = |kernel: &Normal| {
-                let (a, b) =
-                    ((left - kernel.mu) / kernel.sigma, (right - kernel.mu) / kernel.sigma);
-                // Beyond 12 standard deviations it is nothing beside the prior.
-                if 12.0 < a || b < -12.0 { 0.0 } else { mass(a, b) / kernel.inside }
-            };
-            runs.kernels.iter().map(one).collect()
-        });
-        for (factor, &run) in factor.iter_mut().zip(&runs.of) {
-            *factor *= masses[run as usize];
+    /// The part of the axis that stands for a value.
+    fn cell(&self, value: f64) -> (f64, f64) {
+        match *self {
+            Self::Numeric { low, high, is_log, grid: Some(grid) } => {
+                let scale = |x: f64| if is_log { x.ln() } else { x };
+                let half = grid.step / 2.0;
+                (scale(value - half).max(low), scale(value + half).min(high))
+            }
+            _ => (self.place(value), self.place(value)),
         }
     }
 }
 
 impl Kernels {
-    fn of(axis: &Axis, seen: &Observed) -> Self {
+    fn of(axis: &Axis, seen: &mut Observed) -> Self {
         let &Axis::Numeric { low, high, .. } = axis else {
-            let choices = seen.places.iter().map(|&place| Some(place as u32));
-            return Self::Choice(choices.chain([None]).collect());
+            let Axis::Categorical(n) = *axis else { unreachable!("the other kind of axis") };
+            let seen = seen.places.iter().copied().chain([-1.0]).collect();
+            return Self::Choices { n, seen };
         };
         let n = seen.places.len();
         let range = high - low;
-        let (narrowest, mut sigmas) = (range / 100_f64.min(n as f64 + 2.0), vec![0.0; n]);
+        let narrowest = range / 100_f64.min(n as f64 + 2.0);
+        seen.known.resize(n, (0.0, 0.0));
+        let mut normals = Normals { mu: seen.places.clone(), ..Normals::default() };
+        normals.sigma = vec![0.0; n];
         let at = |i: usize| seen.places[seen.by_place[i] as usize];
         for i in 0..n {
             let (is_first, is_last) = (i == 0, i + 1 == n);
@@ -284,36 +326,42 @@ impl Kernels {
                 (false, true) => left,
                 _ => left.max(right),
             };
-            sigmas[seen.by_place[i] as usize] = gap.clamp(narrowest, range);
+            normals.sigma[seen.by_place[i] as usize] = gap.clamp(narrowest, range);
         }
-        let normal = |(&mu, sigma): (&f64, f64)| {
-            let inside = mass((low - mu) / sigma, (high - mu) / sigma).max(f64::MIN_POSITIVE);
-            let peak = range / (sigma * inside * (2.0 * std::f64::consts::PI).sqrt());
-            Normal { mu, sigma, inside, peak }
+        normals.mu.push(f64::midpoint(low, high));
+        normals.sigma.push(range);
+        normals.narrow =
+            normals.sigma.iter().map(|s| std::f64::consts::FRAC_1_SQRT_2 / s).collect();
+        let share = |(i, (&mu, &sigma)): (usize, (&f64, &f64))| match seen.known.get(i) {
+            Some(&(known, share)) if known == sigma => share,
+            _ => mass((low - mu) / sigma, (high - mu) / sigma).max(f64::MIN_POSITIVE),
         };
-        let middle = f64::midpoint(low, high);
-        let prior = normal((&middle, range));
-        let kernels: Vec<Normal> =
-            seen.places.iter().zip(sigmas).map(normal).chain([prior]).collect();
-        let mut runs = Runs { of: vec![0; n + 1], kernels: Vec::new() };
-        if axis.is_coarse() {
-            for kernel in seen.by_place.iter().copied().chain([n as u32]) {
-                let normal = kernels[kernel as usize];
-                if runs.kernels.last() != Some(&normal) {
-                    runs.kernels.push(normal);
-                }
-                runs.of[kernel as usize] = runs.kernels.len() as u32 - 1;
-            }
+        let kernels = normals.mu.iter().zip(&normals.sigma).enumerate();
+        normals.inside = kernels.map(share).collect();
+        for (known, now) in seen.known.iter_mut().zip(normals.sigma.iter().zip(&normals.inside)) {
+            *known = (*now.0, *now.1);
         }
-        Self::Normal(kernels, runs)
+        if !axis.is_coarse() {
+            return Self::Smooth(normals);
+        }
+        let (mut run, mut first): (Vec<u32>, Vec<u32>) = (vec![0; n + 1], Vec::new());
+        for kernel in seen.by_place.iter().copied().chain([n as u32]) {
+            let of = |k: u32| (normals.mu[k as usize], normals.sigma[k as usize]);
+            if first.last().is_none_or(|&last| of(last) != of(kernel)) {
+                first.push(kernel);
+            }
+            run[kernel as usize] = first.len() as u32 - 1;
+        }
+        Self::Cells { normals, run, first }
     }
 }
 
 /// The probability that a categorical kernel gives the choice that it saw, and each other one: of
-/// `kernels` kernels, each has 1/kernels on every choice and 1 more on its own; the prior has none.
-fn shares(n_choices: usize, kernels: usize, seen: Option<u32>) -> (f64, f64) {
+/// `kernels` kernels, each has 1/kernels on every choice and 1 more on its own; the prior, which has
+/// seen none, has no such.
+fn shares(n_choices: usize, kernels: usize, has_seen: bool) -> (f64, f64) {
     let base = 1.0 / kernels as f64;
-    let total = base * n_choices as f64 + f64::from(u8::from(seen.is_some()));
+    let total = base * n_choices as f64 + f64::from(u8::from(has_seen));
     ((base + 1.0) / total, base / total)
 }
 
@@ -354,12 +402,12 @@ mod tests {
             x in -1.0_f64..2.0, k in 1_u32..=40, c in 0_u32..3,
         ) {
             let axes = axes();
-            let observed = [
+            let mut observed = [
                 Observed::new(seen.iter().map(|s| s.0).collect()),
                 Observed::new(seen.iter().map(|s| f64::from(s.1).ln()).collect()),
                 Observed::new(seen.iter().map(|s| f64::from(s.2)).collect()),
             ];
-            let mixture = Mixture::new(&axes, seen.len(), &observed);
+            let mixture = Mixture::new(&axes, seen.len(), &mut observed, Weights::ByAge);
             let total: f64 = mixture.weights.iter().sum();
             prop_assert!((total - 1.0).abs() < 1e-12);
             let point = vec![x, f64::from(k), f64::from(c)];
@@ -372,7 +420,7 @@ mod tests {
                 }
             }
             // What is left is the density of the first axis alone (its kernels' weights are the same).
-            let alone = Mixture::new(&axes[..1], seen.len(), &observed[..1]);
+            let alone = Mixture::new(&axes[..1], seen.len(), &mut observed[..1], Weights::ByAge);
             let expected = alone.log_density(&[vec![x]])[0].exp();
             prop_assert!((sum / expected - 1.0).abs() < 1e-9, "{sum} for {expected}");
             prop_assert!(got.is_finite());
@@ -381,16 +429,62 @@ mod tests {
         #[test]
         fn draws_are_admitted(us in prop::collection::vec(0.0_f64..1.0, 4)) {
             let axes = axes();
-            let observed = [
+            let mut observed = [
                 Observed::new(vec![0.0, 1.9]),
                 Observed::new(vec![0.0, 40_f64.ln()]),
                 Observed::new(vec![0.0, 2.0]),
             ];
             let mut next = us.iter().copied();
-            let drawn = Mixture::new(&axes, 2, &observed).draw(|| next.next().expect("enough"));
+            let mixture = Mixture::new(&axes, 2, &mut observed, Weights::ByAge);
+            let drawn = mixture.draw(|| next.next().expect("enough"));
             prop_assert!(-1.0 <= drawn[0] && drawn[0] <= 2.0);
             prop_assert!(1.0 <= drawn[1] && drawn[1] <= 40.0 && drawn[1].fract() == 0.0);
             prop_assert!([0.0, 1.0, 2.0].contains(&drawn[2]));
+        }
+    }
+
+    /// `tests/fixtures/tpe.py`.
+    #[test]
+    fn the_density_is_that_of_optuna() {
+        let fixture = include_str!("../../../tests/fixtures/tpe.json");
+        let fixture = crate::Json::parse(fixture).expect("JSON");
+        let space = [
+            Distribution::Categorical((0..4).map(crate::Choice::Int).collect()),
+            Distribution::Float(FloatRange::new(-2.0, 3.0)),
+            Distribution::Int(IntRange::new(1, 40).step(3)),
+            Distribution::Float(FloatRange::log(1e-5, 1.0)),
+            Distribution::Int(IntRange::log(1, 100)),
+            Distribution::Float(FloatRange::new(0.25, 2.0).step(0.25)),
+        ];
+        let axes = space.each_ref().map(Axis::of);
+        // Ours measures axes of densities in their ranges.
+        let constant = 5.0_f64.ln() + 1e5_f64.ln().ln();
+        let numbers = |json: &crate::Json| -> Vec<f64> {
+            json.as_array().expect("a list").iter().filter_map(crate::Json::as_f64).collect()
+        };
+        let cases = fixture.get("densities").and_then(crate::Json::as_array).expect("densities");
+        assert_eq!(cases.len(), 8);
+        for case in cases {
+            let rows = |key| {
+                let rows = case.get(key).and_then(crate::Json::as_array).expect("rows");
+                rows.iter().map(numbers).collect::<Vec<_>>()
+            };
+            let (seen, points) = (rows("seen"), rows("points"));
+            let column = |(j, axis): (usize, &Axis)| {
+                Observed::new(seen.iter().map(|row| axis.place(row[j])).collect())
+            };
+            let mut observed: Vec<Observed> = axes.iter().enumerate().map(column).collect();
+            let weights = match case.get("weights").and_then(crate::Json::as_str) {
+                Some("equal") => Weights::Equal,
+                _ => Weights::ByAge,
+            };
+            let mixture = Mixture::new(&axes, seen.len(), &mut observed, weights);
+            let expected = numbers(case.get("log_density").expect("densities"));
+            for (got, expected) in mixture.log_density(&points).into_iter().zip(expected) {
+                // 1e-9: masses of cells are differences of Φ, to some 1e-13 of the kernel's width.
+                let n = seen.len();
+                assert!((got - constant - expected).abs() < 1e-9, "n = {n}: {got}, {expected}");
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //! those who have it?
 //!
 //! ```text
-//! cargo run -p mm-trees --no-default-features --example train_catboost -- late.cbm
+//! cargo run --no-default-features --example train_catboost -- late.cbm
 //! ```
 //!
 //! Flights out of New York in 2013 (`data/flights`): will they arrive at least 15 minutes late? The
@@ -14,16 +14,16 @@
 
 #![expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]
 
-use std::{env, error::Error, fs, path::Path};
+use std::{env, error::Error, fs};
 
-use mm_core::{
-    EarlyStopping, FitContext, Importance as _, ImportanceKind, Learner as _, Metric, Model as _,
-    Params as _, Roles, Source,
+use mm::{
+    core::{EarlyStopping, Importance as _, ImportanceKind, Metric, Roles, Source},
+    prelude::*,
+    trees::CatBoostParams,
 };
-use mm_trees::CatBoostParams;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let flights = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/flights/flights.csv");
+    let flights = concat!(env!("CARGO_MANIFEST_DIR"), "/data/flights/flights.csv");
     let roles = Roles::with_target("late15").with(|roles| {
         roles.time = Some("scheduled".to_owned());
         roles.ignore = vec!["arr_delay".to_owned()]; // Known too late.

@@ -1,0 +1,221 @@
+//! Trees whose leaves are split one by one, each by a question of its own: level by level
+//! (CatBoost: Depthwise) or where most is gained (Lossguide).
+//!
+//! A leaf's best split is the one by the same scores as in a symmetric tree, over the rows of the leaf
+//! alone; it is made if that score is above the leaf's own. Both children's sums are built from their
+//! rows, so that no leaf keeps its histograms: O(*np*) a level.
+
+use rayon::prelude::*;
+
+use super::{
+    super::{
+        params::Growth,
+        rng::Rng,
+        structure::{Node, Structure},
+    },
+    Booster, Column, Fold, Sample, Split, Task,
+};
+use crate::forest::Child;
+
+/// What a split must gain.
+const LEAST_GAIN: f64 = 1e-9;
+
+/// A tree in the making.
+struct Growing {
+    nodes: Vec<Node>,
+    leaves: Vec<Leaf>,
+    /// The leaf of each row.
+    leaf_of: Vec<u32>,
+}
+
+struct Leaf {
+    sample: Sample,
+    /// All its rows, whether they were drawn or not.
+    rows: Vec<u32>,
+    depth: usize,
+    /// The node that it hangs from, and whether on the right.
+    parent: Option<(usize, bool)>,
+}
+
+/// A leaf's best split.
+struct Found {
+    split: Split,
+    column: Column,
+    gain: f64,
+}
+
+impl Growing {
+    fn new(sample: Sample, n_rows: usize) -> Self {
+        let rows = (0..n_rows as u32).collect();
+        let root = Leaf { sample, rows, depth: 0, parent: None };
+        Self { nodes: Vec::new(), leaves: vec![root], leaf_of: vec![0; n_rows] }
+    }
+
+    /// Rows drawn in a leaf.
+    fn n_drawn(&self, leaf: usize) -> usize {
+        self.leaves[leaf].sample.rows().len()
+    }
+
+    /// Splits a leaf, which becomes the left child; the index of the right one.
+    fn split(&mut self, leaf: usize, found: Found) -> usize {
+        let Found { split, column, .. } = found;
+        let goes_right = |row: u32| split.goes_right(column.bin(row));
+        let (node, other) = (self.nodes.len(), self.leaves.len());
+        let own = &mut self.leaves[leaf];
+        let sample = own.sample.cut(goes_right);
+        let rows: Vec<u32> = own.rows.extract_if(.., |row| goes_right(*row)).collect();
+        own.depth += 1;
+        let depth = own.depth;
+        let parent = own.parent.replace((node, false));
+        for &row in &rows {
+            self.leaf_of[row as usize] = other as u32;
+        }
+        self.leaves.push(Leaf { sample, rows, depth, parent: Some((node, true)) });
+        if let Some((parent, is_right)) = parent {
+            let parent = &mut self.nodes[parent];
+            *(if is_right { &mut parent.right } else { &mut parent.left }) = Child::Node(node);
+        }
+        self.nodes.push(Node { split, left: Child::Leaf(leaf), right: Child::Leaf(other) });
+        other
+    }
+}
+
+impl Booster {
+    /// Searches the splits of a tree on a fold; these, and the leaf of each row there.
+    pub(super) fn search_leafwise(
+        &mut self,
+        taken: usize,
+        sample: Sample,
+        noise: f64,
+    ) -> (Structure, Vec<u32>) {
+        let mut tree = Growing::new(sample, self.learning.table.n_rows);
+        match self.settings.growth {
+            Growth::Leafwise { leaves, min_rows } => {
+                self.by_gain(&mut tree, taken, noise, leaves, min_rows);
+            }
+            Growth::Depthwise { min_rows } => self.by_level(&mut tree, taken, noise, min_rows),
+            Growth::Symmetric => {}
+        }
+        (Structure::Nodes(tree.nodes), tree.leaf_of)
+    }
+
+    fn by_level(&mut self, tree: &mut Growing, taken: usize, noise: f64, min_rows: usize) {
+        let mut level = vec![0];
+        for _ in 0..self.settings.depth {
+            // Drawn for every level, even where no leaf is left.
+            let mut tasks = self.tasks(taken, &[], &[]);
+            let mut next = Vec::new();
+            let mut known = None;
+            for (i, &leaf) in level.iter().enumerate() {
+                let n = tree.n_drawn(leaf);
+                if n < min_rows {
+                    continue;
+                }
+                // Of two siblings CatBoost assesses the smaller one first.
+                let sibling = level.get(i + 1).copied().filter(|&other| {
+                    i % 2 == 0 && self.goes_by_siblings() && min_rows <= tree.n_drawn(other)
+                });
+                let found = match (known.take(), sibling) {
+                    (Some(found), _) if i % 2 == 1 => found,
+                    (_, None) => self.assess(tree, leaf, &mut tasks, noise),
+                    (_, Some(other)) if n <= tree.n_drawn(other) => {
+                        let found = self.assess(tree, leaf, &mut tasks, noise);
+                        known = Some(self.assess(tree, other, &mut tasks, noise));
+                        found
+                    }
+                    (_, Some(other)) => {
+                        known = Some(self.assess(tree, other, &mut tasks, noise));
+                        self.assess(tree, leaf, &mut tasks, noise)
+                    }
+                };
+                if let Some(found) = found {
+                    self.note(&found.split, &tree.leaves[leaf].rows);
+                    next.extend([leaf, tree.split(leaf, found)]);
+                }
+            }
+            level = next;
+        }
+    }
+
+    fn by_gain(
+        &mut self,
+        tree: &mut Growing,
+        taken: usize,
+        noise: f64,
+        n_leaves: usize,
+        min_rows: usize,
+    ) {
+        let mut queue: Vec<(usize, Found)> = Vec::new();
+        let mut fresh = vec![0];
+        loop {
+            let max_depth = self.settings.depth;
+            fresh.retain(|&leaf| {
+                tree.leaves[leaf].depth < max_depth && min_rows <= tree.n_drawn(leaf)
+            });
+            if !fresh.is_empty() {
+                let mut tasks = self.tasks(taken, &[], &[]);
+                if self.goes_by_siblings() {
+                    fresh.sort_by_key(|&leaf| tree.n_drawn(leaf)); // Stable: the left one first.
+                }
+                let found: Vec<_> = fresh
+                    .iter()
+                    .filter_map(|&leaf| Some((leaf, self.assess(tree, leaf, &mut tasks, noise)?)))
+                    .collect();
+                queue.extend(found);
+            }
+            let gain = |at: &usize| queue[*at].1.gain;
+            let best = (0..queue.len()).max_by(|a, b| gain(a).total_cmp(&gain(b)));
+            let Some(best) = best.filter(|_| tree.leaves.len() < n_leaves) else { return };
+            let (leaf, found) = queue.swap_remove(best);
+            self.note(&found.split, &tree.leaves[leaf].rows);
+            fresh = vec![leaf, tree.split(leaf, found)];
+        }
+    }
+
+    /// Whether the order in which CatBoost assesses siblings is by size.
+    fn goes_by_siblings(&self) -> bool {
+        self.settings.loss.n_outputs() == 1 && self.settings.columns == 1.0
+    }
+
+    /// The best split of a leaf, if it gains.
+    fn assess(
+        &mut self,
+        tree: &Growing,
+        leaf: usize,
+        tasks: &mut [Task],
+        noise: f64,
+    ) -> Option<Found> {
+        let sample = &tree.leaves[leaf].sample;
+        let seed = self.rng.next();
+        self.update(sample, tasks, 1);
+        tasks.par_iter_mut().enumerate().for_each(|(i, task)| {
+            self.score(sample, task, noise, Rng::of_task(seed, i), &[]);
+            task.groups.iter_mut().for_each(|group| group.histogram = None);
+        });
+        let before = sample.score(self.settings.l2, self.settings.score);
+        let (task, candidate, score) = self.best(tasks, before, noise, sample.rows())?;
+        let gain = score - before;
+        let (split, column) = tasks[task].split(candidate);
+        (LEAST_GAIN <= gain).then_some(Found { split, column, gain })
+    }
+
+    /// The leaf of each row in a fold, which has the statistics asked for.
+    pub(super) fn leaves_by_nodes(&self, fold: &Fold, nodes: &[Node]) -> Vec<u32> {
+        let columns: Vec<Column> =
+            nodes.iter().map(|node| self.column_of(fold, &node.split)).collect();
+        let leaf = |row: u32| {
+            let mut at = if nodes.is_empty() { Child::Leaf(0) } else { Child::Node(0) };
+            loop {
+                match at {
+                    Child::Leaf(leaf) => return leaf as u32,
+                    Child::Node(i) => {
+                        let (node, bin) = (&nodes[i], columns[i].bin(row));
+                        at = if node.split.goes_right(bin) { node.right } else { node.left };
+                    }
+                }
+            }
+        };
+        let rows = 0..self.learning.table.n_rows as u32;
+        rows.into_par_iter().with_min_len(16_384).map(leaf).collect()
+    }
+}

@@ -1,0 +1,150 @@
+//! Where to look for better parameters of boosted trees.
+//!
+//! Ranges are those that the engines' documentation and practice agree on: rates and leaf sizes on
+//! the scale of logarithms, shares in steps of a twentieth, penalties that may be off. Rounds are
+//! searched, too; a plan that stops early fixes them high instead.
+
+use mm_core::{FloatRange, IntRange, Result, Search, SpaceSize, Suggest};
+
+use crate::catboost::{self, CatBoostParams};
+
+/// A share of rows or columns, in twentieths.
+fn share(draw: &mut dyn Suggest, name: &str) -> Result<f64> {
+    // Steps of a twentieth leave 1 a rounding error away.
+    Ok(draw.float(name, FloatRange::new(0.4, 1.0).step(0.05))?.min(1.0))
+}
+
+fn whole(draw: &mut dyn Suggest, name: &str, range: IntRange) -> Result<usize> {
+    // The ranges of this file are positive.
+    Ok(draw.int(name, range)?.unsigned_abs() as usize)
+}
+
+/// Small: rounds, learning rate, leaves and their rows. Medium: shares of rows and columns, and
+/// penalties, too. Large: depth, random thresholds, bins, smoothing, and categorical splits, too.
+#[cfg(feature = "lightgbm")]
+impl Search for crate::LightGbmParams {
+    fn search(size: SpaceSize, draw: &mut dyn Suggest) -> Result<Self> {
+        use crate::lightgbm::{Bagging, RowSampling};
+
+        let mut p = Self::default();
+        p.rounds = whole(draw, "rounds", IntRange::log(50, 1000))?;
+        p.learning_rate = draw.float("learning_rate", FloatRange::log(0.01, 0.3))?;
+        p.tree.leaves = whole(draw, "tree.leaves", IntRange::log(4, 256))?;
+        p.tree.min_data_in_leaf = whole(draw, "tree.min_data_in_leaf", IntRange::log(2, 200))?;
+        if SpaceSize::Medium <= size {
+            p.sampling.rows = match share(draw, "sampling.rows")? {
+                1.0 => RowSampling::All,
+                fraction => RowSampling::Bagging(Bagging::of(fraction)),
+            };
+            p.sampling.columns = share(draw, "sampling.columns")?;
+            p.penalty.l1 = draw.float_or_zero("penalty.l1", 1e-4, 100.0)?;
+            p.penalty.l2 = draw.float_or_zero("penalty.l2", 1e-4, 100.0)?;
+        }
+        if SpaceSize::Large <= size {
+            // The greatest depth stands for no limit.
+            let depth = whole(draw, "tree.max_depth", IntRange::new(3, 16))?;
+            p.tree.max_depth = (depth < 16).then_some(depth);
+            p.tree.extra_trees = draw.flag("tree.extra_trees")?;
+            p.sampling.columns_per_node = share(draw, "sampling.columns_per_node")?;
+            p.penalty.min_gain = draw.float_or_zero("penalty.min_gain", 1e-5, 10.0)?;
+            p.penalty.path_smooth = draw.float_or_zero("penalty.path_smooth", 1e-3, 100.0)?;
+            p.bins.max = whole(draw, "bins.max", IntRange::log(31, 511))?;
+            let categorical = &mut p.categorical;
+            categorical.smooth = draw.float("categorical.smooth", FloatRange::log(1.0, 100.0))?;
+            categorical.l2 = draw.float("categorical.l2", FloatRange::log(0.1, 100.0))?;
+            let levels = IntRange::log(4, 256);
+            categorical.max_threshold = whole(draw, "categorical.max_threshold", levels)?;
+        }
+        Ok(p)
+    }
+}
+
+/// Small: rounds, learning rate, depth, weight of a leaf. Medium: shares of rows and columns, and
+/// penalties, too. Large: growth by loss, bins, shares of columns a level and a split, and
+/// categorical splits, too.
+#[cfg(feature = "xgboost")]
+impl Search for crate::XgBoostParams {
+    fn search(size: SpaceSize, draw: &mut dyn Suggest) -> Result<Self> {
+        use crate::xgboost::Growth;
+
+        let mut p = Self::default();
+        p.rounds = whole(draw, "rounds", IntRange::log(50, 1000))?;
+        p.learning_rate = draw.float("learning_rate", FloatRange::log(0.01, 0.5))?;
+        let by_loss = SpaceSize::Large <= size
+            && draw.choose("tree.growth", &["depthwise", "lossguide"])? == 1;
+        p.tree.growth = if by_loss {
+            let leaves = whole(draw, "tree.growth.lossguide.max_leaves", IntRange::log(4, 256))?;
+            Growth::Lossguide { max_leaves: leaves as u32, max_depth: 0 }
+        } else {
+            let depth = whole(draw, "tree.growth.depthwise.max_depth", IntRange::new(3, 10))?;
+            Growth::Depthwise { max_depth: depth as u32 }
+        };
+        p.tree.min_hessian_in_leaf =
+            draw.float("tree.min_hessian_in_leaf", FloatRange::log(0.01, 100.0))?;
+        if SpaceSize::Medium <= size {
+            p.sampling.rows = share(draw, "sampling.rows")?;
+            p.sampling.columns = share(draw, "sampling.columns")?;
+            p.penalty.l1 = draw.float_or_zero("penalty.l1", 1e-4, 100.0)?;
+            p.penalty.l2 = draw.float_or_zero("penalty.l2", 1e-4, 100.0)?;
+            p.penalty.min_gain = draw.float_or_zero("penalty.min_gain", 1e-5, 10.0)?;
+        }
+        if SpaceSize::Large <= size {
+            p.sampling.columns_per_level = share(draw, "sampling.columns_per_level")?;
+            p.sampling.columns_per_node = share(draw, "sampling.columns_per_node")?;
+            p.bins.max = whole(draw, "bins.max", IntRange::log(32, 512))? as u32;
+            let categorical = &mut p.categorical;
+            let levels = IntRange::log(1, 64);
+            categorical.max_onehot = whole(draw, "categorical.max_onehot", levels)? as u32;
+            let levels = IntRange::log(4, 256);
+            categorical.max_threshold = whole(draw, "categorical.max_threshold", levels)? as u32;
+        }
+        Ok(p)
+    }
+}
+
+/// Small: rounds, depth, and the automatic learning rate or one of its own with a penalty. Medium:
+/// how rows are drawn, shares of columns, noise, too. Large: borders, one-hot levels, combinations,
+/// leaf steps, the penalty on model size, too.
+impl Search for CatBoostParams {
+    fn search(size: SpaceSize, draw: &mut dyn Suggest) -> Result<Self> {
+        use catboost::{RowSampling, ScoreFunction};
+
+        let mut p = Self::default();
+        p.rounds = whole(draw, "rounds", IntRange::log(100, 2000))?;
+        p.tree.depth = whole(draw, "tree.depth", IntRange::new(3, 10))?;
+        // The automatic rate is for the default penalty.
+        if draw.choose("rate", &["auto", "given"])? == 1 {
+            p.learning_rate = Some(draw.float("learning_rate", FloatRange::log(0.01, 0.3))?);
+            p.penalty.l2 = Some(draw.float("penalty.l2", FloatRange::log(0.1, 100.0))?);
+        }
+        if SpaceSize::Medium <= size {
+            p.sampling.rows = match draw
+                .choose("sampling.rows", &["auto", "bayesian", "bernoulli"])?
+            {
+                0 => RowSampling::Auto,
+                1 => {
+                    let range = FloatRange::new(0.0, 2.0);
+                    let temperature = draw.float("sampling.rows.bayesian.temperature", range)?;
+                    RowSampling::Bayesian { temperature }
+                }
+                _ => {
+                    let fraction = share(draw, "sampling.rows.bernoulli.fraction")?;
+                    RowSampling::Bernoulli { fraction }
+                }
+            };
+            p.sampling.columns = share(draw, "sampling.columns")?;
+            p.sampling.noise = draw.float("sampling.noise", FloatRange::log(0.01, 10.0))?;
+        }
+        if SpaceSize::Large <= size {
+            p.tree.score = match draw.choose("tree.score", &["cosine", "l2"])? {
+                0 => ScoreFunction::Cosine,
+                _ => ScoreFunction::L2,
+            };
+            p.bins.max_borders = whole(draw, "bins.max_borders", IntRange::log(32, 255))?;
+            p.penalty.model_size = draw.float_or_zero("penalty.model_size", 1e-3, 10.0)?;
+            let categorical = &mut p.categorical;
+            categorical.max_one_hot = whole(draw, "categorical.max_one_hot", IntRange::log(2, 64))?;
+        }
+        Ok(p)
+    }
+}

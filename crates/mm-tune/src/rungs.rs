@@ -1,0 +1,219 @@
+//! Boosters that pause at rungs and go on from the models that they have.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use mm_core::{Climbed, Direction, Error, Result, Rungs, TuneTask};
+
+use crate::{
+    json::Json,
+    plan,
+    storage::Write,
+    study::{Outcome, Study, Trial},
+    trial::{Attrs, FrozenTrial, TrialId, TrialState},
+};
+
+/// The attribute that says which rung a trial is to reach, from 0, which is left out.
+const RUNG: &str = "mm:rung";
+/// The attribute with the number of the trial whose models it continues from.
+const FROM: &str = "mm:continues";
+/// The attribute with the score on a rung, which it ends with.
+const REACHED: &str = "mm:reached:";
+
+/// One search over rungs.
+pub(crate) struct Climb<'a> {
+    task: &'a TuneTask<'a>,
+    rounds: Vec<usize>,
+    eta: usize,
+    models: Models,
+}
+
+impl<'a> Climb<'a> {
+    pub(crate) fn new(task: &'a TuneTask<'a>, rungs: Rungs) -> Self {
+        // A search's name ends with the hash of what determines its scores.
+        let hash = task.study().rsplit(' ').next().unwrap_or_default();
+        let folder = task.checkpoint().map(|folder| folder.join(format!("rungs-{hash}")));
+        let models = Models { folder, kept: Mutex::default() };
+        Self { task, rounds: rungs.rounds(), eta: rungs.eta, models }
+    }
+
+    /// Fits a trial up to its rung.
+    pub(crate) fn score(&self, study: &Study, trial: &mut Trial) -> Result<Outcome> {
+        let (rung, from) = {
+            let frozen = trial.frozen();
+            let int = |key| frozen.system_attrs.get(key).and_then(Json::as_i64);
+            (int(RUNG).unwrap_or(0).unsigned_abs() as usize, int(FROM))
+        };
+        if let Some(from) = from
+            && is_continued(study, from, Some(trial.frozen().id))
+        {
+            return Ok(Outcome::Pruned); // Two workers have promoted the same trial.
+        }
+        let Some(&rounds) = self.rounds.get(rung) else {
+            return Err(Error::data(
+                "rung of the trial",
+                format!("below {}", self.rounds.len()),
+                rung,
+            ));
+        };
+        let config = trial.draw(|space| self.task.draw(space))?;
+        plan::note_config(trial, &config)?;
+        let models = from.and_then(|from| self.models.take(from.unsigned_abs()));
+        let climbed = match &models {
+            Some(models) => {
+                let done = self.rounds[rung.saturating_sub(1)];
+                match self.task.climb(&config, rounds, Some((done, models))) {
+                    Err(error) if !matches!(error, Error::Cancelled) => {
+                        tracing::warn!(error = error.chain(), "a rung is begun from nothing");
+                        self.task.climb(&config, rounds, None)
+                    }
+                    other => other,
+                }
+            }
+            None => self.task.climb(&config, rounds, None),
+        };
+        let Climbed { score, models, .. } = match climbed {
+            Ok(climbed) => climbed,
+            Err(error) if plan::ends_the_run(&error) => {
+                study.give_back(trial)?;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
+        trial.report(rounds as u64, score)?;
+        trial.note(&format!("{REACHED}{rung}"), score.into())?;
+        if rung + 1 == self.rounds.len() {
+            return Ok(score.into());
+        }
+        self.models.keep(trial.number(), models);
+        Ok(Outcome::Pruned)
+    }
+
+    /// Enqueues the next rung of those that have earned it, the highest first. If `at_least_one`, and
+    /// no trial has reached the top, the best of the highest rung has. Whether there are any.
+    pub(crate) fn promote(&self, study: &Study, at_least_one: bool) -> Result<bool> {
+        let trials: Vec<Arc<FrozenTrial>> = {
+            let history = study.synced()?;
+            history.finished().iter().chain(history.open()).cloned().collect()
+        };
+        let is_complete = |trial: &Arc<FrozenTrial>| trial.state == TrialState::Complete;
+        let force = at_least_one && !trials.iter().any(is_complete);
+        let mut any = false;
+        for rung in (0..self.rounds.len() - 1).rev() {
+            let key = format!("{REACHED}{rung}");
+            let mut there: Vec<(f64, &Arc<FrozenTrial>)> = trials
+                .iter()
+                .filter(|trial| trial.state.is_finished() && trial.state != TrialState::Fail)
+                .filter_map(|trial| Some((trial.system_attrs.get(&key)?.as_f64()?, trial)))
+                .collect();
+            there.sort_by(|a, b| {
+                let order = match self.task.direction() {
+                    Direction::Minimize => a.0.total_cmp(&b.0),
+                    Direction::Maximize => b.0.total_cmp(&a.0),
+                };
+                order.then_with(|| a.1.number.cmp(&b.1.number))
+            });
+            let best = (there.len() / self.eta).max(usize::from(force && !any));
+            for (_, trial) in there.into_iter().take(best) {
+                if is_continued(study, trial.number as i64, None) {
+                    continue;
+                }
+                let next = next_rung(trial, rung + 1);
+                study.add(&next)?;
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+}
+
+/// A waiting trial for the rung after the one that `trial` has reached.
+fn next_rung(trial: &FrozenTrial, rung: usize) -> FrozenTrial {
+    let attrs = [(RUNG, rung as i64), (FROM, trial.number as i64)];
+    FrozenTrial {
+        id: TrialId(0),
+        number: 0,
+        state: TrialState::Waiting,
+        values: Vec::new(),
+        params: trial.params.clone(),
+        intermediate: BTreeMap::new(),
+        user_attrs: Attrs::new(),
+        system_attrs: attrs.map(|(key, x)| (key.to_owned(), Json::Int(x))).into(),
+        started: None,
+        completed: None,
+    }
+}
+
+/// Whether a trial continues from `number`, other than `me` and before it.
+fn is_continued(study: &Study, number: i64, me: Option<TrialId>) -> bool {
+    study.with_history(|history| {
+        let mut all = history.finished().iter().chain(history.open());
+        all.any(|trial| {
+            trial.state != TrialState::Fail
+                && me.is_none_or(|me| trial.id < me)
+                && trial.system_attrs.get(FROM).and_then(Json::as_i64) == Some(number)
+        })
+    })
+}
+
+impl Trial {
+    /// Notes something for the system.
+    fn note(&self, key: &str, value: Json) -> Result<()> {
+        let mut frozen = self.frozen();
+        let write = Write::SystemAttr(key.to_owned(), value.clone());
+        self.study().storage().write(frozen.id, &[write])?;
+        frozen.system_attrs.insert(key.to_owned(), value);
+        Ok(())
+    }
+}
+
+/// Models of trials that have paused, by number: in files `<number>.models`, each model with its
+/// length before it (u64, little-endian), or in memory. What cannot be kept or read will be trained
+/// again.
+struct Models {
+    folder: Option<PathBuf>,
+    kept: Mutex<HashMap<u64, Vec<Vec<u8>>>>,
+}
+
+impl Models {
+    fn keep(&self, number: u64, models: Vec<Vec<u8>>) {
+        let Some(folder) = &self.folder else {
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(number, models);
+            return;
+        };
+        let write = || {
+            fs::create_dir_all(folder)?;
+            let mut bytes = Vec::new();
+            for model in models {
+                bytes.extend((model.len() as u64).to_le_bytes());
+                bytes.extend(model);
+            }
+            let aside = folder.join(format!("{number}.{}", std::process::id()));
+            fs::write(&aside, bytes)?;
+            fs::rename(aside, folder.join(format!("{number}.models")))
+        };
+        if let Err(error) = write() {
+            tracing::warn!(%error, folder = %folder.display(), "models of a rung are not kept");
+        }
+    }
+
+    /// The models of a trial, which nobody else will want.
+    fn take(&self, number: u64) -> Option<Vec<Vec<u8>>> {
+        let Some(folder) = &self.folder else {
+            return self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        };
+        let path = folder.join(format!("{number}.models"));
+        let bytes = fs::read(&path).ok()?;
+        let (mut rest, mut models) = (&bytes[..], Vec::new());
+        while let Some((len, after)) = rest.split_first_chunk::<8>() {
+            let (model, after) = after.split_at_checked(u64::from_le_bytes(*len) as usize)?;
+            models.push(model.to_vec());
+            rest = after;
+        }
+        Some(models)
+    }
+}

@@ -1,0 +1,165 @@
+//! Search spaces of every model kind: what they draw builds, and the defaults lie inside.
+
+use std::collections::BTreeSet;
+
+use mm::core::{Catalog, FloatRange, IntRange, Result, SpaceSize, Suggest};
+use serde_json::Value;
+
+const SIZES: [SpaceSize; 3] = [SpaceSize::Small, SpaceSize::Medium, SpaceSize::Large];
+
+/// Answers by a sequence that covers the unit interval evenly (the additive recurrence of the golden
+/// ratio), ends included.
+struct Spread {
+    at: f64,
+    asked: BTreeSet<String>,
+}
+
+impl Spread {
+    fn next(&mut self, name: &str) -> f64 {
+        assert!(self.asked.insert(name.to_owned()), "`{name}` is asked twice");
+        self.at = (self.at + 0.618_033_988_749_894_9).fract();
+        // An answer in ten lies on an end.
+        ((self.at - 0.05) / 0.9).clamp(0.0, 1.0)
+    }
+}
+
+impl Suggest for Spread {
+    fn float(&mut self, name: &str, range: FloatRange) -> Result<f64> {
+        range.check(name)?;
+        let u = self.next(name);
+        let FloatRange { low, high, step, log } = range;
+        let x = match step {
+            Some(step) => low + (u * (high - low) / step).round() * step,
+            None if log => (low.ln() + u * (high.ln() - low.ln())).exp(),
+            None => low + u * (high - low),
+        };
+        Ok(x.clamp(low, high))
+    }
+
+    fn int(&mut self, name: &str, range: IntRange) -> Result<i64> {
+        range.check(name)?;
+        let u = self.next(name);
+        Ok(range.low
+            + (u * (range.high - range.low) as f64).round() as i64 / range.step * range.step)
+    }
+
+    fn choose(&mut self, name: &str, choices: &[&str]) -> Result<usize> {
+        let last = choices.len() - 1;
+        Ok(((self.next(name) * choices.len() as f64) as usize).min(last))
+    }
+}
+
+/// Answers with the default of the field that is asked for, where it is a number in the range; else
+/// by the digits of `path`, so that all paths can be walked.
+struct Default<'a> {
+    defaults: &'a Value,
+    path: usize,
+    paths: usize,
+}
+
+impl Default<'_> {
+    fn number(&self, name: &str) -> Option<f64> {
+        name.split('.').try_fold(self.defaults, |value, key| value.get(key))?.as_f64()
+    }
+
+    fn digit(&mut self, base: usize) -> usize {
+        self.paths *= base;
+        let digit = self.path % base;
+        self.path /= base;
+        digit
+    }
+}
+
+impl Suggest for Default<'_> {
+    fn float(&mut self, name: &str, range: FloatRange) -> Result<f64> {
+        let found = self.number(name).filter(|x| range.low <= *x && *x <= range.high);
+        Ok(match found {
+            Some(x) => x,
+            None => [range.low, range.high][self.digit(2)],
+        })
+    }
+
+    fn int(&mut self, name: &str, range: IntRange) -> Result<i64> {
+        let found = self.number(name).map(|x| x as i64);
+        Ok(match found.filter(|x| (range.low..=range.high).contains(x)) {
+            Some(x) => x,
+            None => [range.low, range.high][self.digit(2)],
+        })
+    }
+
+    fn choose(&mut self, _: &str, choices: &[&str]) -> Result<usize> {
+        Ok(self.digit(choices.len()))
+    }
+}
+
+fn contains_its_defaults(catalog: &Catalog, kind: &str, size: SpaceSize) -> bool {
+    let defaults = catalog.defaults(kind).expect("a searchable kind has defaults");
+    let mut path = 0;
+    loop {
+        let mut draw = Default { defaults, path, paths: 1 };
+        let drawn = catalog.search(kind, size, &mut draw).expect("draws");
+        if drawn == *defaults {
+            return true;
+        }
+        path += 1;
+        // Paths with other answers may have more of them; these have been walked in any case.
+        if draw.paths <= path && 4096 <= path {
+            return false;
+        }
+    }
+}
+
+#[test]
+fn every_kind_that_has_defaults_has_a_space() {
+    let catalog = mm::catalog();
+    let plain = |kind: &&str| catalog.learner(kind, Value::Object(serde_json::Map::new())).is_ok();
+    let kinds: Vec<&str> = catalog.kinds().filter(plain).collect();
+    let spaces: Vec<&str> = catalog.searchable().collect();
+    assert_eq!(kinds, spaces);
+    assert!(12 < kinds.len(), "{kinds:?}");
+}
+
+#[test]
+fn every_point_of_every_space_builds() {
+    let catalog = mm::catalog();
+    for kind in catalog.searchable() {
+        for size in SIZES {
+            for i in 0..40 {
+                let mut draw = Spread { at: f64::from(i) / 40.0, asked: BTreeSet::new() };
+                let params = catalog.search(kind, size, &mut draw).expect("draws");
+                let built = catalog.learner(kind, params.clone());
+                built.unwrap_or_else(|e| panic!("{kind}, {size:?}, {params}: {}", e.chain()));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_space_contains_the_defaults() {
+    let catalog = mm::catalog();
+    for kind in catalog.searchable() {
+        for size in SIZES {
+            assert!(contains_its_defaults(&catalog, kind, size), "{kind}, {size:?}");
+        }
+    }
+}
+
+#[test]
+fn larger_spaces_ask_for_more() {
+    let catalog = mm::catalog();
+    for kind in catalog.searchable() {
+        let asked = SIZES.map(|size| {
+            // Every path's questions together.
+            let mut all = BTreeSet::new();
+            for i in 0..40 {
+                let mut draw = Spread { at: f64::from(i) / 40.0, asked: BTreeSet::new() };
+                catalog.search(kind, size, &mut draw).expect("draws");
+                all.append(&mut draw.asked);
+            }
+            all
+        });
+        assert!(asked[0].is_subset(&asked[1]), "{kind}: {asked:?}");
+        assert!(asked[1].is_subset(&asked[2]), "{kind}: {asked:?}");
+        assert!(asked[0].len() < 12, "a small space has few parameters: {kind}");
+    }
+}

@@ -1,0 +1,245 @@
+//! Tuning candidates of a plan: with real learners, over several families, giving up early, resumed.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use mm::core::{
+    Cancel, Candidate, Dataset, Error, Event, Family, Metric, Orchestrator, Outcome, Plan, Rungs,
+    Signal, SpaceSize, Status, Steps, TunePlan,
+};
+use serde_json::json;
+
+use crate::flights;
+
+fn plan(candidates: impl IntoIterator<Item = Candidate>) -> Plan {
+    Plan::new(candidates).with(|plan| {
+        plan.seed = 5;
+        plan.metric = Some(Metric::ROC_AUC);
+        plan.budget.threads = Some(2);
+        plan.refit = false;
+    })
+}
+
+fn linear(trials: u64) -> Candidate {
+    let tune = TunePlan::trials(trials).with(|t| t.sampler = json!("random"));
+    let mut candidate = Candidate::of_kind("linear").tuned(tune);
+    candidate.params = json!({"iterations": 30}); // Precise enough to compare.
+    candidate
+}
+
+fn run(plan: &Plan, data: &Dataset) -> Outcome {
+    let catalog = mm::catalog();
+    let outcome = mm::orchestrator(&catalog).run_on(plan, data);
+    outcome.unwrap_or_else(|e| panic!("the run ends normally: {}", e.chain()))
+}
+
+#[test]
+fn the_best_params_found_take_the_candidates_place() {
+    let data = flights(20);
+    let plain = Candidate::of_kind("linear").named("plain");
+    let plan = plan([plain, linear(12).named("tuned")]);
+    let outcome = run(&plan, &data);
+    let [(name, tuned)] = &outcome.tuned[..] else { panic!("one candidate is tuned") };
+    assert_eq!((name.as_str(), tuned.trials, tuned.failed), ("tuned", 12, 0));
+    let score = |name: &str| {
+        outcome.leaderboard.entry(name).and_then(|e| e.score.as_ref()).expect("scored").mean
+    };
+    // The score of the search is the leaderboard's, since folds and seeds are the same.
+    assert_eq!(score("tuned"), tuned.score);
+    assert_ne!(score("plain"), score("tuned"));
+    for threads in [1, 3] {
+        let again = run(&plan.clone().with(|p| p.budget.threads = Some(threads)), &data);
+        assert_eq!(again.tuned, outcome.tuned);
+    }
+}
+
+#[test]
+fn what_params_say_is_fixed() {
+    let params = json!({"rounds": 7, "tree": {"leaves": 5}, "sampling": {"rows": "all"}});
+    let mut candidate = Candidate::of_kind("lightgbm").tuned(TunePlan::trials(4));
+    candidate.params = params;
+    let outcome = run(&plan([candidate]), &flights(40));
+    let best = &outcome.tuned[0].1.best;
+    assert_eq!(best.params["rounds"], 7);
+    assert_eq!(best.params["tree"]["leaves"], 5);
+    assert_eq!(best.params["sampling"]["rows"], "all");
+    assert_ne!(best.params["learning_rate"], 0.1, "the rest is searched");
+}
+
+#[test]
+fn families_share_one_search_and_a_bad_pruner_gives_all_but_few_up() {
+    let seen = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    let watcher = |event: &Event<'_>| {
+        if let Event::Trial { kind, .. } = event {
+            seen[usize::from(*kind == "xgboost")].fetch_add(1, Ordering::Relaxed);
+        }
+        Signal::Continue
+    };
+    let tune = TunePlan::trials(14).with(|t| {
+        t.space = SpaceSize::Small;
+        t.also = vec![Family::new("xgboost", json!({"rounds": 8}))];
+        t.pruner = json!({"kind": "wilcoxon", "p_threshold": 0.3});
+    });
+    let mut candidate = Candidate::of_kind("lightgbm").tuned(tune).named("any");
+    candidate.params = json!({"rounds": 8});
+    let plan = plan([candidate]);
+    let (catalog, data) = (mm::catalog(), flights(20));
+    let outcome = mm::orchestrator(&catalog).with_watcher(&watcher).run_on(&plan, &data);
+    let outcome = outcome.unwrap_or_else(|e| panic!("{}", e.chain()));
+    let tuned = &outcome.tuned[0].1;
+    let [lightgbm, xgboost] = seen.map(AtomicUsize::into_inner);
+    assert!(0 < lightgbm && 0 < xgboost && lightgbm + xgboost <= 14, "{lightgbm} and {xgboost}");
+    assert!(0 < tuned.pruned, "{tuned:?}");
+    assert_eq!(tuned.trials, 14);
+    assert_eq!(outcome.leaderboard.best().map(|best| best.name.as_str()), Some("any"));
+}
+
+#[test]
+fn rounds_of_all_folds_are_watched_together() {
+    let most = AtomicUsize::new(0);
+    let watcher = |event: &Event<'_>| {
+        if let Event::Step { fold: Some(0), .. } = event {
+            most.fetch_add(1, Ordering::Relaxed);
+        }
+        Signal::Continue
+    };
+    let tune = TunePlan::trials(12).with(|t| {
+        t.space = SpaceSize::Small;
+        t.steps = Steps::Rounds;
+        t.pruner = json!({"kind": "halving", "min_resource": 3, "eta": 3});
+    });
+    let stopping = json!({"rounds": 100, "metric": "roc_auc"});
+    let mut candidate = Candidate::of_kind("lightgbm").tuned(tune);
+    candidate.params = json!({"rounds": 30, "early_stopping": stopping});
+    let plan = plan([candidate]).with(|p| p.validation = Some(0.2));
+    let (catalog, data) = (mm::catalog(), flights(20));
+    let outcome = mm::orchestrator(&catalog).with_watcher(&watcher).run_on(&plan, &data);
+    let outcome = outcome.unwrap_or_else(|e| panic!("{}", e.chain()));
+    let tuned = &outcome.tuned[0].1;
+    assert!(4 <= tuned.pruned, "two of three are given up at each rung: {tuned:?}");
+    // Of twelve trials with thirty rounds each, and the winner's fit.
+    let rounds = most.into_inner();
+    assert!(rounds < 13 * 30 * 3 / 4, "{rounds} rounds of the first fold");
+    let again = run(&plan.clone().with(|p| p.budget.threads = Some(1)), &data);
+    assert_eq!(again.tuned, outcome.tuned, "whatever the number of threads");
+}
+
+#[test]
+fn a_search_that_fails_costs_that_candidate_only() {
+    let fails = Candidate::of_kind("adaptive_random_forest").tuned(TunePlan::trials(2));
+    let data = mm::core::conformance::sample(60, 0, mm::core::conformance::Checks::default());
+    let plan = Plan::new([fails, Candidate::of_kind("linear")]);
+    let outcome = run(&plan, &data);
+    let board = &outcome.leaderboard;
+    assert_eq!(board.best().map(|entry| entry.name.as_str()), Some("linear"));
+    let Some(Status::Failed(why)) = board.entry("adaptive_random_forest").map(|e| &e.status) else {
+        panic!("a forest of classes cannot be fitted to numbers: {board}");
+    };
+    assert!(why.contains("at least 1 with a score") && why.contains("none of 2"), "{why}");
+}
+
+#[test]
+fn a_search_is_checked_before_any_work() {
+    let catalog = mm::catalog();
+    let data = flights(40);
+    let check = |plan: Plan, what: &str| {
+        let error = mm::orchestrator(&catalog).run_on(&plan, &data).expect_err(what).chain();
+        assert!(error.contains(what), "{error}");
+    };
+    let tuned = |kind: &str, edit: &dyn Fn(&mut TunePlan)| {
+        plan([Candidate::of_kind(kind).tuned(TunePlan::trials(2).with(|t| edit(t)))])
+    };
+    check(tuned("linear", &|t| t.trials = 0), "trials");
+    check(tuned("linear", &|t| t.seconds = Some(f64::NAN)), "seconds");
+    check(tuned("linear", &|t| t.sampler = json!("magic")), "`magic`");
+    check(tuned("linear", &|t| t.also = vec![Family::new("nonsense", json!({}))]), "nonsense");
+    check(tuned("linear", &|t| t.steps = Steps::Rounds), "validation");
+    check(tuned("bag", &|_| {}), "bag");
+    let bare = Orchestrator::new(&catalog).run_on(&plan([linear(2)]), &data);
+    assert!(bare.expect_err("no tuner").chain().contains("tuner"));
+    let misspelt = "[[candidates]]\nkind = \"linear\"\ntune = { trails = 3 }".parse::<Plan>();
+    assert!(misspelt.expect_err("misspelt").to_string().contains("trails"));
+}
+
+fn scratch(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("mm-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    folder
+}
+
+#[test]
+fn a_search_that_was_called_off_goes_on_where_it_was() {
+    let folder = scratch("tuning-resumes");
+    let plan = plan([linear(10)]).with(|p| p.checkpoint = Some(folder.clone()));
+    let (catalog, data, cancel) = (mm::catalog(), flights(40), Cancel::default());
+    let tried = AtomicUsize::new(0);
+    let count = |event: &Event<'_>| {
+        if let Event::Trial { .. } = event {
+            tried.fetch_add(1, Ordering::Relaxed);
+        }
+        Signal::Continue
+    };
+    let stop = |event: &Event<'_>| {
+        if count(event) == Signal::Continue && 4 <= tried.load(Ordering::Relaxed) {
+            cancel.cancel();
+        }
+        Signal::Continue
+    };
+    let first = mm::orchestrator(&catalog).with_watcher(&stop).with_cancel(&cancel);
+    assert!(matches!(first.run_on(&plan, &data), Err(Error::Cancelled)));
+    let first = tried.swap(0, Ordering::Relaxed);
+    let second = mm::orchestrator(&catalog).with_watcher(&count).run_on(&plan, &data);
+    let second = second.unwrap_or_else(|e| panic!("{}", e.chain()));
+    assert_eq!(second.tuned[0].1.trials, 10);
+    // The fourth trial was scored when the run was called off; it counts, and is not run again.
+    assert_eq!((first, tried.load(Ordering::Relaxed)), (4, 6));
+    fs::remove_dir_all(folder).expect("removes");
+}
+
+#[test]
+fn time_ends_a_search_and_the_leaderboard_says_so() {
+    let tune = TunePlan::trials(100_000).with(|t| t.seconds = Some(0.5));
+    let mut candidate = Candidate::of_kind("linear").tuned(tune);
+    candidate.params = json!({"iterations": 5});
+    let outcome = run(&plan([candidate]), &flights(40));
+    let tuned = &outcome.tuned[0].1;
+    assert!(tuned.cut_short && tuned.trials < 100_000, "{tuned:?}");
+    assert_eq!(outcome.leaderboard.entry("linear").map(|e| &e.status), Some(&Status::CutShort));
+}
+
+#[test]
+fn rungs_are_climbed_from_the_models_that_are_there() {
+    let rounds = AtomicUsize::new(0);
+    let watcher = |event: &Event<'_>| {
+        if let Event::Step { fold: Some(0), .. } = event {
+            rounds.fetch_add(1, Ordering::Relaxed);
+        }
+        Signal::Continue
+    };
+    let folder = scratch("tuning-rungs");
+    let tune = TunePlan::trials(16).with(|t| {
+        t.space = SpaceSize::Small;
+        t.rungs = Some(Rungs { first: 3, last: 27, eta: 3 });
+        t.also = vec![Family::new("xgboost", json!({}))];
+    });
+    let plan = plan([Candidate::of_kind("lightgbm").tuned(tune)]);
+    let plan = plan.with(|p| p.checkpoint = Some(folder.clone()));
+    let (catalog, data) = (mm::catalog(), flights(20));
+    let outcome = mm::orchestrator(&catalog).with_watcher(&watcher).run_on(&plan, &data);
+    let outcome = outcome.unwrap_or_else(|e| panic!("{}", e.chain()));
+    let tuned = &outcome.tuned[0].1;
+    assert_eq!(tuned.best.params["rounds"], 27);
+    assert!(16 <= tuned.trials && 0 < tuned.pruned && tuned.failed == 0, "{tuned:?}");
+    // By trials on each rung: 3 rounds on the lowest, 6 more on the next, 18 more on the last; then
+    // the winner's 27.
+    let journal = fs::read_to_string(folder.join("tuning.journal")).expect("the journal");
+    let reached = |rung: usize| journal.matches(&format!("mm:reached:{rung}")).count();
+    assert!(0 < reached(2) && reached(2) < reached(1) && reached(1) < reached(0));
+    assert_eq!(reached(0) + reached(1) + reached(2), tuned.trials as usize);
+    let expected = 3 * reached(0) + 6 * reached(1) + 18 * reached(2) + 27;
+    assert_eq!(rounds.into_inner(), expected, "no round is trained twice");
+    fs::remove_dir_all(folder).expect("removes");
+}

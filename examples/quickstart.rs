@@ -63,11 +63,12 @@ fn run() -> Result<(), Box<dyn Error>> {
         (p.rounds, p.categorical.in_time) = (rounds, options.roles.time.is_some());
     });
     let registry = env::temp_dir().join("mm-quickstart-registry");
-    let candidates = [
+    let boosters = [
         Candidate::new("lightgbm", &lightgbm),
         Candidate::new("xgboost", &xgboost),
         Candidate::new("catboost", &catboost),
     ];
+    let candidates = boosters.into_iter().chain(net());
     let plan = Plan::new(candidates).with(|plan| {
         plan.name = "quickstart".to_owned();
         plan.seed = 42;
@@ -111,12 +112,28 @@ fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// A small net, where the build has nets: it errs elsewhere than trees do.
+fn net() -> Option<Candidate> {
+    #[cfg(feature = "transformer")]
+    let net = Some(Candidate::new(
+        "tabm",
+        &mm::transformer::TabmParams::default().with(|p| {
+            (p.members, p.width, p.embedding_width, p.training.epochs) = (8, 64, 8, 6);
+        }),
+    ));
+    #[cfg(not(feature = "transformer"))]
+    let net = None;
+    net
+}
+
 /// Combined in several ways, from the same fits.
 fn ensembles(task: &Task) -> Vec<EnsemblePlan> {
     let fixed = json!({ "weights": { "catboost": 0.8, "lightgbm": 0.1, "xgboost": 0.1 } });
+    let mut blended = EnsemblePlan::new("average").named("blended 0.8/0.1/0.1").with_params(fixed);
+    blended.members = ["catboost", "lightgbm", "xgboost"].map(str::to_owned).to_vec();
     let mut ensembles = vec![
         EnsemblePlan::new("average"),
-        EnsemblePlan::new("average").named("blended 0.8/0.1/0.1").with_params(fixed),
+        blended,
         EnsemblePlan::new("greedy").named("weighted, greedy"),
         EnsemblePlan::new("stack").named("stacked"),
     ];

@@ -189,7 +189,7 @@ impl Search for FtTransformerParams {
     fn search(size: SpaceSize, draw: &mut dyn Suggest) -> Result<Self> {
         let mut params = Self::default();
         let rate = FloatRange::log(1e-4, 3e-3);
-        params.training.learning_rate = draw.float("learning_rate", rate)?;
+        params.training.learning_rate = draw.float("training.learning_rate", rate)?;
         params.blocks = draw.int("blocks", IntRange::new(1, 4))? as usize;
         if size == SpaceSize::Small {
             return Ok(params);
@@ -197,23 +197,25 @@ impl Search for FtTransformerParams {
         params.width = draw.int("width", IntRange::new(64, 384).step(32))? as usize;
         params.attention_dropout = draw.float("attention_dropout", FloatRange::new(0.0, 0.5))?;
         params.hidden_dropout = draw.float("hidden_dropout", FloatRange::new(0.0, 0.5))?;
-        params.training.weight_decay = draw.float("weight_decay", FloatRange::log(1e-6, 1e-2))?;
+        params.training.weight_decay =
+            draw.float("training.weight_decay", FloatRange::log(1e-6, 1e-2))?;
         if size == SpaceSize::Medium {
             return Ok(params);
         }
         params.residual_dropout = draw.float("residual_dropout", FloatRange::new(0.0, 0.2))?;
         params.hidden = draw.float("hidden", FloatRange::new(2.0 / 3.0, 8.0 / 3.0))?;
-        params.numeric =
-            match draw.choose("numeric", &["linear", "periodic", "piecewise_linear"])? {
-                1 => {
-                    let sigma = draw.float("sigma", FloatRange::log(0.01, 10.0))?;
-                    NumericEmbedding::Periodic { frequencies: 24, sigma }
-                }
-                2 => NumericEmbedding::PiecewiseLinear {
-                    bins: draw.int("bins", IntRange::new(4, 64))? as usize,
-                },
-                _ => NumericEmbedding::Linear,
-            };
+        params.numeric = match draw
+            .choose("numeric", &["linear", "periodic", "piecewise_linear"])?
+        {
+            1 => {
+                let sigma = draw.float("numeric.periodic.sigma", FloatRange::log(0.01, 10.0))?;
+                NumericEmbedding::Periodic { frequencies: 24, sigma }
+            }
+            2 => NumericEmbedding::PiecewiseLinear {
+                bins: draw.int("numeric.piecewise_linear.bins", IntRange::new(4, 64))? as usize,
+            },
+            _ => NumericEmbedding::Linear,
+        };
         Ok(params)
     }
 }

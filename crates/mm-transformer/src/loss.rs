@@ -144,7 +144,9 @@ impl Loss {
                     .zip(scores)
                     .for_each(|(out, &score)| *out = (f64::from(score) - largest).exp());
                 let total: f64 = out.iter().sum();
-                out.iter_mut().for_each(|p| *p /= total);
+                for p in out {
+                    *p /= total;
+                }
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::{
     prepare::{Inputs, Preparation, Prepared},
     random::Key,
     train::{FitReport, Rows, Trainer, predict},
-    weights::{Storage, Weights, initialise},
+    weights::{Scope, Storage, Weights, initialise},
     window::{History, Windows},
 };
 
@@ -65,17 +65,25 @@ impl<A: Architecture> NetLearner<A> {
         self
     }
 
-    /// About how many bytes a fit to `n_rows` rows of `columns` takes on its device, and how many
-    /// on the host for the prepared data: an estimate to plan with, before anything is allocated.
+    /// About how many bytes a fit to `data` takes beyond the data themselves: an estimate to plan
+    /// with, before anything is allocated.
     ///
-    /// On the device there are the weights with their gradients, moments, and copies, and for each
-    /// thread what lies between the layers for `micro_batch` rows.
-    pub fn memory(&self, data: &Dataset, threads: usize) -> usize {
-        let preparation = Preparation::fit(&data.frame().take(&[]), self.params.scaling());
-        let inputs = preparation.inputs(self.loss(data.task()).n_scores(), None);
-        let at_once = self.params.training().rows_at_once(self.params.training().batch_size);
-        let between = self.params.numbers_a_row(&inputs) * at_once * threads.max(1);
-        4 * (between + data.n_rows() * inputs.columns())
+    /// It counts the weights with their moments, gradients, and copies, the prepared rows, and for
+    /// each of `threads` threads what lies between the layers for `micro_batch` rows; so it does not
+    /// grow with the batch. An error if the net cannot be made.
+    pub fn memory(&self, data: &Dataset, threads: usize) -> Result<usize> {
+        let preparation = Preparation::fit(data.frame(), self.params.scaling());
+        let mut inputs = preparation.inputs(self.loss(data.task()).n_scores(), None);
+        inputs.bins = self.params.bins().unwrap_or(0);
+        inputs.edges = vec![Vec::new(); inputs.numbers];
+        let net = |scope: &Scope<'_>| self.params.net(scope, &inputs);
+        let weights = contain(|| initialise(Key::new(0), &cpu(), net))?.values.len();
+        let training = self.params.training();
+        let at_once = training.rows_at_once(training.batch_size.min(data.n_rows()));
+        let pieces = training.batch_size.min(data.n_rows()).div_ceil(at_once);
+        let between = self.params.numbers_a_row(&inputs) * at_once * threads.clamp(1, pieces);
+        // Weights, two moments, their sum, the best, the mean, and a gradient for each piece.
+        Ok(4 * ((6 + pieces) * weights + between + data.n_rows() * inputs.columns()))
     }
 
     fn loss(&self, task: &Task) -> Loss {
@@ -120,12 +128,10 @@ impl<A: Architecture> NetLearner<A> {
             |previous| previous.preparation.clone(),
         );
         let prepared = preparation.apply(data.frame());
-        let inputs = match previous {
-            Some(previous) => previous.inputs.clone(),
-            None => {
-                let bins = params.bins().map(|bins| (bins, &prepared));
-                preparation.inputs(loss.n_scores(), bins)
-            }
+        let inputs = if let Some(previous) = previous {
+            previous.inputs.clone()
+        } else {
+            preparation.inputs(loss.n_scores(), params.bins().map(|bins| (bins, &prepared)))
         };
         let scale = match (previous, data.task()) {
             (Some(previous), _) => previous.scale,
@@ -194,7 +200,10 @@ impl<A: Architecture> NetLearner<A> {
         hash.update(data.fingerprint());
         hash.update(ctx.validation.map_or_else(String::new, Dataset::fingerprint));
         start.values.iter().for_each(|x| hash.update(x.to_le_bytes()));
-        Ok(hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+        let digest = hash.finalize();
+        let [first, second] = [&digest[..8], &digest[8..16]]
+            .map(|eight| eight.iter().fold(0_u64, |sum, &byte| sum << 8 | u64::from(byte)));
+        Ok(format!("{first:016x}{second:016x}"))
     }
 }
 

@@ -59,7 +59,9 @@ pub(crate) fn clip(gradient: &mut [f32], limit: f64) -> f64 {
     let norm = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
     if limit < norm {
         let factor = (limit / norm) as f32;
-        gradient.iter_mut().for_each(|g| *g *= factor);
+        for g in gradient {
+            *g *= factor;
+        }
     }
     norm
 }

@@ -141,7 +141,7 @@ impl Preparation {
                     out.numbers.push(z.clamp(-FARTHEST, FARTHEST) as f32);
                 }
                 Plan::Quantile { knots, levels } => {
-                    out.numbers.push(normal_score(knots, levels, x))
+                    out.numbers.push(normal_score(knots, levels, x));
                 }
                 Plan::Levels { slots } => {
                     let slot = match x {

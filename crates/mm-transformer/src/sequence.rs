@@ -163,7 +163,7 @@ impl Search for SequenceTransformerParams {
     fn search(size: SpaceSize, draw: &mut dyn Suggest) -> Result<Self> {
         let mut params = Self::default();
         let rate = FloatRange::log(1e-4, 3e-3);
-        params.training.learning_rate = draw.float("learning_rate", rate)?;
+        params.training.learning_rate = draw.float("training.learning_rate", rate)?;
         params.window = draw.int("window", IntRange::new(8, 128).step(8))? as usize;
         if size == SpaceSize::Small {
             return Ok(params);
@@ -177,7 +177,8 @@ impl Search for SequenceTransformerParams {
         }
         params.patch = [1, 2, 4, 8][draw.choose("patch", &["1", "2", "4", "8"])?];
         params.instance_norm = draw.flag("instance_norm")?;
-        params.training.weight_decay = draw.float("weight_decay", FloatRange::log(1e-6, 1e-2))?;
+        params.training.weight_decay =
+            draw.float("training.weight_decay", FloatRange::log(1e-6, 1e-2))?;
         Ok(params)
     }
 }

@@ -133,20 +133,21 @@ impl Search for TabmParams {
     fn search(size: SpaceSize, draw: &mut dyn Suggest) -> Result<Self> {
         let mut params = Self::default();
         let rate = FloatRange::log(1e-4, 5e-3);
-        params.training.learning_rate = draw.float("learning_rate", rate)?;
+        params.training.learning_rate = draw.float("training.learning_rate", rate)?;
         params.blocks = draw.int("blocks", IntRange::new(1, 4))? as usize;
         if size == SpaceSize::Small {
             return Ok(params);
         }
         params.width = draw.int("width", IntRange::new(64, 1024).step(64))? as usize;
         params.dropout = draw.float("dropout", FloatRange::new(0.0, 0.5))?;
-        params.training.weight_decay = draw.float("weight_decay", FloatRange::log(1e-6, 1e-1))?;
+        params.training.weight_decay =
+            draw.float("training.weight_decay", FloatRange::log(1e-6, 1e-1))?;
         if size == SpaceSize::Medium {
             return Ok(params);
         }
         params.embedding_width =
             draw.int("embedding_width", IntRange::new(8, 32).step(4))? as usize;
-        let bins = draw.int("bins", IntRange::new(4, 128))? as usize;
+        let bins = draw.int("numeric.piecewise_linear.bins", IntRange::new(4, 128))? as usize;
         params.numeric = NumericEmbedding::PiecewiseLinear { bins };
         Ok(params)
     }

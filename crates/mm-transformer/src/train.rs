@@ -14,6 +14,7 @@
 
 use std::{
     num::NonZeroUsize,
+    panic::resume_unwind,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -163,10 +164,11 @@ impl<A: Architecture> Trainer<'_, A> {
         Ok(())
     }
 
-    /// The loss is no number any more: the best weights so far are taken, if any were scored.
+    /// The loss is no number any more: the best weights so far are taken, if any were scored on
+    /// validation data; without, nobody could tell that they are any good.
     fn diverge(&self, state: &mut State, epoch: usize) -> Result<()> {
         state.report.diverged_in = Some(epoch);
-        if state.best.is_some() {
+        if state.best.is_some() && self.validation.is_some() {
             return Ok(());
         }
         let expected = "a finite number; try a smaller `training.learning_rate`";
@@ -396,8 +398,8 @@ impl Team {
         let mut done: Vec<(usize, Result<T>)> = std::thread::scope(|scope| {
             let pools = self.pools.iter().take(n);
             let workers: Vec<_> = pools.map(|pool| scope.spawn(|| pool.install(worker))).collect();
-            let joined = workers.into_iter().map(|worker| worker.join());
-            joined.flat_map(|done| done.unwrap_or_default()).collect()
+            let joined = workers.into_iter().map(std::thread::ScopedJoinHandle::join);
+            joined.flat_map(|done| done.unwrap_or_else(|panic| resume_unwind(panic))).collect()
         });
         done.sort_unstable_by_key(|&(i, _)| i);
         done.into_iter().map(|(_, result)| result).collect()

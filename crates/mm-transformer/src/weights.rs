@@ -52,7 +52,9 @@ impl Init {
             Self::Uniform(bound) => draw(&|i| bound * (2.0 * key.uniform(i) - 1.0)),
             Self::UniformBut(bound, zeros) => {
                 let mut values = Self::Uniform(bound).make(len, key);
-                zeros.into_iter().for_each(|range| values[range].fill(0.0));
+                for range in zeros {
+                    values[range].fill(0.0);
+                }
                 values
             }
             Self::Normal(deviation) => draw(&|i| deviation * key.normal(i)),
@@ -117,7 +119,9 @@ impl Weights {
     /// The numbers rounded to what `storage` can hold.
     pub(crate) fn rounded(mut self, storage: Storage) -> Self {
         if storage == Storage::Bf16 {
-            self.values.iter_mut().for_each(|x| *x = f32::from_bits(u32::from(to_bf16(*x)) << 16));
+            for x in &mut self.values {
+                *x = f32::from_bits(u32::from(to_bf16(*x)) << 16);
+            }
         }
         self
     }

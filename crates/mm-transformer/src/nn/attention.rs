@@ -1,9 +1,9 @@
 //! Multi-head attention (Vaswani et al. 2017, "Attention is all you need").
 //!
-//! With queries *Q*, keys *K*, values *V* of width *d_h* a head:
+//! With queries *Q*, keys *K*, values *V* of width *h* a head:
 //!
 //! ```text
-//! softmax(Q Kᵀ / √d_h + mask + bias) V
+//! softmax(Q Kᵀ / √h + mask + bias) V
 //! ```
 //!
 //! A masked pair gets −10³⁰, whose share after the softmax is exactly 0, so what stands at a masked

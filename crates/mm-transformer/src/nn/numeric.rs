@@ -78,7 +78,7 @@ enum Kind {
     /// Frequencies (columns, *k*) and a map (columns, 2*k*, *d*).
     Periodic(Tensor<2>, Tensor<3>),
     /// Slopes (columns, *d*), bins, and a map of them (columns, bins, *d*).
-    Piecewise(Tensor<2>, Piecewise, Tensor<3>),
+    Piecewise(Tensor<2>, Box<Piecewise>, Tensor<3>),
 }
 
 impl Numeric {
@@ -104,7 +104,7 @@ impl Numeric {
             // The map starts at 0, so that training begins with the linear embedding.
             NumericEmbedding::PiecewiseLinear { .. } => {
                 let piecewise = Piecewise::new(scope, inputs)?;
-                Kind::Piecewise(slope()?, piecewise, map(inputs.bins, Init::Zeros)?)
+                Kind::Piecewise(slope()?, Box::new(piecewise), map(inputs.bins, Init::Zeros)?)
             }
         };
         Ok(Self {

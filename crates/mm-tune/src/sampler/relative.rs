@@ -12,11 +12,14 @@ use crate::{
     trial::{FrozenTrial, TrialId},
 };
 
+/// Parameters in internal form, by name.
+type Params = Arc<[(Arc<str>, f64)]>;
+
 /// What was proposed for a running trial.
 #[derive(Debug, Clone)]
 pub(super) enum Proposed {
     /// By this sampler, in internal form.
-    Here(Arc<[(Arc<str>, f64)]>),
+    Here(Params),
     /// By another worker's, in external form.
     Elsewhere(BTreeMap<String, Json>),
 }
@@ -35,7 +38,7 @@ impl Proposed {
 
 /// What a sampler has proposed for trials that are not finished.
 #[derive(Debug, Default)]
-pub(super) struct Open(BTreeMap<TrialId, Arc<[(Arc<str>, f64)]>>);
+pub(super) struct Open(BTreeMap<TrialId, Params>);
 
 impl Open {
     /// Remembers a proposal, and forgets those of trials that have ended.

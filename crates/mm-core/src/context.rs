@@ -18,6 +18,7 @@ use std::{
 use crate::{
     data::Dataset,
     error::{Error, Result},
+    snapshot::Snapshots,
 };
 
 /// Seed, threads, deadline, validation data, and observer of one fit.
@@ -34,6 +35,8 @@ pub struct FitContext<'a> {
     pub validation: Option<&'a Dataset>,
     /// Calls the fit off from another thread.
     pub cancel: Option<&'a Cancel>,
+    /// Where a long fit keeps its state, so that it goes on after a kill.
+    pub snapshots: Option<&'a Snapshots>,
     /// Where progress goes.
     pub observer: &'a dyn Observer,
 }
@@ -47,6 +50,7 @@ impl FitContext<'static> {
             deadline: None,
             validation: None,
             cancel: None,
+            snapshots: None,
             observer: &Silent,
         }
     }
@@ -90,6 +94,15 @@ impl<'a> FitContext<'a> {
         'a: 'b,
     {
         FitContext { cancel: Some(cancel), ..self }
+    }
+
+    /// The same with a folder for the state of long fits.
+    #[must_use]
+    pub fn with_snapshots<'b>(self, snapshots: &'b Snapshots) -> FitContext<'b>
+    where
+        'a: 'b,
+    {
+        FitContext { snapshots: Some(snapshots), ..self }
     }
 
     /// The same with a deadline, or with the earlier one if there are two.

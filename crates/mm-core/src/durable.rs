@@ -1,4 +1,4 @@
-//! Files that are whole or not there, whatever is killed when.
+//! Files that are whole or not there, whatever is killed when, and names for what they hold.
 
 use std::{
     fs::{self, File},
@@ -8,7 +8,23 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::error::{Error, Result};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    data::hex,
+    error::{Error, Result},
+};
+
+/// A name for what `parts` determine together.
+pub(crate) fn key<T: AsRef<[u8]>>(parts: &[T]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        let part = part.as_ref();
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hex(&hash.finalize())
+}
 
 /// Puts `bytes` at `path` so that a reader, and the disk after a kill or a power cut, has the old
 /// content or the new one: written aside in the same folder, synced, renamed, the folder synced.

@@ -39,6 +39,7 @@ mod permutation;
 pub mod registry;
 mod schedule;
 mod search;
+mod snapshot;
 mod split;
 
 #[cfg(feature = "arrow")]
@@ -74,6 +75,7 @@ pub use crate::{
     permutation::{Permutation, PermutationReport, PermutedFeature},
     schedule::contain,
     search::{FloatRange, IntRange, Search, SpaceSize, Suggest},
+    snapshot::{Slot, Snapshots},
     split::{
         CombinatorialPurged, Fold, GroupKFold, HeldOut, Holdout, KFold, PurgedKFold, Repeated,
         Span, SplitPlan, Splitter, StratifiedGroupKFold, StratifiedKFold, TimeSeriesSplit,

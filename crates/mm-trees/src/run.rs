@@ -122,6 +122,11 @@ impl<'a> Watch<'a> {
         self.is_over = self.patience.as_mut().is_some_and(|p| p.is_exhausted_by(round, score));
     }
 
+    /// Whether early stopping has seen enough.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// The round to end the model with, from 1, and its score; `None` without early stopping.
     pub(crate) fn best(&self) -> Option<(usize, f64)> {
         self.patience.as_ref()?.best()

@@ -21,11 +21,14 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    data::{Dataset, Matrix, Output, hex},
+    data::{Dataset, Matrix, Output},
     durable,
     error::{Error, Result},
     metric::Metric,
 };
+
+/// The key of a piece of work, by everything that determines its result.
+pub(super) use crate::durable::key;
 
 /// A folder of finished work; nothing at all, if the plan names none.
 #[derive(Debug)]
@@ -56,17 +59,6 @@ impl Predicted {
     pub(super) fn score(&self, metric: &Metric, test: &Dataset) -> Result<f64> {
         metric.score_outputs(test.truth(), &self.values, &self.outputs)
     }
-}
-
-/// The key of a piece of work: everything that determines its result.
-pub(super) fn key<T: AsRef<[u8]>>(parts: &[T]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        let part = part.as_ref();
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
-    }
-    hex(&hash.finalize())
 }
 
 impl Checkpoint {

@@ -34,7 +34,7 @@ use crate::{
 /// | `ensembles` | `[]` | built from the candidates' out-of-fold predictions |
 /// | `refit` | `true` | whether what succeeded is fitted to all rows at the end |
 /// | `budget` | no limits | threads and times |
-/// | `checkpoint` | none | folder in which finished work is kept, so that a killed run resumes |
+/// | `checkpoint` | none | folder in which finished work is kept, and the state of long fits that can go on from it, so that a killed run resumes |
 /// | `registry` | none | where the winner is published |
 ///
 /// ```

@@ -24,6 +24,7 @@ use crate::{
     metric::Metric,
     model::Model,
     registry::{self, AliasMove, Lineage, LocalRegistry, NewVersion, Registry as _, Version},
+    snapshot::Snapshots,
     split::{Fold, GroupKFold, Holdout, SplitPlan, Splitter},
 };
 
@@ -37,6 +38,8 @@ pub(super) struct Run<'a> {
     pub(super) candidates: Vec<Checked>,
     pub(super) combiners: Vec<Box<dyn Combiner>>, // One an ensemble of the plan.
     pub(super) checkpoint: Checkpoint,
+    /// In the folder of the checkpoint, too.
+    snapshots: Option<Snapshots>,
     pub(super) threads: NonZeroUsize,
     target: Option<Target<'a>>,
     fingerprint: String,
@@ -116,6 +119,7 @@ impl<'a> Run<'a> {
             candidates,
             combiners,
             checkpoint: Checkpoint::open(plan.checkpoint.as_deref())?,
+            snapshots: plan.checkpoint.as_ref().map(Snapshots::new).transpose()?,
             threads: plan.budget.threads(),
             target: plan.registry.as_ref().map(|target| Target::open(plan, target)).transpose()?,
             fingerprint: data.fingerprint(),
@@ -192,6 +196,7 @@ impl<'a> Run<'a> {
     pub(super) fn context(&self, seed: u64, threads: NonZeroUsize) -> FitContext<'_> {
         let mut ctx = FitContext::seeded(seed);
         (ctx.threads, ctx.deadline, ctx.cancel) = (threads, self.deadline, self.outer.cancel);
+        ctx.snapshots = self.snapshots.as_ref();
         ctx
     }
 

@@ -13,8 +13,9 @@ use std::{
 };
 
 use mm_core::{
-    BodyReader, BodyWriter, Column, Contributions, Envelope, Error, Explains, Frame, Importance,
-    ImportanceKind, Levels, Matrix, Model, Persist, Result, Scale, Schema, Signature, Tag,
+    BodyReader, BodyWriter, Column, Contributions, Dataset, Direction, Envelope, Error, Explains,
+    Frame, Importance, ImportanceKind, Levels, Matrix, Metric, Model, Persist, Result, Scale,
+    Schema, Signature, Tag,
 };
 
 use super::{
@@ -128,6 +129,52 @@ impl CatBoostModel {
     /// As for [`Forest::explainer_against`], and columns that the signature does not have.
     pub fn explainer_against(&self, background: &Frame) -> Result<Explainer> {
         self.served.explainer_against(background, &[])
+    }
+
+    /// By how much `metric` on `data` gets worse when each feature's contributions are taken out of
+    /// the raw scores, in units of the metric; below 0 for a feature without which the model would be
+    /// better. What features contribute together, through a CTR of several, is divided among them.
+    ///
+    /// With the metric of the loss, this is CatBoost's `LossFunctionChange`. O(*nkp*) numbers in
+    /// memory for *n* rows, *k* outputs, and *p* features and combinations of features.
+    ///
+    /// # Errors
+    ///
+    /// As for [`explainer`](Self::explainer); data of another task or other columns; a metric that
+    /// does not support the task, or is not defined on the data.
+    pub fn loss_change(&self, data: &Dataset, metric: Metric) -> Result<Vec<f64>> {
+        let signature = self.served.signature();
+        if *data.task() != signature.task {
+            return Err(Error::data("task of the data", &signature.task, data.task()));
+        }
+        let x = signature.admit(data.frame())?;
+        let raw = self.predict_raw(&x)?;
+        let (explainer, players) = self.explainer()?.by_player();
+        let parts = explainer.contributions(&x)?;
+        let score = |mut raw: Matrix| {
+            for row in raw.values_mut().chunks_exact_mut(signature.n_outputs()) {
+                self.forest().link_row(row);
+            }
+            metric.score_outputs(data.truth(), &raw, &signature.outputs)
+        };
+        let whole = score(raw.clone())?;
+        let mut changes = vec![0.0; x.n_cols()];
+        for (player, features) in players.iter().enumerate() {
+            let mut without = raw.clone();
+            for i in 0..x.n_rows() {
+                for (k, score) in without.row_mut(i).iter_mut().enumerate() {
+                    *score -= parts.features(i, k)[player];
+                }
+            }
+            let change = match metric.direction() {
+                Direction::Minimize => score(without)? - whole,
+                Direction::Maximize => whole - score(without)?,
+            };
+            for &feature in features {
+                changes[feature] += change / features.len() as f64;
+            }
+        }
+        Ok(changes)
     }
 
     /// The raw scores of the rows of `x`, of shape (*n*, *k*) with *k* outputs: CatBoost's

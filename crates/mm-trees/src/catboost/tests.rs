@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fs, sync::Arc};
 
-use mm_core::{Catalog, Column, Frame, ImportanceKind, Levels, Model as _, Output, Schema};
+use mm_core::{
+    Catalog, Column, Dataset, Frame, ImportanceKind, Levels, Metric, Model as _, Output, Schema,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -363,4 +365,45 @@ fn borders_out_of_order_are_refused() {
     borders.expect("a list").reverse();
     let error = json::read(model.to_string().as_bytes()).expect_err("descending");
     assert!(error.to_string().contains("ascending order"), "{error}");
+}
+
+/// What the package says of a model's loss without each feature (`loss_change_catboost.py`).
+#[derive(Debug, Deserialize)]
+struct LossChange {
+    loss: String,
+    rows: Vec<usize>,
+    target: Vec<f64>,
+    weights: Vec<f64>,
+    change: Vec<f64>,
+}
+
+#[test]
+fn the_loss_changes_as_in_the_official_package() {
+    let changes: BTreeMap<String, LossChange> =
+        serde_json::from_slice(&fixture("loss_change.json")).expect("JSON");
+    for case in cases() {
+        let Some(official) = changes.get(&case.name) else { continue };
+        let frame = case.frame();
+        let bytes = fixture(&format!("{}.cbm", case.name));
+        let model =
+            CatBoostModel::read(&bytes, Some(frame.schema().clone())).expect("a committed file");
+        let frame = frame.take(&official.rows);
+        let data = Dataset::new(frame, model.signature().task.clone(), official.target.clone())
+            .and_then(|data| data.with_weights(official.weights.clone()))
+            .expect("valid");
+        let metric = match &*official.loss {
+            "RMSE" => Metric::Rmse,
+            "Quantile" => match model.signature().outputs[0] {
+                Output::Quantile(level) => Metric::Pinball { level },
+                ref other => panic!("{other:?}"),
+            },
+            _ => Metric::LogLoss,
+        };
+        let change = model.loss_change(&data, metric).expect("explains");
+        // The package moves the corner of the pinball loss by 1e-6.
+        let near = if official.loss == "Quantile" { 1e-6 } else { 1e-9 };
+        for (got, expected) in change.iter().zip(&official.change) {
+            assert!((got - expected).abs() < near, "{}: {got}, official {expected}", case.name);
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! One tree, in the meaning and precision of the engine that grew it.
 
+use serde::{Deserialize, Serialize};
+
 /// One tree of a forest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tree {
@@ -59,7 +61,7 @@ pub struct Node {
 }
 
 /// What a branch leads to, by index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Child {
     /// An inner node of the same tree.
     Node(usize),

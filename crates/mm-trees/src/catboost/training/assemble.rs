@@ -41,13 +41,17 @@ pub(super) struct Assembly {
 
 impl Assembly {
     /// Adds a tree, with the tables of statistics that are new.
-    pub(super) fn add(&mut self, booster: &Booster, grown: Grown) -> Result<()> {
+    pub(super) fn add(&mut self, booster: &Booster, grown: &Grown) -> Result<()> {
+        let n_outputs = grown.leaves.len() / grown.weights.len();
+        let mut order: Vec<usize> = (0..grown.weights.len()).collect();
         let trunk = match &grown.structure {
             Structure::Symmetric(splits) => {
                 let levels = splits.iter().map(|split| self.split(booster, split));
                 Trunk::Oblivious(Oblivious { levels: levels.collect::<Result<_>>()? })
             }
             Structure::Nodes(nodes) => {
+                let (nodes, walked) = structure::in_walk_order(nodes);
+                order = walked;
                 let node = |node: &structure::Node| {
                     let split = self.split(booster, &node.split)?;
                     let (left, right) = (node.left, node.right);
@@ -56,12 +60,13 @@ impl Assembly {
                 Trunk::Nodes(nodes.iter().map(node).collect::<Result<_>>()?)
             }
         };
-        let stats = |&cover: &f64| LeafStats { cover, count: 0.0 };
+        let stats = |&leaf: &usize| LeafStats { cover: grown.weights[leaf], count: 0.0 };
+        let values = |&leaf: &usize| &grown.leaves[leaf * n_outputs..][..n_outputs];
         self.shrinkage.push(grown.shrinkage);
         self.trees.push(Tree {
             trunk,
-            leaf_stats: grown.weights.iter().map(stats).collect(),
-            leaves: grown.leaves,
+            leaf_stats: order.iter().map(stats).collect(),
+            leaves: order.iter().flat_map(values).copied().collect(),
             linear: Vec::new(),
             outputs: Outputs::All,
             weight: 1.0,

@@ -14,6 +14,7 @@ mod leafwise;
 use std::{collections::HashMap, sync::Arc};
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::{
     bootstrap::{self, Bootstrap},
@@ -73,7 +74,7 @@ pub(super) struct Learning {
 }
 
 /// One grown tree.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Grown {
     /// The factor on all scores and trees before this one.
     pub(super) shrinkage: f64,
@@ -84,8 +85,19 @@ pub(super) struct Grown {
     pub(super) weights: Vec<f64>,
 }
 
+/// What a booster cannot make again from its settings and data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct State {
+    rng: Rng,
+    /// By fold, output, and row; the averaging fold last.
+    scores: Vec<Vec<Vec<f64>>>,
+    last_leaves: Option<Vec<f64>>,
+    used: Vec<(StatisticKind, Arc<Projection>)>,
+    usage: Usage,
+}
+
 /// What a split asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Split {
     /// Whether a numeric column's bin exceeds a border.
     Border { column: u32, border: u32 },
@@ -276,6 +288,33 @@ impl Booster {
         self.last_leaves = Some(leaves.clone());
         self.trim();
         Grown { shrinkage, structure, leaves, weights }
+    }
+
+    /// The state between two trees.
+    pub(super) fn state(&self) -> State {
+        let folds = self.folds.iter().chain(&self.averaging);
+        State {
+            rng: self.rng.clone(),
+            scores: folds.map(|fold| fold.scores.clone()).collect(),
+            last_leaves: self.last_leaves.clone(),
+            used: self.used.clone(),
+            usage: self.usage.clone(),
+        }
+    }
+
+    /// Goes on from a state after `n_grown` trees; whether it is one of such a fit.
+    pub(super) fn resume(&mut self, n_grown: usize, state: State) -> bool {
+        let shape = |scores: &[Vec<f64>]| -> Vec<usize> { scores.iter().map(Vec::len).collect() };
+        let folds: Vec<&mut Fold> = self.folds.iter_mut().chain(&mut self.averaging).collect();
+        let fits = folds.len() == state.scores.len()
+            && folds.iter().zip(&state.scores).all(|(f, scores)| shape(&f.scores) == shape(scores))
+            && self.usage.has_shape_of(&state.usage);
+        if fits {
+            folds.into_iter().zip(state.scores).for_each(|(fold, scores)| fold.scores = scores);
+            (self.rng, self.n_grown, self.last_leaves) = (state.rng, n_grown, state.last_leaves);
+            (self.used, self.usage) = (state.used, state.usage);
+        }
+        fits
     }
 
     /// Scales all scores before a round, as the earlier trees will be; by what.

@@ -79,7 +79,7 @@ impl StatisticKind {
 
 /// How rows are parted into buckets. The parts name the table's columns; splits are in the order in
 /// which the tree asked them, as in CatBoost.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub(super) struct Projection {
     /// Categorical columns, rising.
     pub(super) columns: Vec<u32>,

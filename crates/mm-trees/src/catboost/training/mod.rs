@@ -19,6 +19,7 @@
 //! | `ctr.rs` | statistics of categories |
 //! | `bootstrap.rs` | which rows a tree sees |
 //! | `leaves.rs`, `loss.rs` | values of leaves; derivatives of losses |
+//! | `snapshot.rs` | going on after a kill |
 //! | `rng.rs`, `fast_log.rs` | CatBoost's random stream, and its fast logarithm |
 //! | `assemble.rs` | from grown trees to a model |
 //!
@@ -27,6 +28,11 @@
 //! With the same data, parameters, and seed, the trees are those of CatBoost 1.2.10 on a CPU, split by
 //! split, and leaves differ by the rounding of sums. `docs/catboost.md` says what is compared, what
 //! differs, and what is absent.
+//!
+//! # Going on after a kill
+//!
+//! With [`snapshots`](FitContext::snapshots) in the context, a fit keeps its state from time to time,
+//! and a later one of the same params, seed, and data goes on from there, to the same model to the bit.
 //!
 //! # Determinism
 //!
@@ -59,6 +65,7 @@ mod quantize;
 mod rng;
 mod rules;
 mod score;
+mod snapshot;
 mod structure;
 mod table;
 #[cfg(test)]
@@ -80,6 +87,7 @@ use self::{
     loss::Loss,
     rng::Rng,
     rules::Rules,
+    snapshot::Keeper,
     table::{Binning, Table},
 };
 pub use self::{
@@ -222,9 +230,10 @@ impl CatBoost {
             Some(held_out) => Some(HeldOut::new(held_out.frame(), bias, k, previous)?),
         };
         let mut assembly = Assembly::default();
+        let mut keeper = Keeper::new(p, data, previous, ctx, &mut booster)?;
         let rounds = run::boost(p.rounds, ctx, &mut watch, |round, watch| {
-            let grown = booster.grow();
-            assembly.add(&booster, grown)?;
+            let grown = keeper.grow(round, &mut booster);
+            assembly.add(&booster, &grown)?;
             if let (Some(watch), Some(held_out), Some(tree)) =
                 (watch, &mut held_out, assembly.trees.last())
             {
@@ -238,6 +247,8 @@ impl CatBoost {
             }
             Ok(true)
         })?;
+        let is_over = watch.as_ref().is_some_and(Watch::is_over);
+        keeper.finish(rounds, rounds == p.rounds || is_over, &booster);
         let best = watch.and_then(|watch| watch.best()).map(|(round, _)| round);
         let mut bias = bias;
         assembly.truncate(best.unwrap_or(rounds), &mut bias);

@@ -7,8 +7,10 @@
 
 use std::collections::HashSet;
 
+use serde::{Deserialize, Serialize};
+
 /// CatBoost's 64-bit generator.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Rng {
     high: Half,
     low: Half,
@@ -142,7 +144,7 @@ impl Point {
 }
 
 /// One 32-bit generator.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Half {
     state: u64,
     increment: u64,

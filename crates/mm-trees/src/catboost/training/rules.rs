@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 
 use mm_core::{Result, Schema};
+use serde::{Deserialize, Serialize};
 
 use super::{
     boost::Split,
@@ -133,7 +134,7 @@ fn asked<'a>(split: &'a Split, table: &'a Table) -> impl Iterator<Item = usize> 
 }
 
 /// What the splits so far have asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Usage {
     /// Whether some split has asked each column of the frame.
     pub(super) columns: Vec<bool>,
@@ -147,9 +148,17 @@ impl Usage {
         for column in asked(split, table) {
             self.columns[column] = true;
             if !self.rows[column].is_empty() {
-                rows.iter().for_each(|&row| self.rows[column][row as usize] = true);
+                for &row in rows {
+                    self.rows[column][row as usize] = true;
+                }
             }
         }
+    }
+
+    /// Whether `other` is about as many columns and rows.
+    pub(super) fn has_shape_of(&self, other: &Self) -> bool {
+        let lens = |usage: &Self| -> Vec<usize> { usage.rows.iter().map(Vec::len).collect() };
+        self.columns.len() == other.columns.len() && lens(self) == lens(other)
     }
 
     fn new_rows(&self, column: usize, rows: &[u32]) -> usize {

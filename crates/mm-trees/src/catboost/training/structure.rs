@@ -1,10 +1,12 @@
 //! The questions of a grown tree.
 
+use serde::{Deserialize, Serialize};
+
 use super::boost::Split;
 use crate::forest::Child;
 
 /// How a tree's splits hang together.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Structure {
     /// One split for each level, the lowest bit of the leaf's index first.
     Symmetric(Vec<Split>),
@@ -14,11 +16,42 @@ pub(super) enum Structure {
 }
 
 /// An inner node.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Node {
     pub(super) split: Split,
     pub(super) left: Child,
     pub(super) right: Child,
+}
+
+/// The nodes in the order of a walk that goes left first, as files have them, and the leaves, by
+/// their old numbers, in that order.
+pub(super) fn in_walk_order(nodes: &[Node]) -> (Vec<Node>, Vec<usize>) {
+    let (mut inner, mut leaves) = (Vec::new(), Vec::new());
+    let mut open = vec![if nodes.is_empty() { Child::Leaf(0) } else { Child::Node(0) }];
+    while let Some(child) = open.pop() {
+        match child {
+            Child::Leaf(leaf) => leaves.push(leaf),
+            Child::Node(at) => {
+                inner.push(at);
+                open.extend([nodes[at].right, nodes[at].left]);
+            }
+        }
+    }
+    let places = |order: &[usize]| {
+        let mut places = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(place, &old)| places[old] = place);
+        places
+    };
+    let (node_at, leaf_at) = (places(&inner), places(&leaves));
+    let child = |child| match child {
+        Child::Leaf(leaf) => Child::Leaf(leaf_at[leaf]),
+        Child::Node(at) => Child::Node(node_at[at]),
+    };
+    let node = |&at: &usize| {
+        let Node { split, left, right } = &nodes[at];
+        Node { split: split.clone(), left: child(*left), right: child(*right) }
+    };
+    (inner.iter().map(node).collect(), leaves)
 }
 
 impl Structure {

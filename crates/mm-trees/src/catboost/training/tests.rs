@@ -3,14 +3,19 @@
 //! `tests/fixtures/trained_catboost.py` trained CatBoost 1.2.10 on data that a formula makes; the
 //! same formula, here, makes the same data.
 
+use std::{fs, time::Duration};
+
 use mm_core::{
-    Catalog, Column, Dataset, EarlyStopping, FitContext, Frame, Learner as _, Levels, Model as _,
-    Params as _, Schema, Task,
+    Catalog, Column, Dataset, EarlyStopping, Error, FitContext, Frame, Learner as _, Levels,
+    Model as _, Params as _, Schema, Signal, Snapshots, Step, Task,
 };
 use serde::Deserialize;
 
-use super::{CatBoost, CatBoostParams, LeafMethod, Objective, RowSampling};
-use crate::forest::{Child, Ctrs, Split, Test, Tree, Trunk};
+use super::{BorderRule, CatBoost, CatBoostParams, Growth, LeafMethod, Objective, RowSampling};
+use crate::{
+    constraint::Monotone,
+    forest::{Child, Ctrs, Split, Test, Tree, Trunk},
+};
 
 /// A file of `tests/fixtures/catboost/training`.
 #[derive(Debug, Deserialize)]
@@ -260,12 +265,8 @@ impl<'a> Walk<'a> {
 /// Trains on the fixture's data and compares tree by tree.
 #[track_caller]
 fn check(name: &str) {
-    let path =
-        format!("{}/tests/fixtures/catboost/training/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(path).expect("a fixture");
-    let fixture: Fixture = serde_json::from_str(&text).expect("JSON");
-    let params: CatBoostParams = serde_json::from_value(fixture.params).expect("params");
-    let learner = params.build().expect("valid");
+    let fixture = fixture(name);
+    let learner = params(&fixture).build().expect("valid");
     let data = fixture.spec.data(false);
     let held_out = (0 < fixture.spec.held_out).then(|| fixture.spec.data(true));
     for threads in [1, 3] {
@@ -349,12 +350,16 @@ fn conforms() {
         p.early_stopping = Some(EarlyStopping::after(3));
     });
     mm_core::conformance::check(&build(rich), &catalog);
+    let leafwise = Growth::Leafwise { leaves: 8, min_rows: 2 };
+    for growth in [Growth::Depthwise { min_rows: 1 }, leafwise] {
+        mm_core::conformance::check(&build(edit(|p| p.tree.growth = growth)), &catalog);
+    }
 }
 
 #[test]
 fn every_edge_of_the_tables_holds() {
     type Edit = fn(&mut CatBoostParams);
-    let valid: [Edit; 9] = [
+    let valid: [Edit; 12] = [
         |p| p.rounds = 1,
         |p| p.tree.depth = 16,
         |p| p.tree.depth = 1,
@@ -364,12 +369,19 @@ fn every_edge_of_the_tables_holds() {
         |p| p.categorical.max_one_hot = 255,
         |p| p.objective = Objective::Tweedie { power: 1.01 },
         |p| p.leaves.method = LeafMethod::Gradient,
+        |p| p.tree.growth = Growth::Leafwise { leaves: 2, min_rows: 1 },
+        |p| p.tree.growth = Growth::Leafwise { leaves: 1 << 16, min_rows: 1 },
+        |p| (p.penalty.shrinkage, p.penalty.scale) = (Some(0.0), 0.0),
     ];
     for (i, edit) in valid.into_iter().enumerate() {
         let built = CatBoostParams::default().with(edit).build();
         assert!(built.is_ok(), "valid {i}: {}", built.expect_err("an error"));
     }
-    let refused: [(Edit, &str); 20] = [
+    let monotone = |p: &mut CatBoostParams| {
+        p.constraints.monotone.insert("x".to_owned(), Monotone::Increasing);
+    };
+    assert!(CatBoostParams::default().with(monotone).build().is_ok());
+    let refused: [(Edit, &str); 30] = [
         (|p| p.rounds = 0, "rounds"),
         (|p| p.learning_rate = Some(0.0), "learning_rate"),
         (|p| p.learning_rate = Some(f64::NAN), "learning_rate"),
@@ -399,6 +411,34 @@ fn every_edge_of_the_tables_holds() {
         (|p| p.categorical.orders = 0, "categorical.orders"),
         (|p| p.categorical.simple.clear(), "categorical.simple"),
         (|p| p.objective = Objective::Tweedie { power: 2.0 }, "objective.tweedie.power"),
+        (|p| p.tree.growth = Growth::Depthwise { min_rows: 0 }, "tree.growth.depthwise.min_rows"),
+        (
+            |p| p.tree.growth = Growth::Leafwise { leaves: 1, min_rows: 1 },
+            "tree.growth.leafwise.leaves",
+        ),
+        (
+            |p| p.tree.growth = Growth::Leafwise { leaves: 2, min_rows: 0 },
+            "tree.growth.leafwise.min_rows",
+        ),
+        (|p| p.penalty.shrinkage = Some(1.0), "penalty.shrinkage"),
+        (|p| p.penalty.scale = f64::NAN, "penalty.scale"),
+        (|p| p.penalty.weights.extend([("x".to_owned(), -1.0)]), "penalty.weights.x"),
+        (|p| p.penalty.first_use.extend([("x".to_owned(), -1.0)]), "penalty.first_use.x"),
+        (|p| p.penalty.per_row.extend([("x".to_owned(), f64::NAN)]), "penalty.per_row.x"),
+        (
+            |p| {
+                p.tree.growth = Growth::Depthwise { min_rows: 1 };
+                p.constraints.monotone.insert("x".to_owned(), Monotone::Increasing);
+            },
+            "constraints.monotone",
+        ),
+        (
+            |p| {
+                (p.objective, p.leaves.method) = (Objective::Mae, LeafMethod::Exact);
+                p.constraints.monotone.insert("x".to_owned(), Monotone::Increasing);
+            },
+            "constraints.monotone",
+        ),
     ];
     for (edit, name) in refused {
         let error = CatBoostParams::default().with(edit).build().expect_err(name);
@@ -479,45 +519,64 @@ fn objectives_of_other_tasks_and_targets_out_of_their_domain_are_refused() {
     for objective in [Objective::Logloss, Objective::MultiClass, Objective::Poisson] {
         let learner = build(edit(|p| p.objective = objective));
         let error = learner.fit(&data, &FitContext::seeded(0)).expect_err("refused");
-        assert!(matches!(error, mm_core::Error::Data { .. }), "{error}");
+        assert!(matches!(error, Error::Data { .. }), "{error}");
     }
 }
 
-#[test]
-fn awkward_tables_are_fitted() {
-    // A constant target, a level in one class only, missing and unknown levels, the empty name.
+/// All growths.
+fn growths() -> [Growth; 3] {
+    let leafwise = Growth::Leafwise { leaves: 31, min_rows: 1 };
+    [Growth::Symmetric, Growth::Depthwise { min_rows: 1 }, leafwise]
+}
+
+/// Fits, and checks that the model predicts numbers, and the same ones from its file.
+#[track_caller]
+fn check_fit(learner: &CatBoost, data: &Dataset) -> crate::CatBoostModel {
+    let model = learner.fit(data, &FitContext::seeded(0)).expect("fits");
+    let y = model.predict(data.frame()).expect("predicts");
+    assert!(y.values().iter().all(|y| y.is_finite()));
+    let reopened = crate::CatBoostModel::read(
+        &model.to_cbm().expect("writes"),
+        Some(data.frame().schema().clone()),
+    );
+    let again = reopened.expect("opens").predict(data.frame()).expect("predicts");
+    assert_eq!(again.values(), y.values(), "the file predicts the same");
+    model
+}
+
+/// A number and a category, of which every sixth cell is missing, unknown, and the empty name.
+fn awkward() -> Frame {
     let levels = Levels::new(["", "a", "b", "c"]).expect("distinct");
     let schema = Schema::new([Column::numeric("x"), Column::categorical("c", levels)]);
-    let schema = schema.expect("distinct");
     let cells = [f32::NAN, Frame::UNKNOWN, 0.0, 1.0, 2.0, 3.0];
     let values = (0..120).flat_map(|i| [(i % 7) as f32, cells[i % 6]]).collect();
-    let frame = Frame::with_schema(values, schema).expect("valid");
-    let constant = Dataset::regression(frame.clone(), vec![2.5; 120]).expect("valid");
-    let task = Task::classes(["no", "yes"]).expect("two");
-    let target = (0..120).map(|i| f64::from(u8::from(i % 6 == 4))).collect();
-    let classes = Dataset::new(frame, task, target).expect("valid");
-    for max_one_hot in [0, 2, 10] {
-        for (data, depth) in [(&constant, 1), (&classes, 1), (&constant, 16), (&classes, 16)] {
+    Frame::with_schema(values, schema.expect("distinct")).expect("valid")
+}
+
+fn yes_and_no(frame: Frame, is_yes: impl Fn(usize) -> bool) -> Dataset {
+    let target = (0..frame.n_rows()).map(|i| f64::from(u8::from(is_yes(i)))).collect();
+    Dataset::new(frame, Task::classes(["no", "yes"]).expect("two"), target).expect("valid")
+}
+
+#[test]
+fn missing_unknown_and_empty_levels_and_one_in_one_class_only_are_fitted() {
+    let data = yes_and_no(awkward(), |i| i % 6 == 4);
+    for growth in growths() {
+        for (depth, max_one_hot) in [(1, 0), (16, 2), (3, 10)] {
             let learner = build(edit(|p| {
-                p.tree.depth = depth;
-                p.categorical.max_one_hot = max_one_hot;
-                p.categorical.max_combination = Some(2);
+                (p.tree.growth, p.tree.depth) = (growth, depth);
+                (p.categorical.max_one_hot, p.categorical.max_combination) = (max_one_hot, Some(2));
             }));
-            let model = learner.fit(data, &FitContext::seeded(0)).expect("fits");
+            let model = check_fit(&learner, &data);
             let y = model.predict(data.frame()).expect("predicts");
-            assert!(y.values().iter().all(|y| y.is_finite()));
-            let reopened = crate::CatBoostModel::read(
-                &model.to_cbm().expect("writes"),
-                Some(data.frame().schema().clone()),
-            );
-            let again = reopened.expect("opens").predict(data.frame()).expect("predicts");
-            assert_eq!(again.values(), y.values(), "the file predicts the same");
+            let (yes, no) = (y.values()[4], y.values()[5]);
+            assert!(no < yes, "the level of one class: {yes}, another: {no}");
         }
     }
 }
 
 #[test]
-fn a_million_levels_are_fitted_and_a_level_never_seen_is_predicted() {
+fn a_million_rows_with_a_level_each_are_fitted() {
     let n = 1_000_000_usize;
     let names = (0..=n).map(|code| format!("level {code}"));
     let schema = Schema::new([
@@ -539,9 +598,245 @@ fn a_million_levels_are_fitted_and_a_level_never_seen_is_predicted() {
     assert!(0.5 < y.row(0)[0], "by the other column: {:?}", y.row(0));
 }
 
-fn spec_of(name: &str) -> Spec {
+#[test]
+fn a_constant_target_is_predicted() {
+    let data = Dataset::regression(awkward(), vec![2.5; 120]).expect("valid");
+    for growth in growths() {
+        let model = check_fit(&build(edit(|p| p.tree.growth = growth)), &data);
+        let y = model.predict(data.frame()).expect("predicts");
+        assert!(y.values().iter().all(|y| (y - 2.5).abs() < 1e-12));
+    }
+    let data = yes_and_no(awkward(), |_| false);
+    let error = build(edit(|_| {})).fit(&data, &FitContext::seeded(0)).expect_err("refused");
+    assert!(matches!(error, Error::OneClass { .. }), "{error}");
+}
+
+#[test]
+fn one_round_and_depths_from_1_to_16_are_fitted() {
+    let data = spec_of("levels").data(false);
+    for growth in growths() {
+        for depth in [1, 16] {
+            let learner = build(edit(|p| {
+                (p.rounds, p.tree.growth, p.tree.depth) = (1, growth, depth);
+            }));
+            let model = check_fit(&learner, &data);
+            assert_eq!(model.n_trees(), 1);
+            let leaves = model.forest().trees()[0].leaves.len();
+            let most = if growth == growths()[2] { 31 } else { 1 << depth };
+            assert!((2..=most).contains(&leaves), "{leaves} leaves at depth {depth}");
+        }
+    }
+}
+
+#[test]
+fn more_borders_than_values_are_as_many_as_part_them() {
+    let frame = Frame::new((0..90).map(|i| (i % 3) as f32).collect(), 1).expect("valid");
+    let target = (0..90).map(|i| f64::from(i % 3)).collect();
+    let data = Dataset::regression(frame, target).expect("valid");
+    for rule in [BorderRule::GreedyLogSum, BorderRule::Median, BorderRule::MinEntropy] {
+        let learner = build(edit(|p| (p.bins.max_borders, p.bins.rule) = (255, rule)));
+        let model = check_fit(&learner, &data);
+        let splits = model.forest().splits();
+        let mut thresholds: Vec<u64> = splits
+            .map(|split| match split.test {
+                Test::AtMost { threshold, .. } => threshold.to_bits(),
+                _ => panic!("{split:?}"),
+            })
+            .collect();
+        thresholds.sort_unstable();
+        thresholds.dedup();
+        assert_eq!(thresholds.len(), 2, "three values have two borders");
+    }
+}
+
+#[test]
+fn levels_that_the_fit_never_saw_are_predicted_alike() {
+    let data = spec_of("levels").data(false);
+    for growth in growths() {
+        let model = check_fit(&build(edit(|p| p.tree.growth = growth)), &data);
+        let columns = data.frame().schema().columns().iter().map(|column| match column.levels() {
+            Some(levels) => {
+                let names = levels.names().iter().map(String::as_str).chain(["new", "newer"]);
+                Column::categorical(&column.name, Levels::new(names).expect("distinct"))
+            }
+            None => column.clone(),
+        });
+        let schema = Schema::new(columns).expect("distinct");
+        let n_cols = schema.len();
+        let mut values = data.frame().values()[..3 * n_cols].to_vec();
+        for (i, row) in values.chunks_mut(n_cols).enumerate() {
+            row.copy_from_slice(data.frame().row(0));
+            let levels = schema.columns()[1].levels().expect("categorical").len();
+            row[1] = [Frame::UNKNOWN, (levels - 2) as f32, (levels - 1) as f32][i];
+        }
+        let frame = Frame::with_schema(values, schema).expect("valid");
+        let y = model.predict(&frame).expect("predicts");
+        assert!(y.values().iter().all(|&other| other == y.values()[0] && other.is_finite()));
+    }
+}
+
+#[test]
+fn a_million_levels_are_fitted() {
+    let levels = Levels::new((0..1_000_000).map(|code| format!("{code}"))).expect("distinct");
+    let schema = Schema::new([Column::categorical("id", levels), Column::numeric("x")]);
+    let values = (0..3000).flat_map(|i| [(i * 333) as f32, (i % 11) as f32]).collect();
+    let frame = Frame::with_schema(values, schema.expect("distinct")).expect("valid");
+    let data = yes_and_no(frame, |i| i % 11 < 5);
+    let learner = build(edit(|p| (p.rounds, p.categorical.max_combination) = (4, Some(2))));
+    let model = learner.fit(&data, &FitContext::seeded(0)).expect("fits");
+    let y = model.predict(data.frame()).expect("predicts");
+    assert!(y.values()[0] > y.values()[10], "the other column decides");
+}
+
+#[test]
+fn a_fit_called_off_goes_on_to_the_same_model() {
+    let folder = std::env::temp_dir().join(format!("mm-catboost-snapshot-{}", std::process::id()));
+    let snapshots = Snapshots::new(&folder).expect("a folder").every(Duration::ZERO);
+    let n_kept = || fs::read_dir(&folder).expect("lists").count();
+    for name in [
+        "regression",
+        "multiclass",
+        "combinations",
+        "levels_multiclass",
+        "monotone",
+        "shrinkage",
+        "per_row_depthwise",
+        "leafwise_levels",
+        "held_out_levels",
+    ] {
+        let fixture = fixture(name);
+        let learner = params(&fixture).build().expect("valid");
+        let (data, held_out) = (fixture.spec.data(false), fixture.spec.data(true));
+        let mut plain = FitContext::seeded(fixture.seed).with_threads(2);
+        if 0 < fixture.spec.held_out {
+            plain = plain.with_validation(&held_out);
+        }
+        let whole = learner.fit(&data, &plain).expect("fits").to_cbm().expect("writes");
+        let ctx = plain.with_snapshots(&snapshots);
+        for stop in [1, 3, 4] {
+            let abort = |step: &Step<'_>| {
+                if step.iteration == stop { Signal::Abort } else { Signal::Continue }
+            };
+            let error = learner.fit(&data, &ctx.with_observer(&abort)).expect_err("called off");
+            assert!(matches!(error, Error::Cancelled), "{name}: {error}");
+            assert_eq!(n_kept(), 1, "{name}: the state stays");
+            // One of another seed does not take it for its own.
+            learner.fit(&data, &ctx.fork(1)).expect("fits");
+            assert_eq!(n_kept(), 1, "{name}: what is done is cleared");
+        }
+        let resumed = learner.fit(&data, &ctx).expect("goes on").to_cbm().expect("writes");
+        assert_eq!(resumed, whole, "{name}");
+        assert_eq!(n_kept(), 0, "{name}: what is done is cleared");
+    }
+    fs::remove_dir_all(folder).expect("removes");
+}
+
+#[test]
+fn a_fit_that_goes_on_grows_only_what_is_left() {
+    let folder = std::env::temp_dir().join(format!("mm-catboost-resumed-{}", std::process::id()));
+    let snapshots = Snapshots::new(&folder).expect("a folder").every(Duration::ZERO);
+    let fixture = fixture("levels");
+    let learner = params(&fixture).build().expect("valid");
+    let data = fixture.spec.data(false);
+    let ctx = FitContext::seeded(fixture.seed).with_snapshots(&snapshots);
+    let stop = |step: &Step<'_>| {
+        if step.iteration == 5 { Signal::Stop } else { Signal::Continue }
+    };
+    let part = learner.fit(&data, &ctx.with_observer(&stop)).expect("stops");
+    assert_eq!(part.n_trees(), 5);
+    let path = fs::read_dir(&folder).expect("lists").next().expect("kept").expect("a file").path();
+    let kept = fs::read(&path).expect("reads");
+    // To stop a resumed fit before its state leaves the state as it is.
+    let early = |step: &Step<'_>| {
+        if step.iteration == 2 { Signal::Stop } else { Signal::Continue }
+    };
+    assert_eq!(learner.fit(&data, &ctx.with_observer(&early)).expect("stops").n_trees(), 2);
+    assert_eq!(fs::read(&path).expect("reads"), kept);
+    let whole = learner.fit(&data, &ctx).expect("goes on");
+    assert_eq!(whole.forest().trees()[..5], *part.forest().trees());
+    fs::remove_dir_all(folder).expect("removes");
+}
+
+#[test]
+fn params_of_columns_name_columns_that_the_data_have() {
+    type Edit = fn(&mut CatBoostParams, String);
+    let data = spec_of("levels").data(false);
+    let edits: [(Edit, &str); 5] = [
+        (|p, name| p.penalty.weights.extend([(name, 0.5)]), "penalty.weights"),
+        (|p, name| p.penalty.first_use.extend([(name, 0.5)]), "penalty.first_use"),
+        (|p, name| p.penalty.per_row.extend([(name, 0.5)]), "penalty.per_row"),
+        (|p, name| p.constraints.ignored.push(name), "constraints.ignored"),
+        (
+            |p, name| p.constraints.monotone.extend([(name, Monotone::Increasing)]),
+            "constraints.monotone",
+        ),
+    ];
+    for (edit_with, place) in edits {
+        let learner = build(edit(|p| edit_with(p, "other".to_owned())));
+        let error = learner.fit(&data, &FitContext::seeded(0)).expect_err("no such column");
+        assert!(error.to_string().starts_with(place), "{error}");
+        assert!(error.to_string().ends_with("`other`"), "{error}");
+    }
+    let monotone = |column: &str| {
+        build(edit(|p| p.constraints.monotone.extend([(column.to_owned(), Monotone::Decreasing)])))
+    };
+    let error = monotone("c1").fit(&data, &FitContext::seeded(0)).expect_err("categorical");
+    assert!(error.to_string().contains("numeric columns"), "{error}");
+    let data = spec_of("multiclass").data(false);
+    let error = monotone("c0").fit(&data, &FitContext::seeded(0)).expect_err("three classes");
+    assert!(error.to_string().contains("none for three or more classes"), "{error}");
+}
+
+#[test]
+fn predictions_move_one_way_along_monotone_columns() {
+    let fixture = fixture("monotone_regression");
+    let data = fixture.spec.data(false);
+    let learner = params(&fixture).with(|p| p.rounds = 40).build().expect("valid");
+    let model = learner.fit(&data, &FitContext::seeded(0)).expect("fits");
+    for (column, sign) in [(0, 1.0), (1, -1.0), (2, 1.0)] {
+        let mut sweeps = Vec::new();
+        for row in data.frame().rows().take(40) {
+            for step in -30..=30_i8 {
+                let mut row = row.to_vec();
+                row[column] = f32::from(step) / 10.0;
+                sweeps.extend(row);
+            }
+        }
+        let frame = Frame::with_schema(sweeps, data.frame().schema().clone()).expect("valid");
+        let raw = model.predict_raw(&frame).expect("predicts");
+        for sweep in raw.values().chunks(61) {
+            // Sums of 40 values in their own rounding.
+            assert!(sweep.windows(2).all(|pair| sign * (pair[1] - pair[0]) >= -1e-12));
+        }
+    }
+}
+
+#[test]
+fn ignored_columns_may_hold_anything() {
+    let fixture = fixture("ignored");
+    let data = fixture.spec.data(false);
+    let learner = params(&fixture).build().expect("valid");
+    let fit = |data: &Dataset| learner.fit(data, &FitContext::seeded(0)).expect("fits");
+    let mut values = data.frame().values().to_vec();
+    for row in values.chunks_mut(data.frame().n_cols()) {
+        (row[0], row[1], row[4]) = (f32::NAN, 0.0, 7.0);
+    }
+    let frame = Frame::with_schema(values, data.frame().schema().clone()).expect("valid");
+    let other = data.with_frame(frame).expect("as many rows");
+    assert_eq!(fit(&data).forest().trees(), fit(&other).forest().trees());
+}
+
+fn fixture(name: &str) -> Fixture {
     let path =
         format!("{}/tests/fixtures/catboost/training/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(path).expect("a fixture");
-    serde_json::from_str::<Fixture>(&text).expect("JSON").spec
+    let text = fs::read_to_string(path).expect("a fixture");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+fn params(fixture: &Fixture) -> CatBoostParams {
+    serde_json::from_value(fixture.params.clone()).expect("params")
+}
+
+fn spec_of(name: &str) -> Spec {
+    fixture(name).spec
 }

@@ -114,6 +114,8 @@ const WALK_BUDGET: usize = 1 << 28;
 pub struct Explainer {
     inputs: Inputs,
     players: Players,
+    /// Features that contributions are told of.
+    n_features: usize,
     n_outputs: usize,
     base: Vec<f64>,
     trees: Vec<Prepared>,
@@ -332,6 +334,7 @@ impl Explainer {
         };
         let mut explainer = Self {
             players: Players::of(&inputs),
+            n_features: inputs.n_features,
             inputs,
             n_outputs: forest.n_outputs,
             base: forest.start(),
@@ -458,16 +461,26 @@ impl Explainer {
     /// model, else another number of them.
     pub fn contributions(&self, x: &Frame) -> Result<Contributions> {
         let x = self.inputs.admit(x)?;
-        let n_features = self.inputs.n_features;
-        let mut out = Contributions::zeros(x.n_rows(), self.n_outputs, n_features);
+        let mut out = Contributions::zeros(x.n_rows(), self.n_outputs, self.n_features);
         self.explain(&x, &mut out)?;
         Ok(out)
+    }
+
+    /// One that tells of features together that share in a CTR, apart from what each contributes
+    /// alone; and which features each of its columns stands for.
+    pub(crate) fn by_player(&self) -> (Self, Vec<Vec<usize>>) {
+        let mut own = self.clone();
+        let n = self.players.features.len();
+        let apart = (0..n).map(|player| vec![player]).collect();
+        let features = std::mem::replace(&mut own.players.features, apart);
+        own.n_features = n;
+        (own, features)
     }
 
     /// As [`contributions`](Explainer::contributions) of a frame that was admitted, into `out`, which
     /// has their shape.
     pub(crate) fn explain(&self, x: &Frame, out: &mut Contributions) -> Result<()> {
-        let width = self.n_outputs * (self.inputs.n_features + 1);
+        let width = self.n_outputs * (self.n_features + 1);
         // Many rows share what a tree needs once; but all threads should have some, and the shares
         // of a block should stay in a cache.
         let bytes =
@@ -509,7 +522,7 @@ impl Explainer {
                 }
             }
         }
-        let n_features = self.inputs.n_features;
+        let n_features = self.n_features;
         for (i, out) in out.chunks_exact_mut(self.n_outputs * (n_features + 1)).enumerate() {
             let totals = &totals[i / L * size..][..size];
             let outputs = out.chunks_exact_mut(n_features + 1).zip(&self.base);

@@ -1,0 +1,166 @@
+//! The state of unfinished fits on disk, so that a killed one goes on where it was.
+//!
+//! A learner that takes long and can go on from its state asks [`FitContext::snapshots`] for a
+//! [`Slot`] under the key of everything that determines its result, loads what is there, keeps its
+//! state whenever that is due, and clears the slot once it is done. So several fits share a folder,
+//! and what was kept by another fit is never taken for its own. Learners that do not look at it are
+//! fitted from the start.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `<key>.snapshot` | 32 bytes SHA-256 of the rest; the learner's bytes |
+//!
+//! Files are put in place whole. One that is damaged all the same is ignored, with a warning.
+//!
+//! [`FitContext::snapshots`]: crate::FitContext::snapshots
+
+use std::{
+    fs, io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    durable,
+    error::{Error, Result},
+};
+
+/// A folder for the state of unfinished fits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshots {
+    folder: PathBuf,
+    interval: Duration,
+}
+
+impl Snapshots {
+    /// In `folder`, which is made if it is not there; every 10 minutes.
+    pub fn new(folder: impl Into<PathBuf>) -> Result<Self> {
+        let folder = folder.into();
+        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        Ok(Self { folder, interval: Duration::from_mins(10) })
+    }
+
+    /// The same with another time between two snapshots of a fit; with none, each iteration keeps one.
+    #[must_use]
+    pub fn every(self, interval: Duration) -> Self {
+        Self { interval, ..self }
+    }
+
+    /// The place of the fit that `parts` determine: name and release of the learner, params, seed,
+    /// fingerprints of the data.
+    pub fn slot<T: AsRef<[u8]>>(&self, parts: &[T]) -> Slot {
+        let path = self.folder.join(format!("{}.snapshot", durable::key(parts)));
+        Slot { path, interval: self.interval, last: Instant::now() }
+    }
+}
+
+/// The place of one fit's state.
+#[derive(Debug)]
+pub struct Slot {
+    path: PathBuf,
+    interval: Duration,
+    last: Instant,
+}
+
+impl Slot {
+    /// What was kept last; `None` if there is nothing, or nothing that is whole.
+    pub fn load(&self) -> Option<Vec<u8>> {
+        let mut bytes = match fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
+            Err(e) => {
+                tracing::warn!(path = %self.path.display(), error = %e, "snapshot cannot be read");
+                return None;
+            }
+        };
+        let is_whole = bytes
+            .split_first_chunk::<32>()
+            .is_some_and(|(checksum, content)| Sha256::digest(content)[..] == *checksum);
+        if !is_whole {
+            tracing::warn!(path = %self.path.display(), "snapshot is damaged; the fit starts anew");
+            return None;
+        }
+        Some(bytes.split_off(32))
+    }
+
+    /// Whether the time between two snapshots has passed.
+    pub fn is_due(&self) -> bool {
+        self.interval <= self.last.elapsed()
+    }
+
+    /// Replaces what was kept. What cannot be kept is no reason to give up the fit: it is logged.
+    pub fn keep(&mut self, state: &[u8]) {
+        let mut bytes = Sha256::digest(state).to_vec();
+        bytes.extend_from_slice(state);
+        if let Err(e) = durable::replace(&self.path, &bytes) {
+            tracing::warn!(error = %e.chain(), "snapshot cannot be written; the fit goes on");
+        }
+        self.last = Instant::now();
+    }
+
+    /// Removes what was kept, since the fit is done.
+    pub fn clear(self) {
+        match fs::remove_file(&self.path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %self.path.display(), error = %e, "snapshot stays behind");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("mm-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        folder
+    }
+
+    #[test]
+    fn a_slot_gives_back_what_it_kept_last_until_it_is_cleared() {
+        let folder = scratch("snapshot");
+        let snapshots = Snapshots::new(&folder).expect("makes the folder");
+        let mut slot = snapshots.slot(&["learner", "seed 1"]);
+        assert_eq!(slot.load(), None);
+        slot.keep(b"one");
+        slot.keep(b"two");
+        assert_eq!(slot.load(), Some(b"two".to_vec()));
+        assert_eq!(snapshots.slot(&["learner", "seed 2"]).load(), None, "another fit's");
+        assert_eq!(fs::read_dir(&folder).expect("lists").count(), 1, "nothing is left aside");
+        slot.clear();
+        assert_eq!(snapshots.slot(&["learner", "seed 1"]).load(), None);
+        fs::remove_dir_all(folder).expect("removes");
+    }
+
+    #[test]
+    fn a_damaged_snapshot_counts_as_absent() {
+        let folder = scratch("snapshot-damage");
+        let snapshots = Snapshots::new(&folder).expect("makes the folder");
+        let mut slot = snapshots.slot(&["a"]);
+        slot.keep(b"state");
+        let bytes = fs::read(&slot.path).expect("reads");
+        for at in 0..bytes.len() {
+            fs::write(&slot.path, &bytes[..at]).expect("writes");
+            assert_eq!(slot.load(), None, "cut to {at} bytes");
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1;
+            fs::write(&slot.path, &flipped).expect("writes");
+            assert_eq!(slot.load(), None, "bit flipped in byte {at}");
+        }
+        fs::remove_dir_all(folder).expect("removes");
+    }
+
+    #[test]
+    fn without_an_interval_a_snapshot_is_always_due() {
+        let folder = scratch("snapshot-due");
+        let snapshots = Snapshots::new(&folder).expect("makes the folder");
+        assert!(!snapshots.slot(&["a"]).is_due());
+        assert!(snapshots.every(Duration::ZERO).slot(&["a"]).is_due());
+        fs::remove_dir_all(folder).expect("removes");
+    }
+}

@@ -1,4 +1,4 @@
-"""Training with official CatBoost, to be set beside `catboost_training` of mm-trees.
+r"""Training with official CatBoost, to be set beside `catboost_training` of mm-trees.
 
     train_catboost.py data FOLDER NYCFLIGHTS.csv
     train_catboost.py fit FOLDER DATA THREADS ROUNDS [PARAMS]
@@ -8,7 +8,7 @@ flights.csv (7 numbers, 5 categories of up to 3,800 levels), 100,000 rows each, 
 them; `fit` prints what `catboost_training` prints for mm; PARAMS is JSON of further parameters of
 CatBoost. compare.py runs both in turn:
 
-    compare.py 5 'catboost_training FOLDER numeric 1 {"rounds":500}' \\
+    compare.py 5 'catboost_training FOLDER numeric 1 "{\"rounds\": 500}"' \
                  'python train_catboost.py fit FOLDER numeric 1 500'
 """
 

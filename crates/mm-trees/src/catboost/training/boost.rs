@@ -181,7 +181,6 @@ impl Booster {
         settings: Settings,
         learning: Learning,
         start: &[Vec<f64>],
-        is_shuffled: bool,
         rng: Rng,
     ) -> Self {
         let (mut settings, mut rng) = (settings, rng);
@@ -204,7 +203,7 @@ impl Booster {
             let order = is_permuted.then(|| blockwise(n_rows, &mut rng));
             // CatBoost draws the rows that features made of texts and the like are quantized from,
             // though there are none.
-            if ESTIMATED_ROWS < n_rows && !is_shuffled {
+            if ESTIMATED_ROWS < n_rows {
                 rng.sampled(n_rows, ESTIMATED_ROWS);
             }
             Fold::new(order, &scores)

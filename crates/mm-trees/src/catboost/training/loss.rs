@@ -315,7 +315,7 @@ impl<'a> CrossEntropySum<'a> {
                     weight.iter_mut().zip(weights).for_each(|(sum, w)| *sum += w);
                 }
             } else {
-                weight.iter_mut().for_each(|sum| *sum += (n / LANES) as f32);
+                weight = weight.map(|sum| sum + (n / LANES) as f32);
             }
             for terms in terms.as_chunks::<LANES>().0 {
                 loss.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);

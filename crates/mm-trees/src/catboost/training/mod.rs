@@ -222,7 +222,7 @@ impl CatBoost {
         let watches_best = watch.is_some() && stopping.is_some();
         let settings =
             p.settings(loss, data, learning.classes.n, watches_best, previous.is_some())?;
-        let mut booster = Booster::new(settings, learning, &start, order.is_some(), rng);
+        let mut booster = Booster::new(settings, learning, &start, rng);
         drop(start);
 
         let mut held_out = match ctx.validation {

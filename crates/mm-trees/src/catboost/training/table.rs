@@ -92,8 +92,7 @@ const BORDER_ROWS: usize = 200_000;
 impl Table {
     /// From the rows of `frame` in the given order, all of them in their own if `None`.
     ///
-    /// `rng` draws the part of the rows that borders are chosen from, where rows were not shuffled
-    /// before.
+    /// `rng` draws the part of the rows that borders are chosen from.
     pub(super) fn new(
         frame: &Frame,
         order: Option<&[u32]>,
@@ -103,7 +102,7 @@ impl Table {
     ) -> Result<Self> {
         let n_rows = frame.n_rows();
         let source = |row: usize| order.map_or(row, |order| order[row] as usize);
-        let part = border_rows(n_rows, order.is_some(), rng);
+        let part = border_rows(n_rows, rng);
         let n_cols = frame.n_cols();
         let rows: Vec<&[f32]> = frame.rows().collect();
         let cell = |row: usize, column: usize| rows[source(row)][column];
@@ -204,14 +203,8 @@ fn bundles(
 }
 
 /// The rows to choose borders from; `None` for all.
-fn border_rows(n_rows: usize, is_shuffled: bool, rng: &mut Rng) -> Option<Vec<u32>> {
-    if n_rows <= BORDER_ROWS {
-        return None;
-    }
-    if is_shuffled {
-        return Some((0..BORDER_ROWS as u32).collect());
-    }
-    Some(rng.sampled(n_rows, BORDER_ROWS))
+fn border_rows(n_rows: usize, rng: &mut Rng) -> Option<Vec<u32>> {
+    (BORDER_ROWS < n_rows).then(|| rng.sampled(n_rows, BORDER_ROWS))
 }
 
 impl Categorical {

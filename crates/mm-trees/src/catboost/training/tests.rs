@@ -316,7 +316,7 @@ mod trees_equal_the_official_ones {
     use super::check;
 
     fixtures! {
-        balanced, bundles, bundles_levels, levels, levels_regression, levels_multiclass, levels_newton, default_binary, combinations, combinations_regression, combinations_multiclass, combinations_deep, combinations_weights, levels_blocks, levels_blocks_long, one_hot, one_hot_and_combinations, in_time, in_time_combinations, statistics, orders, model_size, levels_column_share, levels_mae, held_out, held_out_levels, held_out_rate, borders_max_log_sum, borders_min_entropy, expectile, mae_weights, many_rows, quantile, weights_multiclass, mae, bayesian, bernoulli, binary, binary_columns, binary_newton, blocks,
+        balanced, bundles, bundles_levels, levels, levels_regression, levels_multiclass, levels_newton, default_binary, combinations, combinations_regression, combinations_multiclass, combinations_deep, combinations_weights, levels_blocks, levels_blocks_long, one_hot, one_hot_and_combinations, in_time, in_time_combinations, statistics, orders, model_size, levels_column_share, levels_mae, held_out, held_out_levels, held_out_rate, borders_max_log_sum, borders_min_entropy, expectile, mae_weights, many_rows, many_rows_levels, rows_levels, quantile, weights_multiclass, mae, bayesian, bernoulli, binary, binary_columns, binary_newton, blocks,
         borders_greedy_min_entropy, borders_median,
         borders_uniform, borders_uniform_and_quantiles, column_share, cross_entropy, deep,
         few_rows, from_mean, gradient, huber, l2_score, missing,

@@ -1,11 +1,12 @@
 r"""Training with official CatBoost, to be set beside `catboost_training` of mm-trees.
 
     train_catboost.py data FOLDER NYCFLIGHTS.csv
-    train_catboost.py fit FOLDER DATA THREADS ROUNDS
+    train_catboost.py fit FOLDER DATA THREADS ROUNDS [PARAMS]
 
 Needs numpy, pandas, and catboost. `data` writes numeric.csv (made up, 28 columns) and
 flights.csv (7 numbers, 5 categories of up to 3,800 levels), 100,000 rows each, with test rows beside
-them; `fit` prints what `catboost_training` prints for mm. compare.py runs both in turn:
+them; `fit` prints what `catboost_training` prints for mm; PARAMS is JSON of further parameters of
+CatBoost. compare.py runs both in turn:
 
     compare.py 5 'catboost_training FOLDER numeric 1 "{\"rounds\": 500}"' \
                  'python train_catboost.py fit FOLDER numeric 1 500'
@@ -49,12 +50,12 @@ def read(folder, name):
     return table.astype(numbers), y, categories
 
 
-def fit(folder, name, threads, rounds):
+def fit(folder, name, threads, rounds, more="{}"):
     from catboost import CatBoost, Pool
 
     x, y, categories = read(folder, name)
     params = dict(loss_function="Logloss", iterations=rounds, thread_count=threads, random_seed=0,
-                  verbose=0, allow_writing_files=False)
+                  verbose=0, allow_writing_files=False, **json.loads(more))
     pool = Pool(x, y, cat_features=categories)  # What corresponds to a dataset of mm.
     Path("/proc/self/clear_refs").write_text("5")  # The peak so far is forgotten.
     before, start, cpu = memory("VmRSS:"), time.perf_counter(), time.process_time()

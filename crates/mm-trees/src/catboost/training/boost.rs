@@ -539,7 +539,7 @@ impl Booster {
                 group.histogram = histograms.remove(&group.source);
             }
             histograms.clear(); // Of columns that this level leaves out.
-            self.update(&sample, &mut tasks, self.settings.depth);
+            self.update(&sample, &mut tasks, self.settings.depth, |_| true);
             let seed = self.rng.next();
             let signs = self.signs(&splits);
             tasks.par_iter_mut().enumerate().for_each(|(i, task)| {
@@ -583,13 +583,20 @@ impl Booster {
     }
 
     /// Brings the histograms of all groups up to date, but those too large to keep. The tree will have
-    /// `depth` levels at most.
-    fn update(&self, sample: &Sample, tasks: &mut [Task], depth: usize) {
+    /// `depth` levels at most. Those of groups that are not missing are left as they are.
+    fn update(
+        &self,
+        sample: &Sample,
+        tasks: &mut [Task],
+        depth: usize,
+        is_missing: impl Fn(&Source) -> bool,
+    ) {
         if self.settings.rules.are_monotone() {
             return; // Which are scored without them.
         }
         let mut slots = Vec::new();
-        for group in tasks.iter_mut().flat_map(|task| &mut task.groups) {
+        let groups = tasks.iter_mut().flat_map(|task| &mut task.groups);
+        for group in groups.filter(|group| is_missing(&group.source)) {
             let columns = Columns { bins: &group.bins, width: group.width, n_bins: group.n_bins };
             let numbers = columns.size(sample.stride()) * sample.n_leaves();
             if HISTOGRAM_BYTES < numbers * size_of::<f64>() {

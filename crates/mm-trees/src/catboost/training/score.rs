@@ -273,6 +273,17 @@ impl Histogram {
         Self { size, sums }
     }
 
+    /// How many numbers it holds.
+    pub(super) fn len(&self) -> usize {
+        self.sums.len()
+    }
+
+    /// What remains without `other`, of the same shape.
+    pub(super) fn minus(mut self, other: &Self) -> Self {
+        self.sums.iter_mut().zip(&other.sums).for_each(|(sum, x)| *sum -= x);
+        self
+    }
+
     fn leaf(&mut self, leaf: usize) -> &mut [f64] {
         &mut self.sums[leaf * self.size..][..self.size]
     }

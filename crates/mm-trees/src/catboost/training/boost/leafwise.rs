@@ -2,8 +2,11 @@
 //! (CatBoost: Depthwise) or where most is gained (Lossguide).
 //!
 //! A leaf's best split is the one by the same scores as in a symmetric tree, over the rows of the leaf
-//! alone; it is made if that score is above the leaf's own. Both children's sums are built from their
-//! rows, so that no leaf keeps its histograms: O(*np*) a level.
+//! alone; it is made if that score is above the leaf's own. As there, the sums of the larger of two
+//! children are what remains of the parent's, unless leaves are so many that keeping theirs would take
+//! too much memory.
+
+use std::{collections::HashMap, mem};
 
 use rayon::prelude::*;
 
@@ -13,12 +16,17 @@ use super::{
         rng::Rng,
         structure::{Node, Structure},
     },
-    Booster, Column, Fold, Sample, Split, Task,
+    Booster, Column, Fold, Group, Histogram, Sample, Source, Split, Task,
 };
 use crate::forest::Child;
 
 /// What a split must gain.
 const LEAST_GAIN: f64 = 1e-9;
+
+/// Numbers in the histograms that leaves keep, at most.
+const KEPT: usize = 1 << 24;
+
+type Histograms = HashMap<Source, Histogram>;
 
 /// A tree in the making.
 struct Growing {
@@ -35,6 +43,9 @@ struct Leaf {
     depth: usize,
     /// The node that it hangs from, and whether on the right.
     parent: Option<(usize, bool)>,
+    /// Its histograms, and, of a left child, its parent's.
+    histograms: Histograms,
+    above: Histograms,
 }
 
 /// A leaf's best split.
@@ -47,7 +58,8 @@ struct Found {
 impl Growing {
     fn new(sample: Sample, n_rows: usize) -> Self {
         let rows = (0..n_rows as u32).collect();
-        let root = Leaf { sample, rows, depth: 0, parent: None };
+        let (histograms, above) = (HashMap::new(), HashMap::new());
+        let root = Leaf { sample, rows, depth: 0, parent: None, histograms, above };
         Self { nodes: Vec::new(), leaves: vec![root], leaf_of: vec![0; n_rows] }
     }
 
@@ -67,16 +79,39 @@ impl Growing {
         own.depth += 1;
         let depth = own.depth;
         let parent = own.parent.replace((node, false));
+        own.above = mem::take(&mut own.histograms);
         for &row in &rows {
             self.leaf_of[row as usize] = other as u32;
         }
-        self.leaves.push(Leaf { sample, rows, depth, parent: Some((node, true)) });
+        let (histograms, above) = (HashMap::new(), HashMap::new());
+        let parent_of_new = Some((node, true));
+        self.leaves.push(Leaf { sample, rows, depth, parent: parent_of_new, histograms, above });
         if let Some((parent, is_right)) = parent {
             let parent = &mut self.nodes[parent];
             *(if is_right { &mut parent.right } else { &mut parent.left }) = Child::Node(node);
         }
         self.nodes.push(Node { split, left: Child::Leaf(leaf), right: Child::Leaf(other) });
         other
+    }
+
+    /// What remains of a parent's histograms without those of a child.
+    fn rest(&mut self, left: usize, child: usize) -> Histograms {
+        let above = mem::take(&mut self.leaves[left].above);
+        let own = &self.leaves[child].histograms;
+        let rest = |(source, all): (Source, Histogram)| {
+            let rest = all.minus(own.get(&source)?);
+            Some((source, rest))
+        };
+        above.into_iter().filter_map(rest).collect()
+    }
+
+    /// Keeps the histograms of a leaf that may be split.
+    fn keep(&mut self, leaf: usize, histograms: Histograms) {
+        // Of each leaf there may be its own, and its parent's.
+        let n: usize = histograms.values().map(Histogram::len).sum();
+        if 2 * n * self.leaves.len() <= KEPT {
+            self.leaves[leaf].histograms = histograms;
+        }
     }
 }
 
@@ -111,21 +146,17 @@ impl Booster {
                 if n < min_rows {
                     continue;
                 }
-                // Of two siblings CatBoost assesses the smaller one first.
                 let sibling = level.get(i + 1).copied().filter(|&other| {
                     i % 2 == 0 && self.goes_by_siblings() && min_rows <= tree.n_drawn(other)
                 });
                 let found = match (known.take(), sibling) {
-                    (Some(found), _) if i % 2 == 1 => found,
-                    (_, None) => self.assess(tree, leaf, &mut tasks, noise),
-                    (_, Some(other)) if n <= tree.n_drawn(other) => {
-                        let found = self.assess(tree, leaf, &mut tasks, noise);
-                        known = Some(self.assess(tree, other, &mut tasks, noise));
-                        found
-                    }
+                    (Some(found), _) => found,
+                    (_, None) => self.assess(tree, leaf, None, &mut tasks, noise),
                     (_, Some(other)) => {
-                        known = Some(self.assess(tree, other, &mut tasks, noise));
-                        self.assess(tree, leaf, &mut tasks, noise)
+                        let [found, of_other] =
+                            self.assess_siblings(tree, [leaf, other], &mut tasks, noise);
+                        known = Some(of_other);
+                        found
                     }
                 };
                 if let Some(found) = found {
@@ -154,14 +185,17 @@ impl Booster {
             });
             if !fresh.is_empty() {
                 let mut tasks = self.tasks(taken, &[], &[]);
-                if self.goes_by_siblings() {
-                    fresh.sort_by_key(|&leaf| tree.n_drawn(leaf)); // Stable: the left one first.
-                }
-                let found: Vec<_> = fresh
-                    .iter()
-                    .filter_map(|&leaf| Some((leaf, self.assess(tree, leaf, &mut tasks, noise)?)))
-                    .collect();
-                queue.extend(found);
+                let found = match fresh[..] {
+                    [left, right] if self.goes_by_siblings() => {
+                        self.assess_siblings(tree, [left, right], &mut tasks, noise).into()
+                    }
+                    _ => {
+                        let of = |&leaf| self.assess(tree, leaf, None, &mut tasks, noise);
+                        fresh.iter().map(of).collect::<Vec<_>>()
+                    }
+                };
+                let found = fresh.iter().zip(found);
+                queue.extend(found.filter_map(|(&leaf, found)| Some((leaf, found?))));
             }
             let gain = |at: &usize| queue[*at].1.gain;
             let best = (0..queue.len()).max_by(|a, b| gain(a).total_cmp(&gain(b)));
@@ -177,26 +211,57 @@ impl Booster {
         self.settings.loss.n_outputs() == 1 && self.settings.columns == 1.0
     }
 
-    /// The best split of a leaf, if it gains.
+    /// The best splits of a left and a right child, of which the smaller one comes first.
+    fn assess_siblings(
+        &mut self,
+        tree: &mut Growing,
+        [left, right]: [usize; 2],
+        tasks: &mut [Task],
+        noise: f64,
+    ) -> [Option<Found>; 2] {
+        if tree.n_drawn(left) <= tree.n_drawn(right) {
+            let of_left = self.assess(tree, left, None, tasks, noise);
+            let rest = tree.rest(left, left);
+            return [of_left, self.assess(tree, right, Some(rest), tasks, noise)];
+        }
+        let of_right = self.assess(tree, right, None, tasks, noise);
+        let rest = tree.rest(left, right);
+        [self.assess(tree, left, Some(rest), tasks, noise), of_right]
+    }
+
+    /// The best split of a leaf, if it gains; `known` are those of its histograms that need no rows.
     fn assess(
         &mut self,
-        tree: &Growing,
+        tree: &mut Growing,
         leaf: usize,
+        known: Option<Histograms>,
         tasks: &mut [Task],
         noise: f64,
     ) -> Option<Found> {
         let sample = &tree.leaves[leaf].sample;
         let seed = self.rng.next();
-        self.update(sample, tasks, 1);
+        let mut known = known.unwrap_or_default();
+        self.update(sample, tasks, 1, |source| !known.contains_key(source));
+        for group in tasks.iter_mut().flat_map(|task| &mut task.groups) {
+            group.histogram = known.remove(&group.source).or(group.histogram.take());
+        }
         tasks.par_iter_mut().enumerate().for_each(|(i, task)| {
             self.score(sample, task, noise, Rng::of_task(seed, i), &[]);
-            task.groups.iter_mut().for_each(|group| group.histogram = None);
         });
         let before = sample.score(self.settings.l2, self.settings.score);
-        let (task, candidate, score) = self.best(tasks, before, noise, sample.rows())?;
-        let gain = score - before;
-        let (split, column) = tasks[task].split(candidate);
-        (LEAST_GAIN <= gain).then_some(Found { split, column, gain })
+        let best = self.best(tasks, before, noise, sample.rows());
+        let found = best.and_then(|(task, candidate, score)| {
+            let (split, column) = tasks[task].split(candidate);
+            let gain = score - before;
+            (LEAST_GAIN <= gain).then_some(Found { split, column, gain })
+        });
+        let groups = tasks.iter_mut().flat_map(|task| &mut task.groups);
+        let own = |group: &mut Group| Some((group.source.clone(), group.histogram.take()?));
+        let histograms: Histograms = groups.filter_map(own).collect();
+        if found.is_some() && self.goes_by_siblings() {
+            tree.keep(leaf, histograms);
+        }
+        found
     }
 
     /// The leaf of each row in a fold, which has the statistics asked for.

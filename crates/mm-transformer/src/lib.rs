@@ -23,8 +23,8 @@
 //!
 //! No pretrained weights; no mixed precision, activation checkpointing, or training on several devices
 //! at once; no contributions of features beyond [`NetModel::attention`], which says where a net looked
-//! and not what it made of it; no thread that outlives a call. Training on other devices than the
-//! processor type-checks and was never run.
+//! and not what it made of it; no thread that outlives a call. Training on other devices
+//! than the processor (features `cuda`, `wgpu`) was never run.
 
 #![forbid(unsafe_code)]
 

@@ -54,7 +54,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let params: SequenceTransformerParams = match arguments.next() {
         Some(json) => serde_json::from_str(&json)?,
         None => SequenceTransformerParams::default().with(|p| {
-            (p.window, p.patch, p.training.epochs) = (48, 4, 10);
+            (p.window, p.patch, p.width, p.residual_dropout) = (96, 8, 32, 0.2);
+            (p.attention_dropout, p.hidden_dropout) = (0.3, 0.3);
+            (p.training.epochs, p.training.batch_size, p.training.average) = (8, 128, 0.99);
+            (p.training.learning_rate, p.training.weight_decay) = (3e-4, 0.01);
         }),
     };
     try_out(&params.build()?, &train, &stop, &test)

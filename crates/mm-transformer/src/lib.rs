@@ -21,8 +21,10 @@
 //!
 //! # What is deliberately absent
 //!
-//! No pretrained weights, no mixed precision, no training on several devices at once, no thread that
-//! outlives a call.
+//! No pretrained weights; no mixed precision, activation checkpointing, or training on several devices
+//! at once; no contributions of features beyond [`NetModel::attention`], which says where a net looked
+//! and not what it made of it; no thread that outlives a call. Training on other devices
+//! than the processor (features `cuda`, `wgpu`) was never run.
 
 #![forbid(unsafe_code)]
 

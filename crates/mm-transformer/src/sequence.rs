@@ -9,8 +9,8 @@
 //! a linear map of the last step's columns is added, so that a net with no use for the past is a
 //! linear model of the present.
 //!
-//! The frame must have timestamps; entities tell series apart. What the row sees is strictly before
-//! it, in the fit as in a prediction: see the tests of leaks. A model keeps the last rows of each entity of
+//! The frame must have timestamps, unless `window` is 1; entities tell series apart. What a row sees
+//! besides itself is strictly before it, in the fit as in a prediction. A model keeps the last rows of each entity of
 //! its fit, so that a frame that begins where the fit's ended lacks no history. One row alone
 //! ([`Model::predict_row`](mm_core::Model::predict_row)) has no timestamp and so no history.
 //!

@@ -15,7 +15,7 @@ const FILE: &str = "MM_TEST_CHECKPOINT";
 
 fn params() -> TabmParams {
     let mut training = TrainingParams::default();
-    (training.epochs, training.batch_size) = (400, 32);
+    (training.epochs, training.batch_size) = (80, 32);
     let mut params = TabmParams::default();
     (params.members, params.width, params.training) = (4, 32, training);
     params

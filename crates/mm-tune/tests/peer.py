@@ -13,7 +13,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 def storage(path):
     if "://" in path:
-        return optuna.storages.RDBStorage(path)
+        return optuna.storages.RDBStorage(path.replace("://", "+psycopg2://", 1))
     if path.endswith(".db"):
         return optuna.storages.RDBStorage(
             f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}}

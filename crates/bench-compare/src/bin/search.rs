@@ -14,9 +14,7 @@
 
 use std::{env, error::Error};
 
-use mm::core::{
-    Candidate, Metric, Model as _, Plan, Roles, Rungs, Source, SplitPlan, Task, TunePlan,
-};
+use mm::core::{Candidate, Metric, Plan, Roles, Rungs, Source, SplitPlan, Task, TunePlan};
 use serde_json::json;
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -14,12 +14,14 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use mm_core::{Direction, Error, Result};
 use rusqlite::{
-    Connection, OptionalExtension as _, Params, Row, Transaction, TransactionBehavior, params,
+    Connection, ErrorCode, OptionalExtension as _, Params, Row, Transaction, TransactionBehavior,
+    params,
 };
 
 use super::{
@@ -53,6 +55,9 @@ struct State {
     /// What each parameter of a study was last seen to be.
     params: HashMap<(StudyId, Arc<str>), Arc<Distribution>>,
 }
+
+/// How long a call waits for a locked file.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The tables, as SQLAlchemy derives them from Optuna's models.
 const TABLES: &str = r#"
@@ -123,9 +128,9 @@ impl SqliteStorage {
         let path = path.as_ref().to_path_buf();
         let open = || -> Result<Connection> {
             let mut db = Connection::open(&path).map_err(failed)?;
-            db.busy_timeout(Duration::from_mins(1)).map_err(failed)?;
+            db.busy_timeout(PATIENCE).map_err(failed)?;
             db.set_prepared_statement_cache_capacity(64);
-            db.pragma_update(None, "journal_mode", "wal").map_err(failed)?;
+            enter_wal(&db).map_err(failed)?;
             db.pragma_update(None, "synchronous", "normal").map_err(failed)?;
             let change = begin(&mut db)?;
             change.execute_batch(TABLES).map_err(failed)?;
@@ -156,6 +161,23 @@ impl SqliteStorage {
 
     fn run<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         self.named(work(&mut self.lock()))
+    }
+}
+
+/// Turns WAL on. SQLite does not wait where two connections do so to a new file at once, since each
+/// has read what the other is about to change; one of them has to try again.
+fn enter_wal(db: &Connection) -> rusqlite::Result<()> {
+    let started = Instant::now();
+    loop {
+        match db.pragma_update(None, "journal_mode", "wal") {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && started.elapsed() < PATIENCE =>
+            {
+                thread::sleep(Duration::from_millis(5));
+            }
+            done => return done,
+        }
     }
 }
 

@@ -319,6 +319,18 @@ mod sqlite {
     }
 
     #[test]
+    fn many_may_open_a_new_file_at_once() {
+        let folder = Folder::new("sqlite-openers");
+        for file in 0..25 {
+            let path = folder.path(&format!("{file}.db"));
+            thread::scope(|scope| {
+                let openers: Vec<_> = (0..4).map(|_| scope.spawn(|| open(&path))).collect();
+                openers.into_iter().for_each(|opener| drop(opener.join().expect("opens")));
+            });
+        }
+    }
+
+    #[test]
     fn sqlite_keeps_the_contract() -> Result<()> {
         let folder = Folder::new("sqlite-contract");
         contract(&SqliteStorage::open(folder.path("a.db"))?)?;

@@ -4,6 +4,11 @@
 //! large ones the rest. Budgets of bytes and policies for cells are not searched: they are what an
 //! embedder can afford and what a column means.
 
+#![expect(
+    clippy::field_reassign_with_default,
+    reason = "what is drawn, and in which order, is told line by line"
+)]
+
 use mm_core::{FloatRange, IntRange, Params as _, Result, Search, SpaceSize, Suggest};
 
 use crate::{

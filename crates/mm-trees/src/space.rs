@@ -4,6 +4,11 @@
 //! the scale of logarithms, shares in steps of a twentieth, penalties that may be off. Rounds are
 //! searched, too; a plan that stops early fixes them high instead.
 
+#![expect(
+    clippy::field_reassign_with_default,
+    reason = "what is drawn, and in which order, is told line by line"
+)]
+
 use mm_core::{FloatRange, IntRange, Result, Search, SpaceSize, Suggest};
 
 use crate::catboost::{self, CatBoostParams};

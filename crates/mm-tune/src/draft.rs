@@ -100,7 +100,9 @@ impl Trial {
                 self.study().storage().write(own.id, &writes)?;
             }
             let mut own = self.frozen();
-            new.into_iter().for_each(|param| own.params.insert(param));
+            for param in new {
+                own.params.insert(param);
+            }
             own.system_attrs.extend(notes);
             self.study().note(own.clone());
             return Ok(drawn);

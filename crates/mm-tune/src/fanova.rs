@@ -198,7 +198,7 @@ impl Grower<'_> {
         let (mut below, mut above) = (sides.clone(), sides);
         match (&mut below[split.axis], &mut above[split.axis]) {
             (Side::Interval(_, high), Side::Interval(low, _)) => {
-                (*high, *low) = (split.at, split.at)
+                (*high, *low) = (split.at, split.at);
             }
             (Side::Categories(one), Side::Categories(rest)) => {
                 let chosen = split.at as usize;

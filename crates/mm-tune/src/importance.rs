@@ -119,7 +119,9 @@ impl PedAnova {
                 spread_subset(&own, left).into_iter().map(|k| front[k]).collect()
             };
             left -= chosen.len();
-            chosen.into_iter().for_each(|i| is_best[i] = true);
+            for i in chosen {
+                is_best[i] = true;
+            }
         }
         is_best
     }

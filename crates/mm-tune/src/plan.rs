@@ -184,8 +184,8 @@ fn summary(study: &Study, task: &TuneTask<'_>) -> Result<Tuned> {
     let ended = trials.iter().filter(|t| t.state.is_finished() && !t.was_tried_again(&trials));
     let n_ended = ended.count() as u64;
     let Some(best) = study.best()? else {
-        let reasons = trials.iter().rev().filter_map(|trial| trial.user_attrs.get("error"));
-        let last = reasons.filter_map(Json::as_str).next().unwrap_or("time was up");
+        let mut reasons = trials.iter().rev().filter_map(|trial| trial.user_attrs.get("error"));
+        let last = reasons.find_map(Json::as_str).unwrap_or("time was up");
         let got = format!("none of {n_ended}, the last for this reason: {last}");
         return Err(Error::data("trials of the search", "at least 1 with a score", got));
     };

@@ -20,10 +20,11 @@ use crate::{
 };
 
 /// The address of a database of its own, if there is a server.
+#[expect(clippy::print_stderr, reason = "who runs the tests should know")]
 fn database() -> Option<String> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let Ok(address) = env::var("MM_TUNE_POSTGRES") else {
-        println!("skipped: no PostgreSQL server at MM_TUNE_POSTGRES");
+        eprintln!("skipped: no PostgreSQL server at MM_TUNE_POSTGRES");
         return None;
     };
     let n = COUNT.fetch_add(1, Ordering::Relaxed);

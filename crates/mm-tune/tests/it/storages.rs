@@ -325,7 +325,9 @@ mod sqlite {
             let path = folder.path(&format!("{file}.db"));
             thread::scope(|scope| {
                 let openers: Vec<_> = (0..4).map(|_| scope.spawn(|| open(&path))).collect();
-                openers.into_iter().for_each(|opener| drop(opener.join().expect("opens")));
+                for opener in openers {
+                    drop(opener.join().expect("opens"));
+                }
             });
         }
     }

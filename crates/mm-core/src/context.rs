@@ -226,8 +226,10 @@ impl<F: Fn(&Step<'_>) -> Signal + Send + Sync> Observer for F {
 }
 
 /// The finaliser of Steele, Lea & Flood (2014), "Fast splittable pseudorandom number generators":
-/// a bijection of `u64` that sends neighbours far apart.
-pub(crate) fn split_mix(x: u64) -> u64 {
+/// a bijection of `u64` that sends neighbours far apart. O(1).
+#[inline]
+#[must_use]
+pub fn split_mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -54,7 +54,7 @@ pub mod rfc3339 {
 pub use crate::{
     catalog::{Catalog, from_config},
     combine::{Combination, Combiner, Evidence, Member, cross_combine},
-    context::{Cancel, FitContext, Observer, Signal, Silent, Step},
+    context::{Cancel, FitContext, Observer, Signal, Silent, Step, split_mix},
     cross_fit::{CrossFit, OutOfFold, cross_fit},
     data::{
         ClassWeight, Column, ColumnKind, ColumnReport, Dataset, Frame, Levels, Matrix, Output,

@@ -267,10 +267,7 @@ impl Architecture for FtTransformerParams {
     }
 
     fn bins(&self) -> Option<usize> {
-        match self.numeric {
-            NumericEmbedding::PiecewiseLinear { bins } => Some(bins),
-            _ => None,
-        }
+        self.numeric.bins()
     }
 
     fn scaling(&self) -> Scaling {

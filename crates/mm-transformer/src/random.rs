@@ -5,6 +5,8 @@
 //! depend on the seed and on their place alone, whatever else the process does, and a resumed run
 //! needs no state to be stored. (Burn's own generator on the CPU is one for the whole process.)
 
+use mm_core::split_mix;
+
 /// A stream of random numbers, each found by its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key(u64);
@@ -12,12 +14,12 @@ pub(crate) struct Key(u64);
 impl Key {
     /// The root of all streams of a seed.
     pub(crate) fn new(seed: u64) -> Self {
-        Self(mix(seed))
+        Self(split_mix(seed))
     }
 
     /// A stream of its own for part `index`.
     pub(crate) fn part(self, index: u64) -> Self {
-        Self(mix(self.0 ^ mix(index)))
+        Self(split_mix(self.0 ^ split_mix(index)))
     }
 
     /// A stream of its own for the part called `name` (FNV-1a of its bytes).
@@ -31,7 +33,7 @@ impl Key {
     /// 64 random bits.
     #[inline]
     pub(crate) fn bits(self, index: u64) -> u64 {
-        mix(self.0.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        split_mix(self.0.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
     }
 
     /// A number in [0, 1), a multiple of 2⁻⁵³.
@@ -56,15 +58,6 @@ impl Key {
         }
         order
     }
-}
-
-/// The finaliser of Steele, Lea and Flood (2014), "Fast splittable pseudorandom number generators".
-#[inline]
-fn mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 #[cfg(test)]

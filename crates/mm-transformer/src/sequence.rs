@@ -246,10 +246,7 @@ impl Architecture for SequenceTransformerParams {
     }
 
     fn bins(&self) -> Option<usize> {
-        match self.numeric {
-            NumericEmbedding::PiecewiseLinear { bins } => Some(bins),
-            _ => None,
-        }
+        self.numeric.bins()
     }
 
     fn scaling(&self) -> Scaling {

@@ -193,10 +193,7 @@ impl Architecture for TabmParams {
     }
 
     fn bins(&self) -> Option<usize> {
-        match self.numeric {
-            NumericEmbedding::PiecewiseLinear { bins } => Some(bins),
-            _ => None,
-        }
+        self.numeric.bins()
     }
 
     fn scaling(&self) -> Scaling {

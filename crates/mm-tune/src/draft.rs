@@ -88,11 +88,7 @@ impl Trial {
             if again && self.twin_of(&frozen.params).is_some() {
                 continue;
             }
-            let writes = new.iter().map(|param| Write::Param {
-                name: param.name.clone(),
-                value: param.value,
-                distribution: param.distribution.clone(),
-            });
+            let writes = new.iter().cloned().map(Write::from);
             // What the sampler noted of an earlier attempt no longer holds.
             let noted = notes.iter().map(|(key, x)| Write::SystemAttr(key.clone(), x.clone()));
             let writes: Vec<Write> = writes.chain(noted).collect();

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use mm_core::{FloatRange, IntRange, ParamError, Result};
+use mm_core::{ParamError, Result};
 use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 use crate::{
     distribution::Distribution,
     importance::normalized,
+    sampler::space::Axis,
     study::Study,
-    trial::{FrozenTrial, TrialState},
+    trial::{FrozenTrial, Param, TrialState},
 };
 
 /// How much of the objective's variance over the space each parameter explains by itself, by
@@ -48,13 +49,6 @@ impl Default for Fanova {
     fn default() -> Self {
         Self { trees: 64, depth: 64, objective: 0 }
     }
-}
-
-/// One parameter as the trees see it.
-struct Axis {
-    name: Arc<str>,
-    /// Categories, or 0 for a number, which lies in the unit interval.
-    categories: usize,
 }
 
 /// The part of an axis that a box covers.
@@ -102,7 +96,7 @@ impl Fanova {
         for tree in 0..self.trees {
             let mut rng = ChaCha8Rng::seed_from_u64(tree as u64);
             let sample = (0..rows.len()).map(|_| rng.random_range(0..rows.len())).collect();
-            let whole = axes.iter().map(|axis| match axis.categories {
+            let whole = axes.iter().map(|axis| match categories(axis) {
                 0 => Side::Interval(0.0, 1.0),
                 n => Side::Categories(vec![true; n]),
             });
@@ -118,7 +112,8 @@ impl Fanova {
     }
 }
 
-/// The parameters that all trials have alike, and where each trial lies.
+/// The parameters that all trials have alike, and where each trial lies: a number in the unit interval,
+/// where each admitted value has an equal share; a category at its index.
 fn table(trials: &[Arc<FrozenTrial>]) -> (Vec<Axis>, Vec<Vec<f64>>) {
     let Some((first, others)) = trials.split_first() else { return (Vec::new(), Vec::new()) };
     let shared = first.params.iter().filter(|param| {
@@ -128,42 +123,25 @@ fn table(trials: &[Arc<FrozenTrial>]) -> (Vec<Axis>, Vec<Vec<f64>>) {
         };
         !param.distribution.is_single() && others.iter().all(alike)
     });
-    let axes: Vec<(Axis, &Distribution)> = shared
-        .map(|param| {
-            let categories = match &*param.distribution {
-                Distribution::Categorical(choices) => choices.len(),
-                _ => 0,
-            };
-            (Axis { name: param.name.clone(), categories }, &*param.distribution)
-        })
-        .collect();
+    let axis =
+        |param: &Param| Axis { name: param.name.clone(), distribution: param.distribution.clone() };
+    let axes: Vec<Axis> = shared.map(axis).collect();
+    let place = |axis: &Axis, x: f64| if categories(axis) == 0 { axis.unit(x) } else { x };
     let row = |trial: &Arc<FrozenTrial>| {
-        let place = |(axis, distribution): &(Axis, &Distribution)| {
-            trial.params.get(&axis.name).map_or(0.0, |param| place(distribution, param.value))
+        let cell = |axis: &Axis| {
+            trial.params.get(&axis.name).map_or(0.0, |param| place(axis, param.value))
         };
-        axes.iter().map(place).collect()
+        axes.iter().map(cell).collect()
     };
     let rows = trials.iter().map(row).collect();
-    (axes.into_iter().map(|(axis, _)| axis).collect(), rows)
+    (axes, rows)
 }
 
-/// A number's place in the unit interval, on its own scale, where each admitted value has an equal
-/// share; a category's index.
-fn place(distribution: &Distribution, x: f64) -> f64 {
-    let within = |x: f64, low: f64, high: f64, log: bool| {
-        let (x, low, high) = if log { (x.ln(), low.ln(), high.ln()) } else { (x, low, high) };
-        ((x - low) / (high - low)).clamp(0.0, 1.0)
-    };
-    match *distribution {
-        Distribution::Float(FloatRange { low, high, step, log }) => {
-            let half = step.unwrap_or(0.0) / 2.0;
-            within(x, low - half, high + half, log)
-        }
-        Distribution::Int(IntRange { low, high, step, log }) => {
-            let half = step as f64 / 2.0;
-            within(x, low as f64 - half, high as f64 + half, log)
-        }
-        Distribution::Categorical(_) => x,
+/// Categories, or 0 for a number.
+fn categories(axis: &Axis) -> usize {
+    match &*axis.distribution {
+        Distribution::Categorical(choices) => choices.len(),
+        _ => 0,
     }
 }
 
@@ -183,7 +161,7 @@ struct Split {
 impl Grower<'_> {
     fn goes_left(&self, row: usize, split: &Split) -> bool {
         let x = self.rows[row][split.axis];
-        if self.axes[split.axis].categories == 0 { x < split.at } else { x == split.at }
+        if categories(&self.axes[split.axis]) == 0 { x < split.at } else { x == split.at }
     }
 
     fn grow(&self, rows: Vec<usize>, sides: Vec<Side>, depth: usize, leaves: &mut Vec<Leaf>) {
@@ -226,8 +204,8 @@ impl Grower<'_> {
             }
         };
         let mut order = rows.to_vec();
-        for (axis, Axis { categories, .. }) in self.axes.iter().enumerate() {
-            if *categories == 0 {
+        for (axis, n_categories) in self.axes.iter().map(categories).enumerate() {
+            if n_categories == 0 {
                 let x = |row: usize| self.rows[row][axis];
                 order.sort_by(|&a, &b| x(a).total_cmp(&x(b)));
                 let mut sum = 0.0;
@@ -240,7 +218,7 @@ impl Grower<'_> {
                 }
                 continue;
             }
-            let mut groups = vec![(0.0, 0.0); *categories];
+            let mut groups = vec![(0.0, 0.0); n_categories];
             for &row in rows {
                 let group = &mut groups[self.rows[row][axis] as usize];
                 *group = (group.0 + self.values[row], group.1 + 1.0);
@@ -270,8 +248,9 @@ fn shares(axes: &[Axis], leaves: &[Leaf]) -> Vec<f64> {
         let part = |leaf: &Leaf, volume: f64| leaf.value * volume / leaf.sides[axis].share();
         let parts =
             leaves.iter().zip(&volumes).map(|(leaf, &v)| (&leaf.sides[axis], part(leaf, v)));
-        if 0 < axes[axis].categories {
-            let mut means = vec![0.0; axes[axis].categories];
+        let n_categories = categories(&axes[axis]);
+        if 0 < n_categories {
+            let mut means = vec![0.0; n_categories];
             for (side, part) in parts {
                 let Side::Categories(has) = side else { continue };
                 means

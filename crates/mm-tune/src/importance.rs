@@ -1,12 +1,13 @@
 //! Which parameters mattered.
 
-use std::{f64::consts::SQRT_2, sync::Arc};
+use std::sync::Arc;
 
 use mm_core::{FloatRange, IntRange, ParamError, Result};
 
 use crate::{
     distribution::Distribution,
     pareto::{fronts, losses, spread_subset},
+    sampler::normal,
     study::Study,
     trial::{FrozenTrial, TrialState},
 };
@@ -230,7 +231,7 @@ fn normals(counts: &[f64]) -> Vec<f64> {
     let kernels = seen.iter().map(|&(at, count)| (at, count, sigma)).chain([prior]);
     let mut density = vec![LEAST; counts.len()];
     for (mean, weight, sigma) in kernels {
-        let below = |x: f64| 0.5 * libm::erfc((mean - x) / (sigma * SQRT_2));
+        let below = |x: f64| normal::cdf((x - mean) / sigma);
         let all = below(last + 0.5) - below(-0.5);
         for (cell, density) in density.iter_mut().enumerate() {
             let here = below(cell as f64 + 0.5) - below(cell as f64 - 0.5);

@@ -556,13 +556,8 @@ impl Trial {
         drop(frozen);
         let value = param.value;
         if is_new {
-            let write = Write::Param {
-                name: param.name.clone(),
-                value,
-                distribution: param.distribution.clone(),
-            };
             let mut frozen = self.frozen();
-            self.study.storage.write(frozen.id, &[write])?;
+            self.study.storage.write(frozen.id, &[param.clone().into()])?;
             frozen.params.insert(param);
         }
         Ok(value)

@@ -41,6 +41,14 @@ pub enum NumericEmbedding {
 }
 
 impl NumericEmbedding {
+    /// Bins a column at most, if it has some.
+    pub(crate) fn bins(self) -> Option<usize> {
+        match self {
+            Self::PiecewiseLinear { bins } => Some(bins),
+            _ => None,
+        }
+    }
+
     pub(crate) fn check(&self, name: &str) -> Result<(), ParamError> {
         match *self {
             Self::Linear => Ok(()),

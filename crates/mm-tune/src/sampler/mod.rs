@@ -15,12 +15,12 @@ mod auto;
 mod cma;
 mod gp;
 mod grid;
-mod normal;
+pub(crate) mod normal;
 mod nsga;
 mod qmc;
 mod random;
 mod relative;
-mod space;
+pub(crate) mod space;
 mod tpe;
 
 use std::{fmt, sync::Arc};

@@ -14,9 +14,9 @@ use crate::{
 /// A parameter as one axis from 0 to 1, on which the distribution is uniform: on a log scale the
 /// logarithm is, and each value of a discrete parameter has a cell around it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Axis {
-    pub(super) name: Arc<str>,
-    pub(super) distribution: Arc<Distribution>,
+pub(crate) struct Axis {
+    pub(crate) name: Arc<str>,
+    pub(crate) distribution: Arc<Distribution>,
 }
 
 impl Axis {
@@ -27,7 +27,7 @@ impl Axis {
 
     /// The place of an internal value: the middle of its cell, except that cells of a log scale are
     /// wider on the left.
-    pub(super) fn unit(&self, value: f64) -> f64 {
+    pub(crate) fn unit(&self, value: f64) -> f64 {
         let (low, high) = self.ends();
         let u = match &*self.distribution {
             Distribution::Categorical(_) => (value + 0.5 - low) / (high - low),

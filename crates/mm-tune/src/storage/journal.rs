@@ -558,8 +558,7 @@ impl Storage for JournalStorage {
     fn create_trial(&self, study: StudyId, template: Option<&FrozenTrial>) -> Result<FrozenTrial> {
         let Some(template) = template else {
             let made = self.start_trial(study, None, false)?;
-            return made
-                .ok_or_else(|| Error::NotFound { what: "study", name: study.0.to_string() });
+            return made.ok_or_else(|| super::not_found("study", study.0));
         };
         let (id, replay) = self.append(|state| {
             state.check_new(study, template)?;

@@ -99,6 +99,12 @@ impl Write {
     }
 }
 
+impl From<Param> for Write {
+    fn from(Param { name, value, distribution }: Param) -> Self {
+        Self::Param { name, value, distribution }
+    }
+}
+
 /// A place for studies, shared by threads, processes, or hosts.
 ///
 /// Every method either does all of what it says or returns an error and does nothing.
@@ -247,6 +253,10 @@ fn check_study(name: &str, directions: &[Direction]) -> Result<()> {
     Ok(())
 }
 
+fn not_found(what: &'static str, id: i64) -> Error {
+    Error::NotFound { what, name: id.to_string() }
+}
+
 fn taken(name: &str) -> Error {
     Error::Conflict {
         what: format!("the studies of the storage, in which `{name}` is to be made,"),
@@ -269,11 +279,7 @@ fn ensure_unfinished(state: TrialState, number: u64) -> Result<()> {
 /// All that a trial has, as writes to it.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 fn writes_of(trial: &FrozenTrial) -> Vec<Write> {
-    let params = trial.params.iter().map(|param| Write::Param {
-        name: param.name.clone(),
-        value: param.value,
-        distribution: param.distribution.clone(),
-    });
+    let params = trial.params.iter().cloned().map(Write::from);
     let reports = trial.intermediate.iter();
     let reports = reports.map(|(&step, &value)| Write::Intermediate { step, value });
     let user = trial.user_attrs.iter().map(|(k, v)| Write::UserAttr(k.clone(), v.clone()));

@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -18,12 +18,11 @@ use postgres::{Client, Config, NoTls, Row, Statement, Transaction, types::ToSql}
 use super::{
     Owner, Storage, StudyRecord, Write,
     sql::{
-        REVISION, SCHEMA, direction_name, direction_of, restored, state_name, state_of, stored,
-        time_of, time_text,
+        Known, OF_STUDIES, OF_TRIALS, REVISION, SCHEMA, attrs_of, direction_name, direction_of,
+        restored, state_name, state_of, stored, time_of, time_text,
     },
 };
 use crate::{
-    distribution::Distribution,
     json::Json,
     trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId},
 };
@@ -42,10 +41,7 @@ struct State {
     connection: Connection,
     /// The last call failed, perhaps since the connection was lost.
     is_suspect: bool,
-    /// Parsed distributions by their text, of which a study has few.
-    distributions: HashMap<String, Arc<Distribution>>,
-    /// What each parameter of a study was last seen to be.
-    params: HashMap<(StudyId, Arc<str>), Arc<Distribution>>,
+    known: Known,
 }
 
 /// A client with its prepared statements by their text.
@@ -145,12 +141,7 @@ impl PostgresStorage {
             Ok(connection)
         };
         let connection = connection().map_err(|e| e.within(place(&config)))?;
-        let state = State {
-            connection,
-            is_suspect: false,
-            distributions: HashMap::new(),
-            params: HashMap::new(),
-        };
+        let state = State { connection, is_suspect: false, known: Known::default() };
         Ok(Self { config, state: Mutex::new(state) })
     }
 
@@ -287,11 +278,17 @@ impl Connection {
     fn next_number(&mut self, study: i32) -> Result<u64> {
         let sql = "SELECT study_id FROM studies WHERE study_id = $1 FOR UPDATE";
         if self.query(sql, &[&study])?.is_empty() {
-            return Err(Error::NotFound { what: "study", name: study.to_string() });
+            return Err(super::not_found("study", study.into()));
         }
         let sql = "SELECT number FROM trials WHERE study_id = $1 ORDER BY trial_id DESC LIMIT 1";
         let last = self.query(sql, &[&study])?;
         Ok(last.first().map_or(0, |row| u64::from(row.get::<_, i32>(0).unsigned_abs()) + 1))
+    }
+
+    fn study_of(&mut self, trial: i32) -> Result<i32> {
+        let sql = "SELECT study_id FROM trials WHERE trial_id = $1";
+        let found = self.query(sql, &[&trial])?;
+        found.first().map(|row| row.get(0)).ok_or_else(|| super::not_found("trial", trial.into()))
     }
 
     /// Writes a new trial down, and gives it its id.
@@ -391,33 +388,21 @@ fn small(number: i64) -> Result<i32> {
 }
 
 impl State {
-    fn distribution(&mut self, text: &str) -> Result<Arc<Distribution>> {
-        if let Some(known) = self.distributions.get(text) {
-            return Ok(known.clone());
-        }
-        let distribution = Arc::new(Distribution::try_from(&Json::parse(text)?)?);
-        self.distributions.insert(text.to_owned(), distribution.clone());
-        Ok(distribution)
-    }
-
-    /// Refuses a distribution unlike the study's others of that name.
-    fn ensure_like(&mut self, study: StudyId, name: &Arc<str>, new: &Distribution) -> Result<()> {
-        let key = (study, name.clone());
-        if !self.params.contains_key(&key) {
-            let sql = "SELECT distribution_json FROM trial_params JOIN trials USING (trial_id) \
-                       WHERE study_id = $1 AND param_name = $2 LIMIT 1";
-            let found = self.connection.query(sql, &[&small(study.0)?, &&**name])?;
-            let Some(row) = found.first() else { return Ok(()) };
-            let earlier = self.distribution(row.get(0))?;
-            self.params.insert(key.clone(), earlier);
-        }
-        new.ensure_like(&self.params[&key], name)
-    }
-
-    /// Refuses a trial whose parameters are unlike the study's.
-    fn check_new(&mut self, study: StudyId, trial: Option<&FrozenTrial>) -> Result<()> {
-        let mut params = trial.into_iter().flat_map(|trial| &trial.params);
-        params.try_for_each(|param| self.ensure_like(study, &param.name, &param.distribution))
+    /// Refuses parameters unlike the study's others of their names.
+    fn ensure_like<'a>(
+        &mut self,
+        study: StudyId,
+        params: impl IntoIterator<Item = &'a Param>,
+    ) -> Result<()> {
+        let sql = "SELECT distribution_json FROM trial_params JOIN trials USING (trial_id) \
+                   WHERE study_id = $1 AND param_name = $2 LIMIT 1";
+        let (id, Self { connection, known, .. }) = (small(study.0)?, self);
+        params.into_iter().try_for_each(|param| {
+            known.ensure_like(study, param, || {
+                let found = connection.query(sql, &[&id, &&*param.name])?;
+                Ok(found.first().map(|row| row.get(0)))
+            })
+        })
     }
 
     /// The trials of a query on `trials`, each with all that belongs to it: six queries, however many
@@ -465,7 +450,7 @@ impl State {
         let of_system = all("SELECT trial_id, key, value_json FROM trial_system_attributes \
                              WHERE trial_id = ANY($1)")?;
         for row in of_params {
-            let distribution = self.distribution(row.get(3))?;
+            let distribution = self.known.distribution(row.get(3))?;
             if let Some(trial) = trials.get_mut(&row.get(0)) {
                 let name = row.get::<_, &str>(1).into();
                 trial.params.insert(Param { name, value: row.get(2), distribution });
@@ -494,10 +479,6 @@ impl State {
         }
         Ok(trials.into_values().collect())
     }
-}
-
-fn no_trial(id: TrialId) -> Error {
-    Error::NotFound { what: "trial", name: id.0.to_string() }
 }
 
 impl Storage for PostgresStorage {
@@ -541,32 +522,19 @@ impl Storage for PostgresStorage {
         self.run(|state| {
             let id = small(study.0)?;
             state.connection.change(|db| {
-                for table in [
-                    "trial_user_attributes",
-                    "trial_system_attributes",
-                    "trial_params",
-                    "trial_values",
-                    "trial_intermediate_values",
-                    "trial_heartbeats",
-                ] {
+                for table in OF_TRIALS {
                     let sql = format!(
                         "DELETE FROM {table} WHERE trial_id IN \
                          (SELECT trial_id FROM trials WHERE study_id = $1)"
                     );
                     db.execute(&sql, &[&id])?;
                 }
-                for table in [
-                    "trials",
-                    "study_directions",
-                    "study_user_attributes",
-                    "study_system_attributes",
-                    "studies",
-                ] {
+                for table in OF_STUDIES {
                     db.execute(&format!("DELETE FROM {table} WHERE study_id = $1"), &[&id])?;
                 }
                 Ok(())
             })?;
-            state.params.retain(|(owner, _), _| *owner != study);
+            state.known.forget(study);
             Ok(())
         })
     }
@@ -603,7 +571,7 @@ impl Storage for PostgresStorage {
 
     fn create_trial(&self, study: StudyId, template: Option<&FrozenTrial>) -> Result<FrozenTrial> {
         self.run(|state| {
-            state.check_new(study, template)?;
+            state.ensure_like(study, template.into_iter().flat_map(|trial| &trial.params))?;
             let id = small(study.0)?;
             state.connection.change(|db| {
                 let number = db.next_number(id)?;
@@ -631,10 +599,8 @@ impl Storage for PostgresStorage {
     fn replace(&self, trial: TrialId, copy: &FrozenTrial) -> Result<Option<FrozenTrial>> {
         self.run(|state| {
             let id = small(trial.0)?;
-            let sql = "SELECT study_id FROM trials WHERE trial_id = $1";
-            let found = state.connection.query(sql, &[&id])?;
-            let study: i32 = found.first().map(|row| row.get(0)).ok_or_else(|| no_trial(trial))?;
-            state.check_new(StudyId(study.into()), Some(copy))?;
+            let study = state.connection.study_of(id)?;
+            state.ensure_like(StudyId(study.into()), &copy.params)?;
             state.connection.change(|db| {
                 // The study's lock first, as everywhere, so that no two wait for each other.
                 let number = db.next_number(study)?;
@@ -653,40 +619,30 @@ impl Storage for PostgresStorage {
     fn write(&self, trial: TrialId, writes: &[Write]) -> Result<()> {
         self.run(|state| {
             let id = small(trial.0)?;
-            let sql = "SELECT study_id FROM trials WHERE trial_id = $1";
-            let found = state.connection.query(sql, &[&id])?;
-            let study: i32 = found.first().map(|row| row.get(0)).ok_or_else(|| no_trial(trial))?;
-            let study = StudyId(study.into());
+            let study = StudyId(state.connection.study_of(id)?.into());
             let params: Vec<Param> = writes.iter().filter_map(Write::param).collect();
-            for param in &params {
-                state.ensure_like(study, &param.name, &param.distribution)?;
-            }
+            state.ensure_like(study, &params)?;
             state.connection.change(|db| {
                 let sql = "SELECT state::text, number FROM trials WHERE trial_id = $1 FOR UPDATE";
                 let found = db.query(sql, &[&id])?;
-                let row = found.first().ok_or_else(|| no_trial(trial))?;
+                let row = found.first().ok_or_else(|| super::not_found("trial", trial.0))?;
                 let number = row.get::<_, i32>(1).unsigned_abs();
                 super::ensure_unfinished(state_of(row.get(0))?, number.into())?;
                 writes.iter().try_for_each(|write| db.apply(id, write))
             })?;
-            for param in params {
-                state.params.insert((study, param.name), param.distribution);
-            }
+            state.known.remember(study, params);
             Ok(())
         })
     }
 
     fn set_study_attr(&self, owner: Owner, key: &str, value: &Json) -> Result<()> {
-        let (table, study) = match owner {
-            Owner::StudyUser(study) => ("study_user_attributes", study),
-            Owner::StudySystem(study) => ("study_system_attributes", study),
-        };
+        let (table, study) = attrs_of(owner);
         self.run(|state| state.connection.set_attr(table, "study_id", small(study.0)?, key, value))
     }
 
     fn trial(&self, trial: TrialId) -> Result<FrozenTrial> {
         let found = self.run(|state| state.trials("trial_id = $1", &[&small(trial.0)?]))?;
-        found.into_iter().next().ok_or_else(|| no_trial(trial))
+        found.into_iter().next().ok_or_else(|| super::not_found("trial", trial.0))
     }
 
     fn changes(

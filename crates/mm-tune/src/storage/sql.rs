@@ -1,13 +1,89 @@
 //! What Optuna's tables hold, in whichever database they are.
 
+use std::{collections::HashMap, sync::Arc};
+
 use mm_core::{Direction, Error, Result};
 
-use crate::trial::{Timestamp, TrialState};
+use super::Owner;
+use crate::{
+    distribution::Distribution,
+    json::Json,
+    trial::{Param, StudyId, Timestamp, TrialState},
+};
 
 /// The schema, unchanged from Optuna 3.2 to 5.0.
 pub(super) const SCHEMA: i32 = 12;
 /// Its revision, by the name that Alembic knows.
 pub(super) const REVISION: &str = "v3.2.0.a";
+
+/// The tables of what belongs to a trial.
+pub(super) const OF_TRIALS: [&str; 6] = [
+    "trial_user_attributes",
+    "trial_system_attributes",
+    "trial_params",
+    "trial_values",
+    "trial_intermediate_values",
+    "trial_heartbeats",
+];
+/// The tables of what belongs to a study, and the studies themselves, in the order of removal.
+pub(super) const OF_STUDIES: [&str; 5] =
+    ["trials", "study_directions", "study_user_attributes", "study_system_attributes", "studies"];
+
+/// Where an attribute of a study stands.
+pub(super) fn attrs_of(owner: Owner) -> (&'static str, StudyId) {
+    match owner {
+        Owner::StudyUser(study) => ("study_user_attributes", study),
+        Owner::StudySystem(study) => ("study_system_attributes", study),
+    }
+}
+
+/// Distributions that were read or written before.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Parsed, by their text, of which a study has few.
+    texts: HashMap<String, Arc<Distribution>>,
+    /// What each parameter of a study was last seen to be.
+    params: HashMap<(StudyId, Arc<str>), Arc<Distribution>>,
+}
+
+impl Known {
+    pub(super) fn distribution(&mut self, text: &str) -> Result<Arc<Distribution>> {
+        if let Some(known) = self.texts.get(text) {
+            return Ok(known.clone());
+        }
+        let distribution = Arc::new(Distribution::try_from(&Json::parse(text)?)?);
+        self.texts.insert(text.to_owned(), distribution.clone());
+        Ok(distribution)
+    }
+
+    /// Refuses a parameter unlike the study's others of that name; `earlier` looks up the distribution
+    /// of one of them.
+    pub(super) fn ensure_like(
+        &mut self,
+        study: StudyId,
+        param: &Param,
+        earlier: impl FnOnce() -> Result<Option<String>>,
+    ) -> Result<()> {
+        let key = (study, param.name.clone());
+        if !self.params.contains_key(&key) {
+            let Some(text) = earlier()? else { return Ok(()) };
+            let earlier = self.distribution(&text)?;
+            self.params.insert(key.clone(), earlier);
+        }
+        param.distribution.ensure_like(&self.params[&key], &param.name)
+    }
+
+    /// Remembers parameters that were written.
+    pub(super) fn remember(&mut self, study: StudyId, params: Vec<Param>) {
+        let seen = params.into_iter().map(|param| ((study, param.name), param.distribution));
+        self.params.extend(seen);
+    }
+
+    /// Forgets a study that was removed.
+    pub(super) fn forget(&mut self, study: StudyId) {
+        self.params.retain(|(owner, _), _| *owner != study);
+    }
+}
 
 pub(super) fn direction_name(direction: Direction) -> &'static str {
     match direction {

@@ -11,9 +11,8 @@
 //! - A call is one transaction, where Optuna makes several.
 
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -27,12 +26,11 @@ use rusqlite::{
 use super::{
     Owner, Storage, StudyRecord, Write,
     sql::{
-        REVISION, SCHEMA, direction_name, direction_of, restored, state_name, state_of, stored,
-        time_of, time_text,
+        Known, OF_STUDIES, OF_TRIALS, REVISION, SCHEMA, attrs_of, direction_name, direction_of,
+        restored, state_name, state_of, stored, time_of, time_text,
     },
 };
 use crate::{
-    distribution::Distribution,
     json::Json,
     trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId},
 };
@@ -50,10 +48,7 @@ pub struct SqliteStorage {
 #[derive(Debug)]
 struct State {
     db: Connection,
-    /// Parsed distributions by their text, of which a study has few.
-    distributions: HashMap<String, Arc<Distribution>>,
-    /// What each parameter of a study was last seen to be.
-    params: HashMap<(StudyId, Arc<str>), Arc<Distribution>>,
+    known: Known,
 }
 
 /// How long a call waits for a locked file.
@@ -140,8 +135,7 @@ impl SqliteStorage {
             Ok(db)
         };
         let db = open().map_err(|e| e.within(path.display().to_string()))?;
-        let state = State { db, distributions: HashMap::new(), params: HashMap::new() };
-        Ok(Self { path, state: Mutex::new(state) })
+        Ok(Self { path, state: Mutex::new(State { db, known: Known::default() }) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -230,34 +224,27 @@ fn check_version(db: &Connection) -> Result<()> {
 }
 
 impl State {
-    fn distribution(&mut self, text: &str) -> Result<Arc<Distribution>> {
-        if let Some(known) = self.distributions.get(text) {
-            return Ok(known.clone());
-        }
-        let distribution = Arc::new(Distribution::try_from(&Json::parse(text)?)?);
-        self.distributions.insert(text.to_owned(), distribution.clone());
-        Ok(distribution)
+    /// Refuses parameters unlike the study's others of their names.
+    fn ensure_like<'a>(
+        &mut self,
+        study: StudyId,
+        params: impl IntoIterator<Item = &'a Param>,
+    ) -> Result<()> {
+        let sql = "SELECT distribution_json FROM trial_params JOIN trials USING (trial_id) \
+                   WHERE study_id = ?1 AND param_name = ?2 LIMIT 1";
+        let Self { db, known } = self;
+        params.into_iter().try_for_each(|param| {
+            known.ensure_like(study, param, || {
+                let found = query(db, sql, params![study.0, &*param.name], |row| row.get(0))?;
+                Ok(found.into_iter().next())
+            })
+        })
     }
 
-    /// Refuses a distribution unlike the study's others of that name.
-    fn ensure_like(&mut self, study: StudyId, name: &Arc<str>, new: &Distribution) -> Result<()> {
-        let key = (study, name.clone());
-        if !self.params.contains_key(&key) {
-            let sql = "SELECT distribution_json FROM trial_params JOIN trials USING (trial_id) \
-                       WHERE study_id = ?1 AND param_name = ?2 LIMIT 1";
-            let found: Vec<String> =
-                query(&self.db, sql, params![study.0, &**name], |row| row.get(0))?;
-            let Some(text) = found.first() else { return Ok(()) };
-            let earlier = self.distribution(text)?;
-            self.params.insert(key.clone(), earlier);
-        }
-        new.ensure_like(&self.params[&key], name)
-    }
-
-    /// Refuses a trial whose parameters are unlike the study's.
-    fn check_new(&mut self, study: StudyId, trial: Option<&FrozenTrial>) -> Result<()> {
-        let mut params = trial.into_iter().flat_map(|trial| &trial.params);
-        params.try_for_each(|param| self.ensure_like(study, &param.name, &param.distribution))
+    fn study_of(&self, trial: TrialId) -> Result<StudyId> {
+        let sql = "SELECT study_id FROM trials WHERE trial_id = ?1";
+        let found: Vec<i64> = query(&self.db, sql, [trial.0], |row| row.get(0))?;
+        found.first().map(|&id| StudyId(id)).ok_or_else(|| super::not_found("trial", trial.0))
     }
 
     fn study(&self, row: (i64, String)) -> Result<StudyRecord> {
@@ -298,7 +285,7 @@ impl State {
                 let params: Vec<(String, f64, String)> =
                     query(&self.db, sql, [id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
                 let param = |(name, value, text): (String, f64, String)| {
-                    let distribution = self.distribution(&text)?;
+                    let distribution = self.known.distribution(&text)?;
                     Ok(Param { name: name.into(), value, distribution })
                 };
                 let params: ParamSet = params.into_iter().map(param).collect::<Result<_>>()?;
@@ -337,7 +324,7 @@ fn next_number(db: &Connection, study: StudyId) -> Result<u64> {
     if last.is_empty() {
         let sql = "SELECT 1 FROM studies WHERE study_id = ?1";
         if query(db, sql, [study.0], |_| Ok(()))?.is_empty() {
-            return Err(Error::NotFound { what: "study", name: study.0.to_string() });
+            return Err(super::not_found("study", study.0));
         }
     }
     Ok(last.first().map_or(0, |last| last.unsigned_abs() + 1))
@@ -472,31 +459,18 @@ impl Storage for SqliteStorage {
     fn delete_study(&self, study: StudyId) -> Result<()> {
         self.run(|state| {
             let change = begin(&mut state.db)?;
-            for table in [
-                "trial_user_attributes",
-                "trial_system_attributes",
-                "trial_params",
-                "trial_values",
-                "trial_intermediate_values",
-                "trial_heartbeats",
-            ] {
+            for table in OF_TRIALS {
                 let sql = format!(
                     "DELETE FROM {table} WHERE trial_id IN \
                      (SELECT trial_id FROM trials WHERE study_id = ?1)"
                 );
                 execute(&change, &sql, [study.0])?;
             }
-            for table in [
-                "trials",
-                "study_directions",
-                "study_user_attributes",
-                "study_system_attributes",
-                "studies",
-            ] {
+            for table in OF_STUDIES {
                 execute(&change, &format!("DELETE FROM {table} WHERE study_id = ?1"), [study.0])?;
             }
             change.commit().map_err(failed)?;
-            state.params.retain(|(owner, _), _| *owner != study);
+            state.known.forget(study);
             Ok(())
         })
     }
@@ -527,7 +501,7 @@ impl Storage for SqliteStorage {
 
     fn create_trial(&self, study: StudyId, template: Option<&FrozenTrial>) -> Result<FrozenTrial> {
         self.run(|state| {
-            state.check_new(study, template)?;
+            state.ensure_like(study, template.into_iter().flat_map(|trial| &trial.params))?;
             let change = begin(&mut state.db)?;
             let number = next_number(&change, study)?;
             let trial = super::new_trial(TrialId(0), number, template, Timestamp::now());
@@ -553,13 +527,8 @@ impl Storage for SqliteStorage {
 
     fn replace(&self, trial: TrialId, copy: &FrozenTrial) -> Result<Option<FrozenTrial>> {
         self.run(|state| {
-            let sql = "SELECT study_id FROM trials WHERE trial_id = ?1";
-            let found: Vec<i64> = query(&state.db, sql, [trial.0], |row| row.get(0))?;
-            let Some(&study) = found.first() else {
-                return Err(Error::NotFound { what: "trial", name: trial.0.to_string() });
-            };
-            let study = StudyId(study);
-            state.check_new(study, Some(copy))?;
+            let study = state.study_of(trial)?;
+            state.ensure_like(study, &copy.params)?;
             let change = begin(&mut state.db)?;
             let sql = "UPDATE trials SET state = 'FAIL', datetime_complete = ?2 \
                        WHERE trial_id = ?1 AND state = 'RUNNING'";
@@ -576,49 +545,32 @@ impl Storage for SqliteStorage {
 
     fn write(&self, trial: TrialId, writes: &[Write]) -> Result<()> {
         self.run(|state| {
-            let sql = "SELECT study_id, state, number FROM trials WHERE trial_id = ?1";
-            let found: Vec<(i64, String, i64)> = query(&state.db, sql, [trial.0], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })?;
-            let Some((study, _, number)) = found.first() else {
-                return Err(Error::NotFound { what: "trial", name: trial.0.to_string() });
-            };
-            let study = StudyId(*study);
-            for write in writes {
-                if let Write::Param { name, distribution, .. } = write {
-                    state.ensure_like(study, name, distribution)?;
-                }
-            }
+            let study = state.study_of(trial)?;
+            let params: Vec<Param> = writes.iter().filter_map(Write::param).collect();
+            state.ensure_like(study, &params)?;
             let change = begin(&mut state.db)?;
-            let sql = "SELECT state FROM trials WHERE trial_id = ?1";
-            let now: Vec<String> = query(&change, sql, [trial.0], |row| row.get(0))?;
-            let now = state_of(now.first().map_or("", String::as_str))?;
-            super::ensure_unfinished(now, number.unsigned_abs())?;
+            let sql = "SELECT state, number FROM trials WHERE trial_id = ?1";
+            let found: Vec<(String, i64)> =
+                query(&change, sql, [trial.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let (now, number) = found.first().ok_or_else(|| super::not_found("trial", trial.0))?;
+            super::ensure_unfinished(state_of(now)?, number.unsigned_abs())?;
             for write in writes {
                 apply(&change, trial, write)?;
             }
             change.commit().map_err(failed)?;
-            for write in writes {
-                if let Write::Param { name, distribution, .. } = write {
-                    state.params.insert((study, name.clone()), distribution.clone());
-                }
-            }
+            state.known.remember(study, params);
             Ok(())
         })
     }
 
     fn set_study_attr(&self, owner: Owner, key: &str, value: &Json) -> Result<()> {
-        let (table, id) = match owner {
-            Owner::StudyUser(id) => ("study_user_attributes", id),
-            Owner::StudySystem(id) => ("study_system_attributes", id),
-        };
+        let (table, id) = attrs_of(owner);
         self.run(|state| set_attr(&state.db, table, "study_id", id.0, key, value))
     }
 
     fn trial(&self, trial: TrialId) -> Result<FrozenTrial> {
         let found = self.run(|state| state.trials("trial_id = ?1", [trial.0]))?;
-        let not_found = || Error::NotFound { what: "trial", name: trial.0.to_string() };
-        found.into_iter().next().ok_or_else(not_found)
+        found.into_iter().next().ok_or_else(|| super::not_found("trial", trial.0))
     }
 
     fn changes(

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use mm_core::{Direction, Error, Result};
+use mm_core::{Direction, Result};
 
 use super::{Owner, StudyRecord, Write};
 use crate::{
@@ -176,7 +176,7 @@ impl State {
     pub(super) fn trial(&self, id: TrialId) -> Result<&FrozenTrial> {
         let found = usize::try_from(id.0).ok().and_then(|i| self.trials.get(i));
         let trial = found.and_then(|&(study, i)| Some(&self.studies[study].as_ref()?.trials[i]));
-        trial.ok_or_else(|| not_found("trial", id.0))
+        trial.ok_or_else(|| super::not_found("trial", id.0))
     }
 
     pub(super) fn changes(
@@ -202,14 +202,14 @@ impl State {
 
     fn of_id(&mut self, id: StudyId) -> Result<&mut Study> {
         let found = usize::try_from(id.0).ok().and_then(|i| self.studies.get_mut(i)?.as_mut());
-        found.ok_or_else(|| not_found("study", id.0))
+        found.ok_or_else(|| super::not_found("study", id.0))
     }
 
     /// The study of a trial, and the trial's place in it.
     fn place(&mut self, id: TrialId) -> Result<(&mut Study, usize)> {
         let found = usize::try_from(id.0).ok().and_then(|i| self.trials.get(i));
-        let &(study, place) = found.ok_or_else(|| not_found("trial", id.0))?;
-        let study = self.studies[study].as_mut().ok_or_else(|| not_found("trial", id.0))?;
+        let &(study, place) = found.ok_or_else(|| super::not_found("trial", id.0))?;
+        let study = self.studies[study].as_mut().ok_or_else(|| super::not_found("trial", id.0))?;
         Ok((study, place))
     }
 }
@@ -234,8 +234,4 @@ impl Study {
             }
         }
     }
-}
-
-fn not_found(what: &'static str, id: i64) -> Error {
-    Error::NotFound { what, name: id.to_string() }
 }

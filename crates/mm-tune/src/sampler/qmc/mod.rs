@@ -2,7 +2,7 @@
 
 mod joe_kuo;
 
-use mm_core::Result;
+use mm_core::{Result, split_mix};
 use rand::RngExt;
 
 use self::joe_kuo::JOE_KUO;
@@ -104,21 +104,13 @@ fn directions(axis: usize) -> Option<[u32; 32]> {
 /// Nested uniform scrambling: each binary digit is flipped or not as a hash of the digits before it
 /// says.
 fn owen(bits: u32, seed: u64, axis: u64) -> u32 {
-    let key = mix(seed ^ mix(axis));
+    let key = split_mix(seed ^ split_mix(axis));
     let flip = |digit: u32| {
         // The digits above this one, with a mark of how many they are.
         let above = (1_u64 << digit) | u64::from(bits.checked_shr(32 - digit).unwrap_or(0));
-        (mix(key ^ above) >> 63) as u32
+        (split_mix(key ^ above) >> 63) as u32
     };
     (0..32).fold(bits, |out, digit| out ^ (flip(digit) << (31 - digit)))
-}
-
-/// The last step of `SplitMix64` (Steele, Lea, Flood 2014).
-fn mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 #[cfg(test)]

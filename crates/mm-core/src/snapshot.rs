@@ -90,14 +90,15 @@ impl Slot {
         self.interval <= self.last.elapsed()
     }
 
-    /// Replaces what was kept. What cannot be kept is no reason to give up the fit: it is logged.
-    pub fn keep(&mut self, state: &[u8]) {
+    /// Replaces what was kept.
+    ///
+    /// An error if it cannot be written, for example since the disk is full; what was kept before is
+    /// still there then. Whether that ends the fit is for the learner to say.
+    pub fn keep(&mut self, state: &[u8]) -> Result<()> {
         let mut bytes = Sha256::digest(state).to_vec();
         bytes.extend_from_slice(state);
-        if let Err(e) = durable::replace(&self.path, &bytes) {
-            tracing::warn!(error = %e.chain(), "snapshot cannot be written; the fit goes on");
-        }
         self.last = Instant::now();
+        durable::replace(&self.path, &bytes)
     }
 
     /// Removes what was kept, since the fit is done.
@@ -127,8 +128,8 @@ mod tests {
         let snapshots = Snapshots::new(&folder).expect("makes the folder");
         let mut slot = snapshots.slot(&["learner", "seed 1"]);
         assert_eq!(slot.load(), None);
-        slot.keep(b"one");
-        slot.keep(b"two");
+        slot.keep(b"one").expect("writes");
+        slot.keep(b"two").expect("writes");
         assert_eq!(slot.load(), Some(b"two".to_vec()));
         assert_eq!(snapshots.slot(&["learner", "seed 2"]).load(), None, "another fit's");
         assert_eq!(fs::read_dir(&folder).expect("lists").count(), 1, "nothing is left aside");
@@ -142,7 +143,7 @@ mod tests {
         let folder = scratch("snapshot-damage");
         let snapshots = Snapshots::new(&folder).expect("makes the folder");
         let mut slot = snapshots.slot(&["a"]);
-        slot.keep(b"state");
+        slot.keep(b"state").expect("writes");
         let bytes = fs::read(&slot.path).expect("reads");
         for at in 0..bytes.len() {
             fs::write(&slot.path, &bytes[..at]).expect("writes");
@@ -153,6 +154,15 @@ mod tests {
             assert_eq!(slot.load(), None, "bit flipped in byte {at}");
         }
         fs::remove_dir_all(folder).expect("removes");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_an_error_that_names_the_file() {
+        let folder = scratch("snapshot-nowhere");
+        let mut slot = Snapshots::new(&folder).expect("makes the folder").slot(&["a"]);
+        fs::remove_dir_all(&folder).expect("removes");
+        let error = slot.keep(b"state").expect_err("there is no folder");
+        assert!(error.to_string().contains(".snapshot"), "{error}");
     }
 
     #[test]

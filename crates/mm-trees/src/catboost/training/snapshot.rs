@@ -91,10 +91,15 @@ impl Keeper {
     }
 }
 
+/// What cannot be kept is no reason to give up the fit: it is logged.
 fn keep(slot: &mut Slot, grown: &[Grown], booster: &Booster) {
     let snapshot = Snapshot { grown: Cow::Borrowed(grown), state: booster.state() };
     match postcard::to_stdvec(&snapshot) {
-        Ok(bytes) => slot.keep(&bytes),
+        Ok(bytes) => {
+            if let Err(e) = slot.keep(&bytes) {
+                tracing::warn!(error = %e.chain(), "snapshot cannot be written; the fit goes on");
+            }
+        }
         Err(e) => tracing::warn!(error = %e, "snapshot cannot be made; the fit goes on"),
     }
 }

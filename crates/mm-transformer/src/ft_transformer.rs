@@ -298,6 +298,10 @@ impl FtNet {
 }
 
 impl Net for FtNet {
+    fn tokens(&self) -> Option<&Tokens> {
+        Some(&self.tokens)
+    }
+
     fn forward(&self, batch: &Batch, pass: &Pass) -> Tensor<3> {
         let mut x = self.embed(batch);
         let (last, blocks) = self.blocks.split_last().expect("a net has at least one block");

@@ -21,10 +21,9 @@
 //!
 //! # What is deliberately absent
 //!
-//! No pretrained weights; no mixed precision, activation checkpointing, or training on several devices
-//! at once; no contributions of features beyond [`NetModel::attention`], which says where a net looked
-//! and not what it made of it; no thread that outlives a call. Training on other devices
-//! than the processor (features `cuda`, `wgpu`) was never run.
+//! No pretrained weights; no mixed precision: weights are trained and used in 32 bits, and may be
+//! stored in 16 ([`Storage`]); no batches prepared ahead by a thread of their own; no thread that outlives a
+//! call. Training on other devices than the processor (features `cuda`, `wgpu`) was never run.
 
 #![forbid(unsafe_code)]
 
@@ -40,9 +39,11 @@ mod prepare;
 mod window;
 
 // The fit.
-mod checkpoint;
 mod loss;
+mod memory;
 mod optimizer;
+mod snapshot;
+mod team;
 mod train;
 mod training;
 

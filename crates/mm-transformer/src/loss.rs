@@ -167,7 +167,7 @@ fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-fn sigmoid(x: f64) -> f64 {
+pub(crate) fn sigmoid(x: f64) -> f64 {
     if 0.0 <= x { 1.0 / (1.0 + (-x).exp()) } else { x.exp() / (1.0 + x.exp()) }
 }
 
@@ -175,7 +175,7 @@ fn sigmoid(x: f64) -> f64 {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TargetScale {
     mean: f64,
-    deviation: f64,
+    pub(crate) deviation: f64,
 }
 
 impl TargetScale {
@@ -195,7 +195,7 @@ impl TargetScale {
         (y - self.mean) / self.deviation
     }
 
-    fn back(self, score: f32) -> f64 {
+    pub(crate) fn back(self, score: f32) -> f64 {
         self.mean + self.deviation * f64::from(score)
     }
 

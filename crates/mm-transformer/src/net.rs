@@ -8,6 +8,7 @@ use mm_core::{Params, Result, Tag};
 use crate::{
     nn::pass::Pass,
     prepare::{Batch, Inputs, Scaling},
+    tokens::Tokens,
     training::TrainingParams,
     weights::Scope,
 };
@@ -17,6 +18,9 @@ pub trait Net: fmt::Debug + Send + Sync {
     /// (*n*, *m*, *k*): *n* rows, *m* members, whose predictions are averaged, *k* scores. Each
     /// member has a loss of its own in training.
     fn forward(&self, batch: &Batch, pass: &Pass) -> Tensor<3>;
+
+    /// The vectors of its columns, if nothing else of a row's cells comes in; else none.
+    fn tokens(&self) -> Option<&Tokens>;
 
     /// How much the row's result takes of each column: (*n*, columns), rows adding up to at most 1;
     /// none if the net has no attention to columns.

@@ -79,6 +79,15 @@ impl Inputs {
     pub(crate) fn columns(&self) -> usize {
         self.numbers + self.slots.len()
     }
+
+    /// A row that says nothing: its numbers lie in the middle of the fit, its levels are unknown.
+    pub(crate) fn silent(&self) -> Prepared {
+        let unknown = |first: i64| first as u32 + UNKNOWN_SLOT;
+        Prepared {
+            numbers: vec![0.0; self.numbers],
+            slots: firsts(&self.slots).into_iter().map(unknown).collect(),
+        }
+    }
 }
 
 impl Preparation {
@@ -355,6 +364,9 @@ pub struct Batch {
     pub(crate) slots: Tensor<1, Int>,
     /// How many of each row's steps there are; they come last.
     pub(crate) lengths: Vec<usize>,
+    /// The vectors of the columns, where they are not to be made of the cells: see
+    /// [`Tokens::forward`](crate::tokens::Tokens::forward).
+    pub(crate) vectors: Option<Vec<Tensor<3>>>,
     /// Where the tensors are.
     pub(crate) device: Device,
 }
@@ -416,6 +428,7 @@ impl Prepared {
             missing: table(missing),
             slots: Tensor::from_data(TensorData::new(slots, [places.len() * c]), device),
             lengths: places.chunks(steps).map(count).collect(),
+            vectors: None,
             device: device.clone(),
         }
     }

@@ -302,6 +302,7 @@ fn normalised(batch: &Batch) -> (Batch, Tensor<3>) {
         missing: batch.missing.clone(),
         slots: batch.slots.clone(),
         lengths: batch.lengths.clone(),
+        vectors: batch.vectors.clone(),
         device: batch.device.clone(),
         ..*batch
     };
@@ -309,6 +310,10 @@ fn normalised(batch: &Batch) -> (Batch, Tensor<3>) {
 }
 
 impl Net for SequenceNet {
+    fn tokens(&self) -> Option<&Tokens> {
+        (!self.instance_norm).then_some(&self.columns)
+    }
+
     fn forward(&self, batch: &Batch, pass: &Pass) -> Tensor<3> {
         let raw = self.steps(batch);
         let present = self.present(raw.clone(), batch);

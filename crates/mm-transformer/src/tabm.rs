@@ -211,6 +211,10 @@ impl Architecture for TabmParams {
 }
 
 impl Net for TabmNet {
+    fn tokens(&self) -> Option<&Tokens> {
+        Some(&self.tokens)
+    }
+
     fn forward(&self, batch: &Batch, pass: &Pass) -> Tensor<3> {
         let [members, length] = self.views.dims();
         let n = batch.rows;

@@ -14,7 +14,7 @@ use crate::{
 
 /// The vectors of the columns of a row: numeric ones first, then categorical ones.
 #[derive(Debug)]
-pub(crate) struct Tokens {
+pub struct Tokens {
     numbers: Option<Numeric>,
     levels: Option<CategoryEmbedding>,
 }
@@ -39,6 +39,9 @@ impl Tokens {
 
     /// (*n* · *t*, columns, *d*).
     pub(crate) fn forward(&self, batch: &Batch) -> Vec<Tensor<3>> {
+        if let Some(vectors) = &batch.vectors {
+            return vectors.clone();
+        }
         let numbers = self.numbers.as_ref();
         let numbers = numbers.map(|n| n.forward(batch.numbers.clone(), batch.missing.clone()));
         let levels = self.levels.as_ref().map(|l| l.forward(batch.slots.clone()));

@@ -7,32 +7,32 @@
 //! the batch, so the pieces' size changes a fit by roundings alone.
 //!
 //! An epoch's order is a function of seed and epoch. Nothing else is random, so a run that is
-//! resumed at an epoch's end goes on as if it had never been killed.
+//! resumed after any batch goes on as if it had never been killed.
 //!
-//! Where a piece does not fit into the device's memory, pieces are halved and the batch is done
-//! again.
-
-use std::{
-    num::NonZeroUsize,
-    panic::resume_unwind,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+//! Where there are several devices, the pieces go round them, and their gradients meet on the host, in
+//! the order of the pieces: devices that compute alike give the fit of one of them.
+//!
+//! A limit on memory is kept by a plan that is made before the fit (`memory.rs`). Where a piece does
+//! not fit into the device's memory all the same, pieces are halved and the batch is done again.
 
 use burn::tensor::{Device as BurnDevice, Tensor, TensorData};
 use mm_core::{
-    Dataset, Direction, Error, FitContext, Matrix, Metric, Output, Patience, Result, Step, contain,
+    Dataset, Direction, Error, FitContext, Matrix, Metric, Output, Patience, Result, Slot, Step,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    checkpoint::{Checkpoint, State},
+    device::Device,
     loss::{Loss, TargetScale},
+    memory::Plan,
     net::{Architecture, Net as _},
     nn::pass::Pass,
     optimizer::{Schedule, average, clip},
     prepare::{Hide, Inputs, Prepared},
     random::Key,
-    weights::{Role, Weights, engine, read},
+    snapshot::{Keeper, State},
+    team::Team,
+    weights::{Role, Weights, read},
 };
 
 /// What came of a fit.
@@ -84,21 +84,31 @@ pub(crate) struct Trainer<'a, A: Architecture> {
     pub(crate) weights: Vec<f64>,
     pub(crate) validation: Option<(Rows<'a>, &'a Dataset)>,
     pub(crate) ctx: &'a FitContext<'a>,
-    pub(crate) checkpoint: Option<&'a Checkpoint>,
+    pub(crate) plan: Plan,
 }
 
 impl<A: Architecture> Trainer<'_, A> {
-    /// Trains `weights`, and returns the best with a report.
-    pub(crate) fn run(&self, weights: Weights) -> Result<(Weights, FitReport)> {
-        let device = self.params.training().device.open()?;
-        let team = Team::new(self.ctx.threads)?;
-        let start = State::new(weights, self.averages());
-        let mut state = match self.checkpoint {
-            Some(checkpoint) => checkpoint.resume(start)?,
-            None => start,
-        };
-        self.epochs(&mut state, &team, &device)?;
+    /// Trains `weights`, and returns the best with a report. `slot` is where the fit keeps its state.
+    pub(crate) fn run(&self, weights: Weights, slot: Option<Slot>) -> Result<(Weights, FitReport)> {
+        let params = self.params.training();
+        let devices = params.devices().map(Device::open).collect::<Result<Vec<_>>>()?;
+        let team = Team::new(self.plan.workers, devices.len())?;
+        let at_once = self.plan.rows_at_once;
+        let mut keeper = Keeper::new(slot);
+        let mut state = keeper.resume(State::new(weights, 0.0 < params.average, at_once));
+        let end = self.epochs(&mut state, &mut keeper, &team, &devices)?;
+        keeper.finish(end == End::Done, &state)?;
         let State { weights, best, mut report, .. } = state;
+        let is_scored = best.is_some() && self.validation.is_some();
+        match report.diverged_in {
+            // Without a score, nobody could tell whether what was before is any good.
+            Some(epoch) if !is_scored => {
+                let expected = "a finite number; try a smaller `training.learning_rate`";
+                return Err(Error::data(format_args!("loss in epoch {epoch}"), expected, "none"));
+            }
+            None if report.epochs == 0 => return Err(Error::Deadline),
+            _ => {}
+        }
         let weights = best.unwrap_or(weights);
         if report.best_epoch == 0 {
             report.best_epoch = report.epochs;
@@ -106,102 +116,101 @@ impl<A: Architecture> Trainer<'_, A> {
         Ok((weights, report))
     }
 
-    fn averages(&self) -> bool {
-        0.0 < self.params.training().average
+    /// Rows of a step.
+    fn batch(&self) -> usize {
+        self.params.training().batch_size.min(self.rows.len())
     }
 
-    fn epochs(&self, state: &mut State, team: &Team, device: &BurnDevice) -> Result<()> {
+    fn epochs(
+        &self,
+        state: &mut State,
+        keeper: &mut Keeper,
+        team: &Team,
+        devices: &[BurnDevice],
+    ) -> Result<End> {
         let params = self.params.training();
         let n = self.rows.len();
-        let batch = params.batch_size.min(n);
-        let steps = n.div_ceil(batch) as u64;
-        let total = steps * params.epochs as u64;
+        let batch = self.batch();
+        let steps = n.div_ceil(batch);
+        let total = (steps * params.epochs) as u64;
         let schedule = Schedule {
             peak: params.learning_rate,
             rising: (params.warm_up * total as f64).round() as u64,
             total,
             falls: params.cosine,
         };
-        let mut at_once = params.rows_at_once(batch);
         let mut patience = self.patience();
-        for (i, &score) in state.report.scores.iter().enumerate() {
-            patience.is_exhausted_by(i + 1, score);
+        for epoch in 1..=state.report.epochs {
+            let exhausted = self.watch(epoch, &state.report, &mut patience);
+            if let Some(end) = self.tell(epoch, exhausted, &state.report)? {
+                return Ok(end);
+            }
         }
         while state.report.epochs < params.epochs {
             let epoch = state.report.epochs;
             let key = Key::new(self.ctx.seed).named("epoch").part(epoch as u64);
             let order = key.named("order").permutation(n);
-            let mut loss = 0.0;
-            for (i, rows) in (0_u64..).zip(order.chunks(batch)) {
+            for (i, rows) in order.chunks(batch).enumerate().skip(state.epoch.batches) {
                 self.ctx.check_cancelled()?;
                 if self.ctx.is_due() {
-                    return if epoch == 0 { Err(Error::Deadline) } else { Ok(()) };
+                    return Ok(End::Early);
                 }
-                let key = key.named("batch").part(i);
-                let (batch_loss, mut gradient) =
-                    self.gradient(state, rows, key, &mut at_once, team, device)?;
+                let key = key.named("batch").part(i as u64);
+                let (loss, mut gradient) = self.gradient(state, rows, key, team, devices)?;
                 let norm = clip(&mut gradient, params.clip_norm);
-                if !batch_loss.is_finite() || !norm.is_finite() {
-                    return self.diverge(state, epoch + 1);
+                if !loss.is_finite() || !norm.is_finite() {
+                    state.report.diverged_in = Some(epoch + 1);
+                    return Ok(End::Done);
                 }
-                loss += batch_loss / steps as f64;
-                let rate = schedule.rate(epoch as u64 * steps + i);
+                let rate = schedule.rate((epoch * steps + i) as u64);
                 state.adam.step(&mut state.weights, &gradient, rate, params.weight_decay);
                 if let Some(mean) = &mut state.mean {
                     average(mean, &state.weights.values, params.average, state.adam.steps);
                 }
+                state.epoch.loss += loss;
+                state.epoch.batches += 1;
+                keeper.look(state)?;
             }
+            let current = state.current();
+            if let Some((rows, data)) = &self.validation {
+                let at_once = &mut state.epoch.rows_at_once;
+                let predicted = self.predict(&current, rows, at_once, team, devices)?;
+                if !predicted.values().iter().all(|y| y.is_finite()) {
+                    state.report.diverged_in = Some(epoch + 1);
+                    return Ok(End::Done);
+                }
+                state.report.scores.push(self.score(data, &predicted)?);
+            }
+            state.report.losses.push(state.epoch.loss / steps as f64);
             state.report.epochs += 1;
-            state.report.losses.push(loss);
-            let go_on = self.finish_epoch(state, &mut patience, team, device)?;
-            if let Some(checkpoint) = self.checkpoint {
-                checkpoint.save(state)?;
+            (state.epoch.batches, state.epoch.loss) = (0, 0.0);
+            let exhausted = self.watch(epoch + 1, &state.report, &mut patience);
+            if patience.best().is_none_or(|(best, _)| best == epoch + 1) {
+                state.report.best_epoch = epoch + 1;
+                state.best = Some(current);
             }
-            if !go_on {
-                return Ok(());
+            keeper.look(state)?;
+            if let Some(end) = self.tell(epoch + 1, exhausted, &state.report)? {
+                return Ok(end);
             }
         }
-        Ok(())
+        Ok(End::Done)
     }
 
-    /// The loss is no number any more: the best weights so far are taken, if any were scored on
-    /// validation data; without, nobody could tell that they are any good.
-    fn diverge(&self, state: &mut State, epoch: usize) -> Result<()> {
-        state.report.diverged_in = Some(epoch);
-        if state.best.is_some() && self.validation.is_some() {
-            return Ok(());
-        }
-        let expected = "a finite number; try a smaller `training.learning_rate`";
-        Err(Error::data(format_args!("loss in epoch {epoch}"), expected, "none"))
+    /// Whether patience ends with the score of `epoch`, if it has one.
+    fn watch(&self, epoch: usize, report: &FitReport, patience: &mut Patience) -> bool {
+        let score = report.scores.get(epoch - 1);
+        let exhausted = score.is_some_and(|&score| patience.is_exhausted_by(epoch, score));
+        exhausted && self.params.training().early_stopping.is_some()
     }
 
-    /// Scores the epoch, keeps its weights if they are the best, and says whether to go on.
-    fn finish_epoch(
-        &self,
-        state: &mut State,
-        patience: &mut Patience,
-        team: &Team,
-        device: &BurnDevice,
-    ) -> Result<bool> {
-        let params = self.params.training();
-        let epoch = state.report.epochs;
-        let mut metrics = Vec::new();
-        let mut exhausted = false;
-        let current = state.current();
-        if let Some((rows, data)) = &self.validation {
-            let predicted = self.predict(&current, rows, team, device)?;
-            let (name, score) = self.score(data, &predicted)?;
-            state.report.scores.push(score);
-            exhausted = patience.is_exhausted_by(epoch, score) && params.early_stopping.is_some();
-            metrics.push((name, score));
-        }
-        let best = patience.best().map_or(epoch, |(at, _)| at);
-        if best == epoch {
-            state.report.best_epoch = epoch;
-            state.best = Some(current);
-        }
-        let go_on = self.ctx.step(&Step::new(epoch, params.epochs, &metrics))?;
-        Ok(go_on && !exhausted)
+    /// Tells the observer of `epoch`, and says how the fit ends with it, if it does.
+    fn tell(&self, epoch: usize, exhausted: bool, report: &FitReport) -> Result<Option<End>> {
+        let score = report.scores.get(epoch - 1);
+        let metrics: Vec<_> = score.map(|&score| (self.watched(), score)).into_iter().collect();
+        let step = Step::new(epoch, self.params.training().epochs, &metrics);
+        let go_on = self.ctx.step(&step)?;
+        Ok(if exhausted { Some(End::Done) } else { (!go_on).then_some(End::Early) })
     }
 
     /// How many epochs without a better score are too many; the best epoch is watched even where
@@ -219,68 +228,65 @@ impl<A: Architecture> Trainer<'_, A> {
         }
     }
 
-    /// Name and value of what is watched: the metric that was asked for, the mean pinball loss of
+    /// The name of what is watched: the metric that was asked for, the mean pinball loss of
     /// quantiles, or the task's default.
-    fn score(&self, data: &Dataset, predicted: &Matrix) -> Result<(String, f64)> {
-        let truth = data.truth();
-        let of = |metric: Metric| metric.score_outputs(truth, predicted, self.outputs);
-        match (self.params.training().metric(), self.loss) {
-            (Some(metric), _) => Ok((metric.to_string(), of(metric)?)),
-            (None, Loss::Pinball { levels }) => {
-                let scores = levels.iter().map(|&level| of(Metric::Pinball { level }));
-                let total: f64 = scores.sum::<Result<f64>>()?;
-                Ok(("pinball".to_owned(), total / levels.len() as f64))
-            }
-            (None, _) => {
-                let metric = Metric::default_for(data.task());
-                Ok((metric.to_string(), of(metric)?))
-            }
+    fn watched(&self) -> String {
+        match (self.params.training().metric(), self.loss, &self.validation) {
+            (None, Loss::Pinball { .. }, _) => "pinball".to_owned(),
+            (None, _, Some((_, data))) => Metric::default_for(data.task()).to_string(),
+            (metric, ..) => metric.map(|metric| metric.to_string()).unwrap_or_default(),
         }
     }
 
-    /// The weighted mean loss of a batch and its gradient. If the device's memory does not do for
-    /// `at_once` rows, it is halved until it does.
+    /// The value of what is watched.
+    fn score(&self, data: &Dataset, predicted: &Matrix) -> Result<f64> {
+        let of = |metric: Metric| metric.score_outputs(data.truth(), predicted, self.outputs);
+        match (self.params.training().metric(), self.loss) {
+            (Some(metric), _) => of(metric),
+            (None, Loss::Pinball { levels }) => {
+                let scores = levels.iter().map(|&level| of(Metric::Pinball { level }));
+                Ok(scores.sum::<Result<f64>>()? / levels.len() as f64)
+            }
+            (None, _) => of(Metric::default_for(data.task())),
+        }
+    }
+
+    /// The weighted mean loss of a batch and its gradient.
     fn gradient(
         &self,
-        state: &State,
+        state: &mut State,
         rows: &[u32],
         key: Key,
-        at_once: &mut usize,
         team: &Team,
-        device: &BurnDevice,
+        devices: &[BurnDevice],
     ) -> Result<(f64, Vec<f32>)> {
-        let tensors = state.weights.tensors(device);
+        let State { weights, epoch, .. } = state;
+        let tensors: Vec<_> = devices.iter().map(|device| weights.tensors(device)).collect();
         let total: f64 = rows.iter().map(|&row| self.weights[row as usize]).sum();
-        loop {
-            let pieces: Vec<&[u32]> = rows.chunks(*at_once).collect();
-            let first = *at_once;
-            let work = |i: usize| self.piece(state, &tensors, pieces[i], i * first, total, key);
-            match team.all(pieces.len(), work) {
-                Ok(parts) => {
-                    let mut sum = (0.0, vec![0.0; state.weights.values.len()]);
-                    for (loss, gradient) in parts {
-                        sum.0 += loss;
-                        sum.1.iter_mut().zip(&gradient).for_each(|(sum, g)| *sum += g);
-                    }
-                    return Ok(sum);
-                }
-                Err(error) if 1 < *at_once && is_out_of_memory(&error) => *at_once /= 2,
-                Err(error) => return Err(error),
-            }
-        }
+        while_it_fits(&mut epoch.rows_at_once, devices, |at_once| {
+            let pieces: Vec<&[u32]> = rows.chunks(at_once).collect();
+            let work = |device: usize, i: usize| {
+                self.piece(weights, &tensors[device], pieces[i], i * at_once, total, key)
+            };
+            let start = (0.0, vec![0.0; weights.values.len()]);
+            team.fold(pieces.len(), work, start, |sum, (loss, gradient)| {
+                sum.0 += loss;
+                sum.1.iter_mut().zip(&gradient).for_each(|(sum, g)| *sum += g);
+            })
+        })
     }
 
     /// What the rows of one piece add to loss and gradient.
     fn piece(
         &self,
-        state: &State,
+        weights: &Weights,
         tensors: &[Tensor<1>],
         rows: &[u32],
         first_row: usize,
         total: f64,
         key: Key,
     ) -> Result<(f64, Vec<f32>)> {
-        let specs = state.weights.specs().iter();
+        let specs = weights.specs().iter();
         let leaves: Vec<Tensor<1>> = specs
             .zip(tensors)
             .map(|(spec, tensor)| {
@@ -288,7 +294,7 @@ impl<A: Architecture> Trainer<'_, A> {
                 if spec.role == Role::Fixed { leaf } else { leaf.require_grad() }
             })
             .collect();
-        let net = state.weights.bind(&leaves, |scope| self.params.net(scope, self.inputs))?;
+        let net = weights.bind(&leaves, |scope| self.params.net(scope, self.inputs))?;
         let rate = self.params.training().hide;
         let hide = Hide { key: key.named("hide"), rate, first_row };
         let device = leaves[0].device();
@@ -310,7 +316,7 @@ impl<A: Architecture> Trainer<'_, A> {
         }
         let slopes = Tensor::from_data(TensorData::new(slopes, [rows.len(), members, k]), &device);
         let mut grads = (scores * slopes).sum().backward();
-        Ok((loss, state.weights.gradient(&leaves, &mut grads)?))
+        Ok((loss, weights.gradient(&leaves, &mut grads)?))
     }
 
     /// Predictions of `rows` by the given weights.
@@ -318,21 +324,55 @@ impl<A: Architecture> Trainer<'_, A> {
         &self,
         weights: &Weights,
         rows: &Rows<'_>,
+        at_once: &mut usize,
         team: &Team,
-        device: &BurnDevice,
+        devices: &[BurnDevice],
     ) -> Result<Matrix> {
-        let tensors = weights.tensors(device);
-        let net = weights.bind(&tensors, |scope| self.params.net(scope, self.inputs))?;
-        let at_once = self.params.training().rows_at_once(rows.len());
+        let net = |device: &BurnDevice| {
+            let tensors = weights.tensors(device);
+            weights.bind(&tensors, |scope| self.params.net(scope, self.inputs))
+        };
+        let nets = devices.iter().map(net).collect::<Result<Vec<_>>>()?;
         let all: Vec<u32> = (0..rows.len() as u32).collect();
-        let pieces: Vec<&[u32]> = all.chunks(at_once).collect();
-        let parts = team.all(pieces.len(), |i| {
-            let places = rows.of(pieces[i]);
-            let batch = rows.prepared.batch(self.inputs, &places, rows.steps, None, device);
-            let scores = net.forward(&batch, &Pass::plain());
-            predict(self.loss, self.scale, self.outputs.len(), scores)
+        let n_outputs = self.outputs.len();
+        let predicted = while_it_fits(at_once, devices, |at_once| {
+            let pieces: Vec<&[u32]> = all.chunks(at_once).collect();
+            let work = |device: usize, i: usize| {
+                let (places, net) = (rows.of(pieces[i]), &nets[device]);
+                let device = &devices[device];
+                let batch = rows.prepared.batch(self.inputs, &places, rows.steps, None, device);
+                predict(self.loss, self.scale, n_outputs, net.forward(&batch, &Pass::plain()))
+            };
+            team.fold(pieces.len(), work, Vec::new(), Vec::extend)
         });
-        Matrix::new(parts?.concat(), self.outputs.len())
+        Matrix::new(predicted?, n_outputs)
+    }
+}
+
+/// How a fit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It could not go on.
+    Done,
+    /// It could: the deadline passed, or the observer stopped it.
+    Early,
+}
+
+/// Runs `work` with `at_once` rows on a device at once. Where its memory does not do, they are
+/// halved, for this time and all that follow.
+fn while_it_fits<T>(
+    at_once: &mut usize,
+    devices: &[BurnDevice],
+    work: impl Fn(usize) -> Result<T>,
+) -> Result<T> {
+    loop {
+        match work(*at_once) {
+            Err(error) if 1 < *at_once && is_out_of_memory(&error) => {
+                *at_once /= 2;
+                devices.iter().for_each(BurnDevice::memory_cleanup);
+            }
+            result => return result,
+        }
     }
 }
 
@@ -363,45 +403,4 @@ fn is_out_of_memory(error: &Error) -> bool {
     ["out of memory", "outofmemory", "out_of_memory", "memory allocation", "allocat"]
         .iter()
         .any(|words| text.contains(words))
-}
-
-/// Threads that work on pieces side by side, each alone: what runs inside a piece stays on its
-/// thread, since it finds itself in a pool of one.
-pub(crate) struct Team {
-    pools: Vec<rayon::ThreadPool>,
-}
-
-impl Team {
-    pub(crate) fn new(threads: NonZeroUsize) -> Result<Self> {
-        let pool = |_| rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(engine);
-        Ok(Self { pools: (0..threads.get()).map(pool).collect::<Result<_>>()? })
-    }
-
-    /// `work` of every number below `n`, in order; of several errors the first. A panic is an
-    /// error: Burn panics where shapes, devices, or memory fail it.
-    pub(crate) fn all<T: Send>(
-        &self,
-        n: usize,
-        work: impl Fn(usize) -> Result<T> + Sync,
-    ) -> Result<Vec<T>> {
-        let next = AtomicUsize::new(0);
-        let worker = || {
-            let mut done = Vec::new();
-            loop {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                if n <= i {
-                    return done;
-                }
-                done.push((i, contain(|| work(i))));
-            }
-        };
-        let mut done: Vec<(usize, Result<T>)> = std::thread::scope(|scope| {
-            let pools = self.pools.iter().take(n);
-            let workers: Vec<_> = pools.map(|pool| scope.spawn(|| pool.install(worker))).collect();
-            let joined = workers.into_iter().map(std::thread::ScopedJoinHandle::join);
-            joined.flat_map(|done| done.unwrap_or_else(|panic| resume_unwind(panic))).collect()
-        });
-        done.sort_unstable_by_key(|&(i, _)| i);
-        done.into_iter().map(|(_, result)| result).collect()
-    }
 }

@@ -11,7 +11,8 @@ use crate::{device::Device, loss::Objective};
 /// | --- | ---: | --- | --- |
 /// | `epochs` | 30 | 1 to 100 000 | passes over the data at most |
 /// | `batch_size` | 256 | 1 to 10⁶ | rows of a step; all rows if there are fewer |
-/// | `micro_batch` | none | 1 to 10⁶ | rows of a step that are on the device at once; none: 32 on the processor, the batch elsewhere |
+/// | `micro_batch` | none | 1 to 10⁶ | rows of a step that are on a device at once; none: 32 on the processor, elsewhere the batch, or the device's part of it |
+/// | `memory` | none | ≥ 1 | bytes that a fit may take beyond its data; smaller pieces and fewer at once keep it |
 /// | `learning_rate` | 0.0005 | (0, 1] | at its peak |
 /// | `warm_up` | 0.05 | [0, 1) | part of all steps in which the rate rises from 0 |
 /// | `cosine` | true | | whether the rate falls to 0 after the rise |
@@ -25,6 +26,7 @@ use crate::{device::Device, loss::Objective};
 /// | `hide` | 0.0 | [0, 1) | part of the cells that are hidden in each step: numbers as missing, levels as unknown |
 /// | `early_stopping` | 16 epochs | | when to stop before `epochs`; needs validation data |
 /// | `device` | `cpu` | | where to train; predictions are made on the processor |
+/// | `more_devices` | none | at most 63 | devices that share each batch with `device`, each a part of its rows |
 ///
 /// Without validation data all `epochs` are run and the last weights are taken, with it the best.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,8 +37,10 @@ pub struct TrainingParams {
     pub epochs: usize,
     /// Rows of a step.
     pub batch_size: usize,
-    /// Rows of a step that are on the device at once.
+    /// Rows of a step that are on a device at once.
     pub micro_batch: Option<usize>,
+    /// Bytes that a fit may take beyond its data.
+    pub memory: Option<usize>,
     /// The learning rate at its peak.
     pub learning_rate: f64,
     /// Part of all steps in which the rate rises.
@@ -63,6 +67,8 @@ pub struct TrainingParams {
     pub early_stopping: Option<EarlyStopping>,
     /// Where to train.
     pub device: Device,
+    /// Devices that share each batch with `device`.
+    pub more_devices: Vec<Device>,
 }
 
 impl Default for TrainingParams {
@@ -71,6 +77,7 @@ impl Default for TrainingParams {
             epochs: 30,
             batch_size: 256,
             micro_batch: None,
+            memory: None,
             learning_rate: 5e-4,
             warm_up: 0.05,
             cosine: true,
@@ -84,6 +91,7 @@ impl Default for TrainingParams {
             hide: 0.0,
             early_stopping: Some(EarlyStopping::after(16)),
             device: Device::Cpu,
+            more_devices: Vec::new(),
         }
     }
 }
@@ -103,6 +111,8 @@ impl TrainingParams {
         count("epochs", self.epochs, 100_000)?;
         count("batch_size", self.batch_size, 1_000_000)?;
         self.micro_batch.map_or(Ok(()), |x| count("micro_batch", x, 1_000_000))?;
+        let x = self.memory;
+        x.map_or(Ok(()), |x| ParamError::ensure(1 <= x, field("memory"), x, "at least 1"))?;
         let x = self.learning_rate;
         ParamError::ensure(0.0 < x && x <= 1.0, field("learning_rate"), x, "above 0, at most 1")?;
         let parts = [
@@ -125,15 +135,23 @@ impl TrainingParams {
         ParamError::ensure(ok, field("focus"), x, "0 where `label_smoothing` is not 0")?;
         self.class_weight.check(&field("class_weight"))?;
         self.objective.check(&field("objective"))?;
+        let n = self.more_devices.len();
+        ParamError::ensure(n <= 63, field("more_devices"), n, "at most 63 devices")?;
         let stopping = self.early_stopping.as_ref();
         stopping.map_or(Ok(()), |stopping| stopping.check(&field("early_stopping")))
     }
 
-    /// Rows that are on the device at once.
+    /// Where to train: one device or more.
+    pub(crate) fn devices(&self) -> impl Iterator<Item = Device> {
+        std::iter::once(self.device).chain(self.more_devices.iter().copied())
+    }
+
+    /// Rows that are on a device at once.
     pub(crate) fn rows_at_once(&self, batch: usize) -> usize {
-        let rows = self.micro_batch.unwrap_or(match self.device {
-            Device::Cpu => CPU_MICRO_BATCH,
-            _ => batch,
+        let rows = self.micro_batch.unwrap_or(if self.devices().any(|d| d == Device::Cpu) {
+            CPU_MICRO_BATCH
+        } else {
+            batch.div_ceil(self.devices().count())
         });
         rows.min(batch)
     }
@@ -161,6 +179,8 @@ mod tests {
         refuses("epochs", |p| p.epochs = 0);
         refuses("batch_size", |p| p.batch_size = 0);
         refuses("micro_batch", |p| p.micro_batch = Some(0));
+        refuses("memory", |p| p.memory = Some(0));
+        refuses("more_devices", |p| p.more_devices = vec![Device::Cpu; 64]);
         for rate in [0.0, 1.1, f64::NAN] {
             refuses("learning_rate", |p| p.learning_rate = rate);
         }

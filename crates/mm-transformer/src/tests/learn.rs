@@ -8,7 +8,7 @@ use mm_core::{
 };
 
 use super::{same_sign, small_ft, small_tabm, square};
-use crate::{FtTransformerParams, Objective, Storage, TabmParams, TrainingParams};
+use crate::{Device, FtTransformerParams, Objective, Storage, TabmParams, TrainingParams};
 
 fn score<L: Learner>(learner: &L, train: &Dataset, test: &Dataset, metric: Metric) -> f64 {
     let model = learner.fit(train, &FitContext::seeded(3)).expect("fits");
@@ -91,6 +91,31 @@ fn pieces_of_another_size_change_a_fit_by_roundings_alone() {
             assert!((a - b).abs() < 1e-4, "{micro_batch} rows at once: {a} against {b}");
         }
     }
+}
+
+#[test]
+fn several_devices_share_a_batch_and_give_the_fit_of_one() {
+    let (train, test) = parts(&same_sign(200));
+    let fit = |more: &[Device], threads| {
+        let learner = small_ft(|p| {
+            (p.training.more_devices, p.training.average) = (more.to_vec(), 0.9);
+            (p.training.batch_size, p.training.micro_batch) = (50, Some(8));
+        });
+        let ctx = FitContext::seeded(5);
+        let ctx = ctx.with_threads(threads).with_validation(&test);
+        let model = learner.fit(&train, &ctx).expect("fits");
+        (model.predict(test.frame()).expect("predicts"), model.report().clone())
+    };
+    let one = fit(&[], 1);
+    for n in 1..4 {
+        for threads in [1, 4] {
+            assert_eq!(fit(&vec![Device::Cpu; n], threads), one, "{n} more, {threads} threads");
+        }
+    }
+    let absent = small_ft(|p| p.training.more_devices = vec![Device::Cpu, Device::Cuda(77)]);
+    let error = absent.fit(&train, &FitContext::seeded(5)).expect_err("is not there");
+    assert!(error.to_string().starts_with("device: expected one of cpu"), "{error}");
+    assert!(error.to_string().ends_with("got cuda:77"), "{error}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod conform;
 mod learn;
+mod memory;
 mod resume;
 mod sequences;
 

@@ -289,6 +289,11 @@ impl Booster {
         Grown { shrinkage, structure, leaves, weights }
     }
 
+    /// What the params come to on the data.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The state between two trees.
     pub(super) fn state(&self) -> State {
         let folds = self.folds.iter().chain(&self.averaging);

@@ -33,6 +33,9 @@
 //!
 //! With [`snapshots`](FitContext::snapshots) in the context, a fit keeps its state from time to time,
 //! and a later one of the same params, seed, and data goes on from there, to the same model to the bit.
+//! Where they [last](mm_core::Snapshots::lasting), so does one of more rounds, statistics of categories
+//! included, as long as the params are such that the first rounds of both are the same: a given learning
+//! rate, and 200 rounds or more; else it starts anew.
 //!
 //! # Determinism
 //!
@@ -125,6 +128,10 @@ impl Learner for CatBoost {
 
     fn as_warm_start(&self) -> Option<&dyn WarmStart> {
         Some(self)
+    }
+
+    fn resumes(&self) -> bool {
+        true
     }
 }
 

@@ -745,6 +745,62 @@ fn a_fit_that_goes_on_grows_only_what_is_left() {
 }
 
 #[test]
+fn a_fit_of_more_rounds_goes_on_from_one_of_fewer() {
+    // The first rounds of both are the same where what depends on their number is given.
+    let learner = |name: &str, rounds: usize, rate: Option<f64>| {
+        let mut params = params(&fixture(name));
+        (params.rounds, params.learning_rate, params.leaves.steps) = (rounds, rate, Some(1));
+        (params.categorical.max_combination, params.early_stopping) = (Some(2), None);
+        params.build().expect("valid")
+    };
+    for name in ["regression", "multiclass", "combinations", "levels_multiclass"] {
+        let data = fixture(name).spec.data(false);
+        let kept = Snapshots::in_memory().lasting();
+        let plain = FitContext::seeded(4);
+        let ctx = plain.with_snapshots(&kept);
+        let cbm = |rounds, rate, ctx: &FitContext<'_>| {
+            let model = learner(name, rounds, rate).fit(&data, ctx).expect("fits");
+            model.to_cbm().expect("writes")
+        };
+        for rounds in [3, 7, 5, 12] {
+            let rate = Some(0.1);
+            assert_eq!(cbm(rounds, rate, &ctx), cbm(rounds, rate, &plain), "{name}, {rounds}");
+        }
+        // With another rate for each number of rounds there is nothing to go on from.
+        for rounds in [3, 7] {
+            assert_eq!(cbm(rounds, None, &ctx), cbm(rounds, None, &plain), "{name}, {rounds}");
+        }
+    }
+}
+
+#[test]
+fn a_lasting_state_is_not_grown_again() {
+    let data = fixture("combinations").spec.data(false);
+    let learner = |rounds: usize| {
+        let mut params = params(&fixture("combinations"));
+        (params.rounds, params.learning_rate, params.leaves.steps) = (rounds, Some(0.1), Some(1));
+        params.categorical.max_combination = Some(1);
+        params.build().expect("valid")
+    };
+    let root = std::env::temp_dir().join(format!("mm-catboost-lasting-{}", std::process::id()));
+    // The state of one fit in the place of another's: who goes on has the trees that it finds.
+    let fit = |seed: u64, rounds: usize| {
+        let folder = root.join(seed.to_string());
+        let kept = Snapshots::new(&folder).expect("a folder").lasting();
+        let ctx = FitContext::seeded(seed).with_snapshots(&kept);
+        let model = learner(rounds).fit(&data, &ctx).expect("fits");
+        let file = fs::read_dir(folder).expect("lists").next().expect("kept").expect("a file");
+        (model, file.path())
+    };
+    let ((one, path), (other, others)) = (fit(1, 3), fit(2, 3));
+    assert_ne!(one.forest().trees(), other.forest().trees());
+    fs::copy(others, path).expect("copies");
+    assert_eq!(fit(1, 9).0.forest().trees()[..3], *other.forest().trees());
+    assert_eq!(fit(1, 4).0.n_trees(), 4, "of more rounds, no more than are asked for");
+    fs::remove_dir_all(root).expect("removes");
+}
+
+#[test]
 fn params_of_columns_name_columns_that_the_data_have() {
     type Edit = fn(&mut CatBoostParams, String);
     let data = spec_of("levels").data(false);

@@ -12,8 +12,8 @@
 //! | `mod.rs` | the learner |
 //! | `params.rs` | hyper-parameters and their domains |
 //! | `table.rs`, `quantize.rs`, `bundle.rs` | columns of bins, where the borders between bins lie, which columns share a candidate |
-//! | `boost.rs` | one tree after another: folds, search of splits |
-//! | `boost/leafwise.rs`, `structure.rs` | trees that are not symmetric |
+//! | `boost.rs`, `boost/…` | one tree after another: folds, search of splits, leaves |
+//! | `structure.rs` | how a tree's splits hang together |
 //! | `rules.rs`, `monotone.rs` | what the params say of single columns |
 //! | `score.rs` | histograms, and scores of splits |
 //! | `ctr.rs` | statistics of categories |
@@ -96,8 +96,8 @@ use self::{
 pub use self::{
     ctr::{Statistic, StatisticKind},
     params::{
-        Bins, CatBoostParams, Categorical, Constraints, Growth, LeafMethod, Leaves, Objective,
-        Penalty, RowSampling, Sampling, TreeParams,
+        Bins, Boosting, CatBoostParams, Categorical, Constraints, Growth, LeafMethod, Leaves,
+        Objective, Penalty, RowSampling, Sampling, ShrinkageMode, TreeParams,
     },
     quantize::{BorderRule, MissingRule},
     score::ScoreFunction,
@@ -210,7 +210,8 @@ impl CatBoost {
 
         let mut rng = Rng::new(ctx.seed);
         let has_categories = data.frame().schema().columns().iter().any(|c| c.levels().is_some());
-        let order = (has_categories && !p.categorical.in_time).then(|| rng.shuffled(data.n_rows()));
+        let is_shuffled = has_categories || p.boosting != Boosting::Plain;
+        let order = (is_shuffled && !p.categorical.in_time).then(|| rng.shuffled(data.n_rows()));
         let order = order.as_deref();
         let learning = self.learning(data, loss, order, &mut rng)?;
 
@@ -430,7 +431,10 @@ impl CatBoostParams {
         }
         let shrinkage = match self.penalty.shrinkage {
             _ if continues => 0.0, // As in CatBoost.
-            None if is_monotone => 0.01,
+            None if is_monotone => match self.penalty.shrinkage_mode {
+                ShrinkageMode::Constant => 0.01,
+                ShrinkageMode::Decreasing => 0.2,
+            },
             given => given.unwrap_or(0.0),
         };
         let method = match (self.leaves.method, loss) {
@@ -481,6 +485,8 @@ impl CatBoostParams {
             combined: ctr::columns_of(&categorical.combined, n_classes),
             model_size: single(self.penalty.model_size),
             shrinkage: single(shrinkage),
+            shrinkage_mode: self.penalty.shrinkage_mode,
+            boosting: self.boosting,
             rules: Rules::new(&self.penalty, &self.constraints, schema)?,
             orders: categorical.orders,
             in_time: categorical.in_time,

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Raised whenever the layout of a snapshot, or what a fit comes to, changes.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 #[derive(Serialize, Deserialize)]
 struct Snapshot<'a> {

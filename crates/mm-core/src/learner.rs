@@ -57,6 +57,12 @@ pub trait Learner: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether a fit goes on from the state that one of the same params, but of fewer `rounds`, has
+    /// left in [lasting snapshots](crate::Snapshots::lasting), to the model that it comes to without.
+    fn resumes(&self) -> bool {
+        false
+    }
+
     /// Checks `data` and fits to it.
     ///
     /// Refused: no rows, or none of positive weight; classification in which fewer than two classes have weight; infinite
@@ -137,6 +143,9 @@ pub trait DynLearner: fmt::Debug + Send + Sync + sealed::Sealed {
     /// See [`Learner::as_warm_start`].
     fn as_warm_start(&self) -> Option<&dyn WarmStart>;
 
+    /// See [`Learner::resumes`].
+    fn resumes(&self) -> bool;
+
     /// See [`Learner::fit`].
     fn fit_boxed(&self, data: &Dataset, ctx: &FitContext<'_>) -> Result<BoxModel>;
 }
@@ -155,6 +164,10 @@ impl<L: Learner> DynLearner for L {
 
     fn as_warm_start(&self) -> Option<&dyn WarmStart> {
         Learner::as_warm_start(self)
+    }
+
+    fn resumes(&self) -> bool {
+        Learner::resumes(self)
     }
 
     fn fit_boxed(&self, data: &Dataset, ctx: &FitContext<'_>) -> Result<BoxModel> {
@@ -176,6 +189,10 @@ impl Learner for BoxLearner {
 
     fn as_warm_start(&self) -> Option<&dyn WarmStart> {
         (**self).as_warm_start()
+    }
+
+    fn resumes(&self) -> bool {
+        (**self).resumes()
     }
 
     fn train(&self, data: &Dataset, ctx: &FitContext<'_>) -> Result<BoxModel> {

@@ -95,6 +95,11 @@ pub trait Model: Any + fmt::Debug + Send + Sync {
         None
     }
 
+    /// How many trees the model has, if it is made of trees.
+    fn n_trees(&self) -> Option<usize> {
+        None
+    }
+
     /// Checks `x` against the signature and predicts, one row an example.
     fn predict(&self, x: &Frame) -> Result<Matrix> {
         let x = self.signature().admit(x)?;
@@ -169,6 +174,10 @@ impl Model for BoxModel {
 
     fn as_explains(&self) -> Option<&dyn Explains> {
         (**self).as_explains()
+    }
+
+    fn n_trees(&self) -> Option<usize> {
+        (**self).n_trees()
     }
 }
 

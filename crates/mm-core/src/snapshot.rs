@@ -1,4 +1,5 @@
-//! The state of unfinished fits on disk, so that a killed one goes on where it was.
+//! The state of unfinished fits on disk, so that a killed one goes on where it was; and, where it is
+//! to last, of fits that are done, so that one of more rounds goes on from there.
 //!
 //! A learner that takes long and can go on from its state asks [`FitContext::snapshots`] for a
 //! [`Slot`] under the key of everything that determines its result, loads what is there, keeps its
@@ -15,8 +16,10 @@
 //! [`FitContext::snapshots`]: crate::FitContext::snapshots
 
 use std::{
+    collections::HashMap,
     fs, io,
     path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -27,11 +30,19 @@ use crate::{
     error::{Error, Result},
 };
 
-/// A folder for the state of unfinished fits.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where the state of fits is kept: in a folder, or in memory. Clones are the same place.
+#[derive(Debug, Clone)]
 pub struct Snapshots {
-    folder: PathBuf,
+    place: Place<PathBuf>,
     interval: Duration,
+    lasting: bool,
+}
+
+/// A folder or a file, or states by key.
+#[derive(Debug, Clone)]
+enum Place<T> {
+    Disk(T),
+    Memory(Arc<Mutex<HashMap<String, Vec<u8>>>>),
 }
 
 impl Snapshots {
@@ -39,7 +50,13 @@ impl Snapshots {
     pub fn new(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-        Ok(Self { folder, interval: Duration::from_mins(10) })
+        Ok(Self { place: Place::Disk(folder), ..Self::in_memory() })
+    }
+
+    /// In memory, until the last clone is dropped; every 10 minutes.
+    pub fn in_memory() -> Self {
+        let place = Place::Memory(Arc::default());
+        Self { place, interval: Duration::from_mins(10), lasting: false }
     }
 
     /// The same with another time between two snapshots of a fit; with none, each iteration keeps one.
@@ -48,18 +65,35 @@ impl Snapshots {
         Self { interval, ..self }
     }
 
+    /// The same, but the state of a fit stays when it is done, so that a fit of more rounds can go on
+    /// from it: see [`Learner::resumes`](crate::Learner::resumes).
+    #[must_use]
+    pub fn lasting(self) -> Self {
+        Self { lasting: true, ..self }
+    }
+
+    /// Whether the state of a fit stays when it is done.
+    pub fn is_lasting(&self) -> bool {
+        self.lasting
+    }
+
     /// The place of the fit that `parts` determine: name and release of the learner, params, seed,
     /// fingerprints of the data.
     pub fn slot<T: AsRef<[u8]>>(&self, parts: &[T]) -> Slot {
-        let path = self.folder.join(format!("{}.snapshot", durable::key(parts)));
-        Slot { path, interval: self.interval, last: Instant::now() }
+        let key = durable::key(parts);
+        let place = match &self.place {
+            Place::Disk(folder) => Place::Disk(folder.join(format!("{key}.snapshot"))),
+            Place::Memory(all) => Place::Memory(Arc::clone(all)),
+        };
+        Slot { key, place, interval: self.interval, last: Instant::now() }
     }
 }
 
 /// The place of one fit's state.
 #[derive(Debug)]
 pub struct Slot {
-    path: PathBuf,
+    key: String,
+    place: Place<PathBuf>,
     interval: Duration,
     last: Instant,
 }
@@ -67,11 +101,17 @@ pub struct Slot {
 impl Slot {
     /// What was kept last; `None` if there is nothing, or nothing that is whole.
     pub fn load(&self) -> Option<Vec<u8>> {
-        let mut bytes = match fs::read(&self.path) {
+        let path = match &self.place {
+            Place::Disk(path) => path,
+            Place::Memory(all) => {
+                return all.lock().unwrap_or_else(PoisonError::into_inner).get(&self.key).cloned();
+            }
+        };
+        let mut bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
             Err(e) => {
-                tracing::warn!(path = %self.path.display(), error = %e, "snapshot cannot be read");
+                tracing::warn!(path = %path.display(), error = %e, "snapshot cannot be read");
                 return None;
             }
         };
@@ -79,7 +119,7 @@ impl Slot {
             .split_first_chunk::<32>()
             .is_some_and(|(checksum, content)| Sha256::digest(content)[..] == *checksum);
         if !is_whole {
-            tracing::warn!(path = %self.path.display(), "snapshot is damaged; the fit starts anew");
+            tracing::warn!(path = %path.display(), "snapshot is damaged; the fit starts anew");
             return None;
         }
         Some(bytes.split_off(32))
@@ -95,19 +135,33 @@ impl Slot {
     /// An error if it cannot be written, for example since the disk is full; what was kept before is
     /// still there then. Whether that ends the fit is for the learner to say.
     pub fn keep(&mut self, state: &[u8]) -> Result<()> {
-        let mut bytes = Sha256::digest(state).to_vec();
-        bytes.extend_from_slice(state);
         self.last = Instant::now();
-        durable::replace(&self.path, &bytes)
+        match &self.place {
+            Place::Disk(path) => {
+                let mut bytes = Sha256::digest(state).to_vec();
+                bytes.extend_from_slice(state);
+                durable::replace(path, &bytes)
+            }
+            Place::Memory(all) => {
+                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                all.insert(self.key.clone(), state.to_vec());
+                Ok(())
+            }
+        }
     }
 
     /// Removes what was kept, since the fit is done.
     pub fn clear(self) {
-        match fs::remove_file(&self.path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %self.path.display(), error = %e, "snapshot stays behind");
+        match self.place {
+            Place::Disk(path) => match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(path = %path.display(), error = %e, "snapshot stays behind");
+                }
+                _ => {}
+            },
+            Place::Memory(all) => {
+                all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
             }
-            _ => {}
         }
     }
 }
@@ -139,18 +193,31 @@ mod tests {
     }
 
     #[test]
+    fn memory_keeps_what_a_folder_keeps() {
+        let snapshots = Snapshots::in_memory();
+        let mut slot = snapshots.clone().slot(&["a"]);
+        slot.keep(b"state").expect("writes");
+        assert_eq!(snapshots.slot(&["a"]).load(), Some(b"state".to_vec()));
+        assert_eq!(snapshots.slot(&["b"]).load(), None);
+        slot.clear();
+        assert_eq!(snapshots.slot(&["a"]).load(), None);
+        assert!(!snapshots.is_lasting() && snapshots.lasting().is_lasting());
+    }
+
+    #[test]
     fn a_damaged_snapshot_counts_as_absent() {
         let folder = scratch("snapshot-damage");
         let snapshots = Snapshots::new(&folder).expect("makes the folder");
         let mut slot = snapshots.slot(&["a"]);
         slot.keep(b"state").expect("writes");
-        let bytes = fs::read(&slot.path).expect("reads");
+        let Place::Disk(path) = slot.place.clone() else { panic!("a folder's") };
+        let bytes = fs::read(&path).expect("reads");
         for at in 0..bytes.len() {
-            fs::write(&slot.path, &bytes[..at]).expect("writes");
+            fs::write(&path, &bytes[..at]).expect("writes");
             assert_eq!(slot.load(), None, "cut to {at} bytes");
             let mut flipped = bytes.clone();
             flipped[at] ^= 1;
-            fs::write(&slot.path, &flipped).expect("writes");
+            fs::write(&path, &flipped).expect("writes");
             assert_eq!(slot.load(), None, "bit flipped in byte {at}");
         }
         fs::remove_dir_all(folder).expect("removes");

@@ -61,9 +61,10 @@ impl Trial {
     ///
     /// ```
     /// use mm_core::{Direction, IntRange};
-    /// use mm_tune::Study;
+    /// use mm_tune::{RandomSampler, Study};
     ///
-    /// let study = Study::in_memory(Direction::Minimize).without_duplicates();
+    /// let study = Study::in_memory(Direction::Minimize).with_sampler(RandomSampler);
+    /// let study = study.without_duplicates();
     /// study.optimize(10, |trial| {
     ///     let n = trial.draw(|space| space.int("n", IntRange::new(1, 10)))?;
     ///     Ok(((n - 3) as f64).abs().into())

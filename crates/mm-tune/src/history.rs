@@ -41,22 +41,24 @@ impl History {
     }
 
     /// Takes note of a trial as it is now.
-    pub fn note(&mut self, mut trial: FrozenTrial) {
+    pub fn note(&mut self, trial: impl Into<Arc<FrozenTrial>>) {
+        let mut trial = trial.into();
         let is_new = self.last < Some(trial.id) && !self.ahead.contains(&trial.id);
         if self.last.is_some_and(|last| last.0 + 1 == trial.id.0) {
             self.last = Some(trial.id); // Ids rise, so nothing lies between.
         }
         let was_open = self.open.remove(&trial.id).is_some();
         if !trial.state.is_finished() {
-            self.open.insert(trial.id, Arc::new(trial));
+            self.open.insert(trial.id, trial);
         } else if is_new || was_open {
             if self.last < Some(trial.id) {
                 self.ahead.insert(trial.id);
             }
-            if let Some(other) = self.finished.last() {
-                trial.params.share(&other.params);
+            // One that the storage holds, too, is lean already.
+            if let (Some(other), Some(own)) = (self.finished.last(), Arc::get_mut(&mut trial)) {
+                own.params.share(&other.params);
             }
-            self.finished.push(Arc::new(trial));
+            self.finished.push(trial);
         }
     }
 

@@ -4,11 +4,12 @@
 use std::{collections::BTreeMap, fmt};
 
 use mm_core::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 use crate::distribution::Choice;
 
 /// A JSON value that may hold numbers which are not finite.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Json {
     /// `null`.
     Null,

@@ -402,7 +402,7 @@ mod tests {
     use mm_core::{Direction, FloatRange, IntRange, Signal, Suggest as _};
 
     use super::*;
-    use crate::{PercentilePruner, TpeSampler};
+    use crate::{PercentilePruner, RandomSampler, TpeSampler};
 
     fn sphere(trial: &mut Trial) -> Result<Outcome> {
         let x = trial.float("x", FloatRange::new(-1.0, 1.0))?;
@@ -415,6 +415,7 @@ mod tests {
     fn a_study_draws_the_same_whatever_the_number_of_jobs() {
         let trials = |jobs| {
             let study = Study::in_memory(Direction::Minimize).with_seed(3).with_jobs(jobs);
+            let study = study.with_sampler(RandomSampler);
             study.optimize(40, sphere).expect("memory");
             let trials = study.trials().expect("memory");
             trials.iter().map(|t| (t.number, t.values.clone())).collect::<Vec<_>>()

@@ -18,7 +18,7 @@ use crate::{
     json::Json,
     optimize::Heartbeat,
     pruner::{Decision, NoPruner, Pruner, Report},
-    sampler::{Ask, Proposal, RandomSampler, Sampler},
+    sampler::{Ask, Proposal, Sampler, TpeSampler},
     storage::{MemoryStorage, Storage, StudyRecord, Write},
     trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
 };
@@ -50,6 +50,7 @@ pub struct Study {
     pub(crate) batch: Option<usize>,
     pub(crate) heartbeat: Option<Heartbeat>,
     without_duplicates: bool,
+    first: Arc<[BTreeMap<String, Json>]>,
 }
 
 /// The attribute in which an enqueued trial says what it is to try.
@@ -114,7 +115,7 @@ impl Study {
         Self {
             storage,
             record: Arc::new(record),
-            sampler: Arc::new(RandomSampler),
+            sampler: Arc::new(TpeSampler::default()),
             pruner: Arc::new(NoPruner),
             history: Arc::default(),
             seed: 0,
@@ -122,10 +123,12 @@ impl Study {
             batch: None,
             heartbeat: None,
             without_duplicates: false,
+            first: Arc::default(),
         }
     }
 
-    /// Proposes with `sampler`; with [`RandomSampler`] by default.
+    /// Proposes with `sampler`; with [`TpeSampler`] by default, as Optuna does. Where a trial takes
+    /// seconds or more, [`AutoSampler`](crate::AutoSampler) finds more in the same number of trials.
     #[must_use]
     pub fn with_sampler(self, sampler: impl Sampler + 'static) -> Self {
         Self { sampler: Arc::new(sampler), ..self }
@@ -171,6 +174,20 @@ impl Study {
         Self { without_duplicates: true, ..self }
     }
 
+    /// Lets the study's first trials, by number, try these parameters (external values); what is not
+    /// among them is sampled. As if they had been [enqueued](Self::enqueue) first, but of several
+    /// workers, and of one that starts again, none does so twice. Nothing by default.
+    #[must_use]
+    pub fn with_first<K: Into<String>>(
+        self,
+        points: impl IntoIterator<Item = impl IntoIterator<Item = (K, Json)>>,
+    ) -> Self {
+        let named = points
+            .into_iter()
+            .map(|point| point.into_iter().map(|(name, value)| (name.into(), value)).collect());
+        Self { first: named.collect(), ..self }
+    }
+
     /// The study's name.
     pub fn name(&self) -> &str {
         &self.record.name
@@ -204,7 +221,8 @@ impl Study {
             .collect();
         for id in waiting {
             if self.storage.claim(id, beats)? {
-                return self.begin(&mut history, self.storage.trial(id)?).map(Some);
+                let trial = Arc::unwrap_or_clone(self.storage.trial(id)?);
+                return self.begin(&mut history, trial).map(Some);
             }
         }
         let trial = self.storage.start_trial(self.record.id, trials, beats)?;
@@ -212,6 +230,13 @@ impl Study {
     }
 
     fn begin(&self, history: &mut History, mut frozen: FrozenTrial) -> Result<Trial> {
+        let is_new = frozen.params.is_empty() && frozen.system_attrs.is_empty();
+        if let Some(first) = self.first.get(frozen.number as usize).filter(|_| is_new) {
+            let fixed = (FIXED.to_owned(), Json::Object(first.clone()));
+            self.storage
+                .write(frozen.id, &[Write::SystemAttr(fixed.0.clone(), fixed.1.clone())])?;
+            frozen.system_attrs.extend([fixed]);
+        }
         history.note(frozen.clone());
         let fixed = match frozen.system_attrs.get(FIXED) {
             Some(Json::Object(fixed)) => fixed.clone(),
@@ -298,11 +323,17 @@ impl Study {
         frozen.state = state;
         frozen.values = values;
         frozen.completed = Some(Timestamp::now());
-        self.history().note(frozen.clone());
+        if self.storage.is_shared() {
+            self.history().note(frozen.clone());
+        } else {
+            // Held once, by the storage and by what is known of it.
+            self.history().note(self.storage.trial(frozen.id)?);
+        }
         Ok(frozen.clone())
     }
 
-    /// The best complete trial of a study of one objective; the earliest of equals.
+    /// The best complete trial of a study of one objective that breaks no
+    /// [constraint](Trial::set_constraint); the earliest of equals.
     pub fn best(&self) -> Result<Option<Arc<FrozenTrial>>> {
         let &[direction] = self.directions() else {
             return Err(Error::data(
@@ -314,6 +345,7 @@ impl Study {
         let mut best: Option<Arc<FrozenTrial>> = None;
         for trial in self.trials()? {
             if trial.state == TrialState::Complete
+                && trial.violation() <= 0.0
                 && best.as_ref().is_none_or(|b| direction.is_better(trial.values[0], b.values[0]))
             {
                 best = Some(trial);

@@ -127,6 +127,11 @@ impl ParamSet {
                 param.share(&known.name, &known.distribution);
             }
         }
+        self.fit();
+    }
+
+    /// Gives back memory that no parameter needs.
+    pub(crate) fn fit(&mut self) {
         self.0.shrink_to_fit();
     }
 

@@ -32,9 +32,9 @@ use self::file::ModelFile;
 pub use self::{
     model::CatBoostModel,
     training::{
-        Bins, BorderRule, CatBoost, CatBoostParams, Categorical, Constraints, Growth, LeafMethod,
-        Leaves, MissingRule, Objective, Penalty, RowSampling, Sampling, ScoreFunction, Statistic,
-        StatisticKind, TreeParams,
+        Bins, Boosting, BorderRule, CatBoost, CatBoostParams, Categorical, Constraints, Growth,
+        LeafMethod, Leaves, MissingRule, Objective, Penalty, RowSampling, Sampling, ScoreFunction,
+        ShrinkageMode, Statistic, StatisticKind, TreeParams,
     },
 };
 pub use crate::constraint::Monotone;

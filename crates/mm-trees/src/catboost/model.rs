@@ -260,6 +260,10 @@ impl Model for CatBoostModel {
         Envelope::pack(self)
     }
 
+    fn n_trees(&self) -> Option<usize> {
+        Some(CatBoostModel::n_trees(self))
+    }
+
     fn as_importance(&self) -> Option<&dyn Importance> {
         Some(self)
     }

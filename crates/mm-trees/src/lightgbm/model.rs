@@ -273,6 +273,10 @@ impl Model for LightGbmModel {
         Envelope::pack(self)
     }
 
+    fn n_trees(&self) -> Option<usize> {
+        Some(LightGbmModel::n_trees(self))
+    }
+
     fn as_importance(&self) -> Option<&dyn Importance> {
         Some(self)
     }

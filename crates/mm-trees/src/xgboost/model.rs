@@ -316,6 +316,10 @@ impl Model for XgBoostModel {
         Envelope::pack(self)
     }
 
+    fn n_trees(&self) -> Option<usize> {
+        Some(XgBoostModel::n_trees(self))
+    }
+
     fn as_importance(&self) -> Option<&dyn Importance> {
         self.forest().map(|_| self as &dyn Importance)
     }

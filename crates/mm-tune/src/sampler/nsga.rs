@@ -305,7 +305,7 @@ mod tests {
             study.optimize(1000, zdt1).expect("memory");
             all - volume(&study)
         };
-        let random = missing(study());
+        let random = missing(study().with_sampler(crate::RandomSampler));
         for crossover in [Crossover::Uniform { swap: 0.5 }, Crossover::SimulatedBinary { eta: 2.0 }]
         {
             let params = NsgaParams { crossover, ..NsgaParams::default() };

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -47,7 +47,8 @@ impl Storage for MemoryStorage {
     }
 
     fn create_trial(&self, study: StudyId, template: Option<&FrozenTrial>) -> Result<FrozenTrial> {
-        self.lock().0.create_trial(study, template, Timestamp::now()).cloned()
+        let mut guard = self.lock();
+        guard.0.create_trial(study, template, Timestamp::now()).map(|trial| (**trial).clone())
     }
 
     fn start_trial(
@@ -60,7 +61,7 @@ impl Storage for MemoryStorage {
         if !state.has_room(study, below)? {
             return Ok(None);
         }
-        let trial = state.create_trial(study, None, Timestamp::now())?.clone();
+        let trial = (**state.create_trial(study, None, Timestamp::now())?).clone();
         if beats {
             hearts.insert(trial.id, Instant::now());
         }
@@ -83,7 +84,7 @@ impl Storage for MemoryStorage {
         let now = Timestamp::now();
         let failed = Write::Finish { state: TrialState::Fail, values: Vec::new() };
         state.write(trial, &[failed], now)?;
-        state.create_trial(study, Some(copy), now).cloned().map(Some)
+        state.create_trial(study, Some(copy), now).map(|trial| Some((**trial).clone()))
     }
 
     fn write(&self, trial: TrialId, writes: &[Write]) -> Result<()> {
@@ -94,7 +95,7 @@ impl Storage for MemoryStorage {
         self.lock().0.set_study_attr(owner, key, value.clone())
     }
 
-    fn trial(&self, trial: TrialId) -> Result<FrozenTrial> {
+    fn trial(&self, trial: TrialId) -> Result<Arc<FrozenTrial>> {
         self.lock().0.trial(trial).cloned()
     }
 
@@ -103,7 +104,7 @@ impl Storage for MemoryStorage {
         study: StudyId,
         after: Option<TrialId>,
         unfinished: &[TrialId],
-    ) -> Result<Vec<FrozenTrial>> {
+    ) -> Result<Vec<Arc<FrozenTrial>>> {
         self.lock().0.changes(study, after, unfinished)
     }
 

@@ -4,7 +4,9 @@
 //! the same time: a trial is numbered by its place in the study, a waiting trial is claimed by
 //! exactly one worker, a finished trial never changes.
 
+mod index;
 mod journal;
+mod lock;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -158,7 +160,7 @@ pub trait Storage: fmt::Debug + Send + Sync {
     fn set_study_attr(&self, owner: Owner, key: &str, value: &Json) -> Result<()>;
 
     /// One trial as it is now.
-    fn trial(&self, trial: TrialId) -> Result<FrozenTrial>;
+    fn trial(&self, trial: TrialId) -> Result<Arc<FrozenTrial>>;
 
     /// The trials whose id is above `after` or among `unfinished`, by id: what a reader who knew
     /// all up to `after`, and of those `unfinished` as not finished, has to learn.
@@ -167,7 +169,7 @@ pub trait Storage: fmt::Debug + Send + Sync {
         study: StudyId,
         after: Option<TrialId>,
         unfinished: &[TrialId],
-    ) -> Result<Vec<FrozenTrial>>;
+    ) -> Result<Vec<Arc<FrozenTrial>>>;
 
     /// Notes that the worker of `trial` is alive, by the storage's clock.
     fn beat(&self, trial: TrialId) -> Result<()>;

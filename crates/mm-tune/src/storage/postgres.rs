@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -640,9 +640,9 @@ impl Storage for PostgresStorage {
         self.run(|state| state.connection.set_attr(table, "study_id", small(study.0)?, key, value))
     }
 
-    fn trial(&self, trial: TrialId) -> Result<FrozenTrial> {
+    fn trial(&self, trial: TrialId) -> Result<Arc<FrozenTrial>> {
         let found = self.run(|state| state.trials("trial_id = $1", &[&small(trial.0)?]))?;
-        found.into_iter().next().ok_or_else(|| super::not_found("trial", trial.0))
+        found.into_iter().next().map(Arc::new).ok_or_else(|| super::not_found("trial", trial.0))
     }
 
     fn changes(
@@ -650,12 +650,13 @@ impl Storage for PostgresStorage {
         study: StudyId,
         after: Option<TrialId>,
         unfinished: &[TrialId],
-    ) -> Result<Vec<FrozenTrial>> {
+    ) -> Result<Vec<Arc<FrozenTrial>>> {
         self.run(|state| {
             let after = small(after.map_or(-1, |after| after.0))?;
             let open = unfinished.iter().map(|id| small(id.0)).collect::<Result<Vec<i32>>>()?;
             let which = "study_id = $1 AND (trial_id > $2 OR trial_id = ANY($3))";
-            state.trials(which, &[&small(study.0)?, &after, &open])
+            let changes = state.trials(which, &[&small(study.0)?, &after, &open])?;
+            Ok(changes.into_iter().map(Arc::new).collect())
         })
     }
 

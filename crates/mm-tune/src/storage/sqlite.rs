@@ -12,7 +12,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -568,9 +568,9 @@ impl Storage for SqliteStorage {
         self.run(|state| set_attr(&state.db, table, "study_id", id.0, key, value))
     }
 
-    fn trial(&self, trial: TrialId) -> Result<FrozenTrial> {
+    fn trial(&self, trial: TrialId) -> Result<Arc<FrozenTrial>> {
         let found = self.run(|state| state.trials("trial_id = ?1", [trial.0]))?;
-        found.into_iter().next().ok_or_else(|| super::not_found("trial", trial.0))
+        found.into_iter().next().map(Arc::new).ok_or_else(|| super::not_found("trial", trial.0))
     }
 
     fn changes(
@@ -578,7 +578,7 @@ impl Storage for SqliteStorage {
         study: StudyId,
         after: Option<TrialId>,
         unfinished: &[TrialId],
-    ) -> Result<Vec<FrozenTrial>> {
+    ) -> Result<Vec<Arc<FrozenTrial>>> {
         self.run(|state| {
             let after = after.map_or(-1, |after| after.0);
             let mut changes = Vec::new();
@@ -587,7 +587,7 @@ impl Storage for SqliteStorage {
             }
             let newer = "study_id = ?1 AND trial_id > ?2";
             changes.extend(state.trials(newer, [study.0, after])?);
-            Ok(changes)
+            Ok(changes.into_iter().map(Arc::new).collect())
         })
     }
 

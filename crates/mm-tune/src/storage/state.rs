@@ -23,14 +23,36 @@ pub(super) struct State {
 }
 
 #[derive(Debug)]
-struct Study {
-    record: StudyRecord,
-    trials: Vec<FrozenTrial>,
+pub(super) struct Study {
+    pub(super) record: StudyRecord,
+    pub(super) trials: Vec<Arc<FrozenTrial>>,
     /// A parameter's latest distribution, to which later ones must be alike.
-    params: HashMap<Arc<str>, Arc<Distribution>>,
+    pub(super) params: HashMap<Arc<str>, Arc<Distribution>>,
 }
 
 impl State {
+    /// The studies, and the study and place of each trial.
+    pub(super) fn parts(&self) -> (&[Option<Study>], &[(usize, usize)]) {
+        (&self.studies, &self.trials)
+    }
+
+    /// A state of its parts; `None` if a trial is not where it is said to be.
+    pub(super) fn of_parts(
+        studies: Vec<Option<Study>>,
+        trials: Vec<(usize, usize)>,
+    ) -> Option<Self> {
+        let id_at = |&(study, place): &(usize, usize)| -> Option<Option<TrialId>> {
+            let Some(study) = studies.get(study)? else { return Some(None) };
+            Some(Some(study.trials.get(place)?.id))
+        };
+        let mut ids = trials.iter().enumerate();
+        let sound = ids.all(|(id, at)| {
+            id_at(at).is_some_and(|found| found.is_none_or(|found| found.0 == id as i64))
+        });
+        let n_there: usize = studies.iter().flatten().map(|study| study.trials.len()).sum();
+        (sound && n_there <= trials.len()).then_some(Self { studies, trials })
+    }
+
     pub(super) fn create_study(
         &mut self,
         name: &str,
@@ -81,14 +103,14 @@ impl State {
         study: StudyId,
         template: Option<&FrozenTrial>,
         now: Timestamp,
-    ) -> Result<&FrozenTrial> {
+    ) -> Result<&Arc<FrozenTrial>> {
         let id = TrialId(self.trials.len() as i64);
         let found = self.of_id(study)?;
         let number = found.trials.len();
         let trial = super::new_trial(id, number as u64, template, now);
         found.ensure_alike(trial.params.iter())?;
         found.remember(trial.params.iter());
-        found.trials.push(trial);
+        found.trials.push(Arc::new(trial));
         self.trials.push((study.0 as usize, number));
         self.trial(id)
     }
@@ -97,7 +119,7 @@ impl State {
     pub(super) fn has_room(&mut self, study: StudyId, below: Option<u64>) -> Result<bool> {
         let trials = &self.of_id(study)?.trials;
         let Some(below) = below else { return Ok(true) };
-        let counts = |trial: &&FrozenTrial| !trial.system_attrs.contains_key(super::FAILED);
+        let counts = |trial: &&Arc<FrozenTrial>| !trial.system_attrs.contains_key(super::FAILED);
         Ok((trials.len() as u64) < below || (trials.iter().filter(counts).count() as u64) < below)
     }
 
@@ -121,10 +143,10 @@ impl State {
     /// Sets a waiting trial running; `false` if it is not waiting.
     pub(super) fn claim(&mut self, id: TrialId, now: Timestamp) -> Result<bool> {
         let (study, place) = self.place(id)?;
-        let trial = &mut study.trials[place];
-        if trial.state != TrialState::Waiting {
+        if study.trials[place].state != TrialState::Waiting {
             return Ok(false);
         }
+        let trial = Arc::make_mut(&mut study.trials[place]);
         trial.state = TrialState::Running;
         trial.started = Some(now);
         Ok(true)
@@ -142,7 +164,7 @@ impl State {
         self.check(id, writes)?;
         let (study, place) = self.place(id)?;
         for write in writes {
-            let trial = &mut study.trials[place];
+            let trial = Arc::make_mut(&mut study.trials[place]);
             match write {
                 Write::Param { .. } => {
                     if let Some(mut param) = write.param() {
@@ -167,13 +189,14 @@ impl State {
                     trial.values.clone_from(values);
                     trial.state = *state;
                     trial.completed = Some(now);
+                    trial.params.fit();
                 }
             }
         }
         Ok(())
     }
 
-    pub(super) fn trial(&self, id: TrialId) -> Result<&FrozenTrial> {
+    pub(super) fn trial(&self, id: TrialId) -> Result<&Arc<FrozenTrial>> {
         let found = usize::try_from(id.0).ok().and_then(|i| self.trials.get(i));
         let trial = found.and_then(|&(study, i)| Some(&self.studies[study].as_ref()?.trials[i]));
         trial.ok_or_else(|| super::not_found("trial", id.0))
@@ -184,18 +207,21 @@ impl State {
         study: StudyId,
         after: Option<TrialId>,
         unfinished: &[TrialId],
-    ) -> Result<Vec<FrozenTrial>> {
+    ) -> Result<Vec<Arc<FrozenTrial>>> {
         let trials = &self.of_id(study)?.trials;
         let first = after.map_or(0, |after| trials.partition_point(|trial| trial.id <= after));
         let known = unfinished.iter().filter(|&&id| Some(id) <= after);
         let places = known.filter_map(|id| trials.binary_search_by_key(id, |trial| trial.id).ok());
-        let mut changes: Vec<FrozenTrial> = places.map(|i| trials[i].clone()).collect();
+        let mut changes: Vec<Arc<FrozenTrial>> = places.map(|i| trials[i].clone()).collect();
         changes.extend_from_slice(&trials[first..]);
         Ok(changes)
     }
 
     /// The running trials of a study.
-    pub(super) fn running(&mut self, study: StudyId) -> Result<impl Iterator<Item = &FrozenTrial>> {
+    pub(super) fn running(
+        &mut self,
+        study: StudyId,
+    ) -> Result<impl Iterator<Item = &Arc<FrozenTrial>>> {
         let trials = self.of_id(study)?.trials.iter();
         Ok(trials.filter(|trial| trial.state == TrialState::Running))
     }

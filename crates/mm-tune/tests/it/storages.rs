@@ -108,7 +108,7 @@ pub(crate) fn contract(storage: &dyn Storage) -> Result<()> {
     };
     let waiting = storage.create_trial(study.id, Some(&template))?;
     assert_eq!((waiting.number, waiting.state), (2, TrialState::Waiting));
-    assert_eq!(storage.trial(waiting.id)?, waiting);
+    assert_eq!(*storage.trial(waiting.id)?, waiting);
     assert!(storage.claim(waiting.id, false)? && !storage.claim(waiting.id, false)?);
     assert!(storage.trial(waiting.id)?.started.is_some());
 
@@ -134,7 +134,7 @@ pub(crate) fn contract(storage: &dyn Storage) -> Result<()> {
     }
 
     // Changes: what is new, and what was not finished before.
-    let ids = |changes: Vec<FrozenTrial>| changes.iter().map(|t| t.id).collect::<Vec<_>>();
+    let ids = |changes: Vec<Arc<FrozenTrial>>| changes.iter().map(|t| t.id).collect::<Vec<_>>();
     let all = ids(storage.changes(study.id, None, &[])?);
     assert_eq!(all[..3], [trial.id, other.id, waiting.id]);
     let some = storage.changes(study.id, Some(other.id), &[other.id])?;
@@ -260,6 +260,55 @@ fn a_torn_last_line_is_cut_off_and_nothing_else_is_lost() -> Result<()> {
     let text = std::fs::read_to_string(&path).expect("text");
     assert!(text.lines().all(|line| Json::parse(line).is_ok()), "{text}");
     assert_eq!(Study::open(journal(&path), "study", &[Direction::Minimize])?.trials()?.len(), 6);
+    Ok(())
+}
+
+#[test]
+fn a_long_journal_is_opened_by_its_index() -> Result<()> {
+    let folder = Folder::new("journal-index");
+    let (path, index) = (folder.path("study.log"), folder.path("study.log.mmidx"));
+    let all = |path: &Path| -> Result<Vec<FrozenTrial>> {
+        let study = Study::open(journal(path), "study", &[Direction::Minimize])?;
+        Ok(study.trials()?.iter().map(|trial| (**trial).clone()).collect())
+    };
+    let storage = journal(&path);
+    storage.create_study("gone", &[Direction::Maximize])?;
+    let gone = storage.study("gone")?.expect("made").id;
+    storage.create_trial(gone, None)?;
+    let study = Study::open(storage.clone(), "study", &[Direction::Minimize])?;
+    let text = "é".repeat(2000);
+    let big = |trial: &mut mm_tune::Trial| {
+        trial.set_user_attr("text", Json::Text(text.clone()))?;
+        trial.set_user_attr("odd", Json::Array(vec![Json::Float(f64::INFINITY), Json::Null]))?;
+        trial.report(3, f64::NEG_INFINITY)?;
+        objective(trial)
+    };
+    study.optimize(300, big)?;
+    storage.delete_study(gone)?;
+    storage.create_trial(study.storage().study("study")?.expect("made").id, None)?;
+    assert!(index.exists(), "more than a megabyte has an index");
+    // With the index it is what it is without, and what comes after is read, too.
+    let with = all(&path)?;
+    let bytes = std::fs::read(&index).expect("the index");
+    std::fs::remove_file(&index).expect("there");
+    let without = all(&path)?;
+    assert_eq!(with.len(), 301);
+    assert_eq!(with, without);
+    assert!(index.exists(), "a replay leaves one");
+    // A torn or stale index, or one of another journal, is not believed.
+    for at in [0, 7, 39, 100, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&index, &bytes[..at]).expect("writes");
+        assert_eq!(all(&path)?, with, "cut to {at} bytes");
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1;
+        std::fs::write(&index, &flipped).expect("writes");
+        assert_eq!(all(&path)?, with, "a bit flipped in byte {at}");
+    }
+    std::fs::write(&index, &bytes).expect("writes");
+    let whole = std::fs::read_to_string(&path).expect("the journal");
+    let shorter: String = whole.split_inclusive('\n').take(40).collect();
+    std::fs::write(&path, shorter).expect("writes");
+    assert!(all(&path)?.len() < 10, "the journal is the truth");
     Ok(())
 }
 

@@ -14,11 +14,11 @@ use super::{
         file::{About, ModelFile, NanRule, NanTreatment},
         hash::Chain,
     },
-    boost::{Booster, Grown, Split},
+    boost::{Booster, Grown},
     ctr::{CTR_BORDERS, CtrColumn, Projection, StatisticKind},
     loss::Loss,
     quantize::NanSide,
-    structure::{self, Structure},
+    structure::{self, Split, Structure},
 };
 use crate::forest::{
     self, Counts, Ctr, CtrKind, CtrTable, Ctrs, Feature, Forest, LeafStats, Link, Missing, Node,

@@ -35,7 +35,7 @@ pub(super) enum Method {
     Exact,
 }
 
-/// The rows that leaves are estimated from.
+/// The rows that leaves are estimated from: as many as have a leaf, and there may be more.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub(super) target: &'a [f32],
@@ -144,9 +144,50 @@ pub(super) fn estimate(
     let (values, draws) = match (how.method, loss.n_outputs()) {
         (Method::Exact, _) => (exact(loss, rows, &by_leaf), 0),
         (_, 1) => single(loss, how, rows, &by_leaf, leaf_of),
-        _ => (multiple(loss, how, rows, &by_leaf), 0),
+        _ => (multiple(loss, how, rows, &by_leaf, |_, _| ()), 0),
     };
     Estimate { values, draws, counts: by_leaf.counts() }
+}
+
+/// The same from the first `body` of some rows in order, for a loss of several outputs; and what each
+/// later row moves by, of shape (outputs, rows): its leaf's value with all rows up to itself, as in
+/// CatBoost 1.2.10.
+pub(super) fn estimate_along(
+    loss: Loss,
+    how: Estimation,
+    rows: Rows<'_>,
+    leaf_of: &[u32],
+    body: usize,
+    n_leaves: usize,
+) -> (Estimate, Vec<Vec<f64>>) {
+    let k = loss.n_outputs();
+    let equation = Equation::new(loss, how);
+    let stride = equation.stride();
+    let by_leaf = ByLeaf::new(&leaf_of[..body], n_leaves, rows.order);
+    let mut moves = vec![vec![0.0; leaf_of.len() - body]; k];
+    let (mut scores, mut g, mut by) = (vec![0.0; k], vec![0.0; k], vec![0.0; k]);
+    let mut h = vec![0.0; equation.n_hessian];
+    let follow = |sums: &[f64], leaf_weights: &mut [f64]| {
+        let mut sums = sums.to_vec();
+        for (i, &leaf) in leaf_of[body..].iter().enumerate() {
+            let (row, leaf) = (body + i, leaf as usize);
+            for (score, (all, moves)) in scores.iter_mut().zip(rows.scores.iter().zip(&moves)) {
+                *score = all[row] + moves[i];
+            }
+            let w = rows.weights.map_or(1.0, |w| f64::from(w[row]));
+            let wanted = (!h.is_empty()).then_some(&mut h[..]);
+            loss.multi(&scores, rows.target[row] as usize, &mut g, wanted);
+            let own = &mut sums[leaf * stride..][..stride];
+            own.iter_mut().zip(g.iter().chain(&h)).for_each(|(sum, x)| *sum += w * x);
+            if how.method == Method::Gradient {
+                leaf_weights[leaf] += w; // For good: further steps of the body have it, too.
+            }
+            equation.solve(own, leaf_weights[leaf], &mut by);
+            moves.iter_mut().zip(&by).for_each(|(moves, by)| moves[i] += by);
+        }
+    };
+    let values = multiple(loss, how, rows, &by_leaf, follow);
+    (Estimate { values, draws: 0, counts: by_leaf.counts() }, moves)
 }
 
 /// Sums over a leaf: of first and second derivatives, and the loss.
@@ -258,7 +299,8 @@ fn single(
 
     let wants_loss = how.backtracks && 1 < how.steps;
     let mut cross_entropy = (wants_loss && loss == Loss::CrossEntropy).then(|| {
-        CrossEntropySum::new(&rows.scores[0], rows.target, rows.weights, leaf_of, rows.order)
+        let scores = &rows.scores[0][..leaf_of.len()];
+        CrossEntropySum::new(scores, rows.target, rows.weights, leaf_of, rows.order)
     });
     let sums_loss = wants_loss && cross_entropy.is_none();
     let evaluate = |values: &[f64]| {
@@ -390,14 +432,62 @@ fn monotone_delta(
     moved.iter().zip(start).map(|(moved, start)| moved - start).collect()
 }
 
-fn multiple(loss: Loss, how: Estimation, rows: Rows<'_>, by_leaf: &ByLeaf) -> Vec<f64> {
+/// What the sums of a leaf of several outputs come to.
+#[derive(Debug, Clone, Copy)]
+struct Equation {
+    loss: Loss,
+    how: Estimation,
+    /// Numbers of the Hessian.
+    n_hessian: usize,
+}
+
+impl Equation {
+    fn new(loss: Loss, how: Estimation) -> Self {
+        let n_hessian = if how.method == Method::Newton { loss.hessian_len() } else { 0 };
+        Self { loss, how, n_hessian }
+    }
+
+    /// A leaf's sums: first derivatives, the Hessian, the weight.
+    fn stride(self) -> usize {
+        self.loss.n_outputs() + self.n_hessian + 1
+    }
+
+    /// One step of a leaf of some weight, which counts in gradient steps alone.
+    fn solve(self, sums: &[f64], weight: f64, out: &mut [f64]) {
+        let (g, h) = sums[..sums.len() - 1].split_at(self.loss.n_outputs());
+        let l2 = f64::from(self.how.l2 as f32); // As in CatBoost.
+        match (self.how.method, self.loss) {
+            (Method::Newton, Loss::MultiClass(_)) => solve(g, h, l2, out),
+            (Method::Newton, _) => {
+                let how = Estimation { l2, ..self.how };
+                for ((out, &g), &h) in out.iter_mut().zip(g).zip(h) {
+                    *out = delta(how, g, h, 1.0);
+                }
+            }
+            _ => {
+                for (out, &g) in out.iter_mut().zip(g) {
+                    *out = delta(self.how, g, 0.0, weight);
+                }
+            }
+        }
+    }
+}
+
+/// The values of leaves of several outputs. `on_step` hears of each step that is taken, with the
+/// leaves' sums before it and their weights.
+fn multiple(
+    loss: Loss,
+    how: Estimation,
+    rows: Rows<'_>,
+    by_leaf: &ByLeaf,
+    mut on_step: impl FnMut(&[f64], &mut [f64]),
+) -> Vec<f64> {
     let (k, n_leaves) = (loss.n_outputs(), by_leaf.starts.len() - 1);
-    let n_hessian = if how.method == Method::Newton { loss.hessian_len() } else { 0 };
+    let equation = Equation::new(loss, how);
+    let (n_hessian, stride) = (equation.n_hessian, equation.stride());
     let wants_loss = how.backtracks && 1 < how.steps;
     let pieces = by_leaf.pieces();
 
-    // A leaf's sums: `k` first derivatives, the Hessian, the weight.
-    let stride = k + n_hessian + 1;
     let evaluate = |values: &[f64]| {
         let of_piece = |piece: &Piece| {
             let mut sums = vec![0.0; stride];
@@ -433,46 +523,29 @@ fn multiple(loss: Loss, how: Estimation, rows: Rows<'_>, by_leaf: &ByLeaf) -> Ve
         }
         (sums, total)
     };
-    let rounded = Estimation { l2: f64::from(how.l2 as f32), ..how }; // As in CatBoost.
-    let step_of = |sums: &[f64], out: &mut [f64]| {
-        let weight = sums[stride - 1];
-        if weight <= f64::from(f32::EPSILON) {
-            out.fill(0.0);
-            return;
-        }
-        let (g, h) = sums[..stride - 1].split_at(k);
-        match (how.method, loss) {
-            (Method::Newton, Loss::MultiClass(_)) => solve(g, h, rounded.l2, out),
-            (Method::Newton, _) => {
-                for ((out, &g), &h) in out.iter_mut().zip(g).zip(h) {
-                    *out = delta(rounded, g, h, weight);
-                }
-            }
-            _ => {
-                for (out, &g) in out.iter_mut().zip(g) {
-                    *out = delta(how, g, 0.0, weight);
-                }
-            }
-        }
-    };
 
     let mut values = vec![0.0; n_leaves * k];
     let (mut sums, mut best) = evaluate(&values);
+    let mut weights: Vec<f64> = sums.chunks(stride).map(|leaf| leaf[stride - 1]).collect();
     let mut step = 0;
     while step < how.steps {
         let mut delta = vec![0.0; n_leaves * k];
-        for (sums, delta) in sums.chunks(stride).zip(delta.chunks_mut(k)) {
-            step_of(sums, delta);
+        for ((sums, &weight), delta) in sums.chunks(stride).zip(&weights).zip(delta.chunks_mut(k)) {
+            if f64::from(f32::EPSILON) < weight {
+                equation.solve(sums, weight, delta);
+            }
         }
         let mut scale = 1.0;
         while step < how.steps {
             let trial: Vec<f64> = values.iter().zip(&delta).map(|(v, d)| v + scale * d).collect();
             if step + 1 == how.steps && !wants_loss {
+                on_step(&sums, &mut weights);
                 values = trial;
                 break;
             }
             let (at_trial, loss) = evaluate(&trial);
             if !wants_loss || loss < best {
+                on_step(&sums, &mut weights);
                 (values, sums, best) = (trial, at_trial, loss);
                 break;
             }

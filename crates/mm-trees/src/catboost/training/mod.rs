@@ -12,8 +12,8 @@
 //! | `mod.rs` | the learner |
 //! | `params.rs` | hyper-parameters and their domains |
 //! | `table.rs`, `quantize.rs`, `bundle.rs` | columns of bins, where the borders between bins lie, which columns share a candidate |
-//! | `boost.rs` | one tree after another: folds, search of splits |
-//! | `boost/leafwise.rs`, `structure.rs` | trees that are not symmetric |
+//! | `boost.rs`, `boost/…` | one tree after another: folds, search of splits, leaves |
+//! | `structure.rs` | how a tree's splits hang together |
 //! | `rules.rs`, `monotone.rs` | what the params say of single columns |
 //! | `score.rs` | histograms, and scores of splits |
 //! | `ctr.rs` | statistics of categories |
@@ -33,6 +33,9 @@
 //!
 //! With [`snapshots`](FitContext::snapshots) in the context, a fit keeps its state from time to time,
 //! and a later one of the same params, seed, and data goes on from there, to the same model to the bit.
+//! Where they [last](mm_core::Snapshots::lasting), so does one of more rounds, statistics of categories
+//! included, as long as the params are such that the first rounds of both are the same: a given learning
+//! rate, and 200 rounds or more; else it starts anew.
 //!
 //! # Determinism
 //!
@@ -93,8 +96,8 @@ use self::{
 pub use self::{
     ctr::{Statistic, StatisticKind},
     params::{
-        Bins, CatBoostParams, Categorical, Constraints, Growth, LeafMethod, Leaves, Objective,
-        Penalty, RowSampling, Sampling, TreeParams,
+        Bins, Boosting, CatBoostParams, Categorical, Constraints, Growth, LeafMethod, Leaves,
+        Objective, Penalty, RowSampling, Sampling, ShrinkageMode, TreeParams,
     },
     quantize::{BorderRule, MissingRule},
     score::ScoreFunction,
@@ -125,6 +128,10 @@ impl Learner for CatBoost {
 
     fn as_warm_start(&self) -> Option<&dyn WarmStart> {
         Some(self)
+    }
+
+    fn resumes(&self) -> bool {
+        true
     }
 }
 
@@ -203,7 +210,8 @@ impl CatBoost {
 
         let mut rng = Rng::new(ctx.seed);
         let has_categories = data.frame().schema().columns().iter().any(|c| c.levels().is_some());
-        let order = (has_categories && !p.categorical.in_time).then(|| rng.shuffled(data.n_rows()));
+        let is_shuffled = has_categories || p.boosting != Boosting::Plain;
+        let order = (is_shuffled && !p.categorical.in_time).then(|| rng.shuffled(data.n_rows()));
         let order = order.as_deref();
         let learning = self.learning(data, loss, order, &mut rng)?;
 
@@ -423,7 +431,10 @@ impl CatBoostParams {
         }
         let shrinkage = match self.penalty.shrinkage {
             _ if continues => 0.0, // As in CatBoost.
-            None if is_monotone => 0.01,
+            None if is_monotone => match self.penalty.shrinkage_mode {
+                ShrinkageMode::Constant => 0.01,
+                ShrinkageMode::Decreasing => 0.2,
+            },
             given => given.unwrap_or(0.0),
         };
         let method = match (self.leaves.method, loss) {
@@ -474,6 +485,8 @@ impl CatBoostParams {
             combined: ctr::columns_of(&categorical.combined, n_classes),
             model_size: single(self.penalty.model_size),
             shrinkage: single(shrinkage),
+            shrinkage_mode: self.penalty.shrinkage_mode,
+            boosting: self.boosting,
             rules: Rules::new(&self.penalty, &self.constraints, schema)?,
             orders: categorical.orders,
             in_time: categorical.in_time,

@@ -8,7 +8,7 @@
 //! That is done both to the values that a split is scored by and to each step of leaf estimation, as in
 //! CatBoost 1.2.10. An order of all leaves of a chain asks more than each split does by itself.
 
-use super::score::{Columns, Sample, ScoreFunction, Shape};
+use super::score::{Columns, Part, Sample, ScoreFunction, Shape};
 
 /// The chains of the leaves of a symmetric tree whose levels have these signs: 1, 0, or −1.
 pub(super) fn chains(signs: &[i8]) -> Vec<Vec<u32>> {
@@ -54,66 +54,85 @@ pub(super) fn straighten(values: &mut [f64], weights: &[f64], chain: &[u32]) {
 }
 
 /// The scores of all splits of each column, where the tree's levels have the signs `tree` and the
-/// columns the sign `own`; with the penalty λ.
+/// columns the sign `own`.
 pub(super) fn scores(
-    sample: &Sample,
+    parts: &[Part],
     columns: Columns<'_>,
     shape: Shape,
-    (l2, function): (f64, ScoreFunction),
+    function: ScoreFunction,
     tree: &[i8],
     own: i8,
 ) -> Vec<Vec<f64>> {
     let signs: Vec<i8> = tree.iter().copied().chain([own]).collect();
     let chains = chains(&signs);
-    let n_leaves = sample.n_leaves();
-    let Columns { bins, width, n_bins } = columns;
     let of_column = |column: usize| {
-        // Sums of derivatives and weights by leaf and bin.
-        let mut sums = vec![[0.0; 2]; n_leaves * n_bins];
-        for leaf in 0..n_leaves {
+        let mut totals = vec![(0.0, 1e-100); shape.n_splits(columns.n_bins)];
+        for part in parts {
+            let body = Sums::new(&part.body, columns, column);
+            let tail = part.tail.as_ref().map(|tail| Sums::new(tail, columns, column));
+            let mut values = vec![0.0; 2 * part.body.n_leaves()];
+            let mut weights = values.clone();
+            for (at, (above, below)) in totals.iter_mut().enumerate() {
+                let made = body.sides(at, shape);
+                for ((value, weight), &[d, w]) in values.iter_mut().zip(&mut weights).zip(&made) {
+                    *value = if 0.0 < w { d / (w + part.l2) } else { 0.0 };
+                    *weight = w + part.l2;
+                }
+                for chain in &chains {
+                    straighten(&mut values, &weights, chain);
+                }
+                let judges = tail.as_ref().map_or(made, |tail| tail.sides(at, shape));
+                for (value, [d, w]) in values.iter().zip(judges) {
+                    *above += value * d;
+                    *below += value * value * w;
+                }
+            }
+        }
+        let score = |(above, below): (f64, f64)| match function {
+            ScoreFunction::L2 => above,
+            ScoreFunction::Cosine => above / below.sqrt(),
+        };
+        totals.into_iter().map(score).collect()
+    };
+    (0..columns.width).map(of_column).collect()
+}
+
+/// Sums of derivatives and weights of one column by leaf and bin.
+struct Sums {
+    sums: Vec<[f64; 2]>,
+    n_bins: usize,
+}
+
+impl Sums {
+    fn new(sample: &Sample, columns: Columns<'_>, column: usize) -> Self {
+        let Columns { bins, width, n_bins } = columns;
+        let mut sums = vec![[0.0; 2]; sample.n_leaves() * n_bins];
+        for (leaf, sums) in sums.chunks_exact_mut(n_bins).enumerate() {
             let (rows, stats) = sample.leaf(leaf);
             for (&row, stat) in rows.iter().zip(stats.chunks_exact(2)) {
-                let bin = usize::from(bins[row as usize * width + column]);
-                let sum = &mut sums[leaf * n_bins + bin];
+                let sum = &mut sums[usize::from(bins[row as usize * width + column])];
                 *sum = [sum[0] + stat[0], sum[1] + stat[1]];
             }
         }
-        let mut sides = vec![[0.0; 2]; 2 * n_leaves];
-        let mut values = vec![0.0; 2 * n_leaves];
-        let mut weights = vec![0.0; 2 * n_leaves];
-        let score = |at: usize| {
-            for (leaf, sums) in sums.chunks_exact(n_bins).enumerate() {
-                let goes_right = |bin: usize| match shape {
-                    Shape::Thresholds => at < bin,
-                    Shape::Levels => at == bin,
-                };
-                let mut both = [[0.0; 2]; 2];
-                for (bin, sum) in sums.iter().enumerate() {
-                    let side = &mut both[usize::from(goes_right(bin))];
-                    *side = [side[0] + sum[0], side[1] + sum[1]];
-                }
-                (sides[leaf], sides[leaf + n_leaves]) = (both[0], both[1]);
-            }
-            for ((value, weight), &[d, w]) in values.iter_mut().zip(&mut weights).zip(&sides) {
-                *value = if 0.0 < w { d / (w + l2) } else { 0.0 };
-                *weight = w + l2;
-            }
-            for chain in &chains {
-                straighten(&mut values, &weights, chain);
-            }
-            let (mut above, mut below) = (0.0, 1e-100);
-            for (value, [d, w]) in values.iter().zip(&sides) {
-                above += value * d;
-                below += value * value * w;
-            }
-            match function {
-                ScoreFunction::L2 => above,
-                ScoreFunction::Cosine => above / f64::sqrt(below),
-            }
+        Self { sums, n_bins }
+    }
+
+    /// The sums of the left sides of all leaves at a split, then those of the right ones.
+    fn sides(&self, at: usize, shape: Shape) -> Vec<[f64; 2]> {
+        let goes_right = |bin: usize| match shape {
+            Shape::Thresholds => at < bin,
+            Shape::Levels => at == bin,
         };
-        (0..shape.n_splits(n_bins)).map(score).collect()
-    };
-    (0..width).map(of_column).collect()
+        let n_leaves = self.sums.len() / self.n_bins;
+        let mut sides = vec![[0.0; 2]; 2 * n_leaves];
+        for (leaf, sums) in self.sums.chunks_exact(self.n_bins).enumerate() {
+            for (bin, sum) in sums.iter().enumerate() {
+                let side = &mut sides[if goes_right(bin) { leaf + n_leaves } else { leaf }];
+                *side = [side[0] + sum[0], side[1] + sum[1]];
+            }
+        }
+        sides
+    }
 }
 
 #[cfg(test)]

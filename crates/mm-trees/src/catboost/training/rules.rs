@@ -18,8 +18,8 @@ use mm_core::{Result, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    boost::Split,
     params::{Constraints, Penalty},
+    structure::Split,
     table::Table,
 };
 use crate::constraint;

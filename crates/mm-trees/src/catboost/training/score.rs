@@ -9,6 +9,9 @@
 //! cosine: Σ a D / √(Σ a² W)
 //! ```
 //!
+//! In ordered boosting, *a* is made of some rows and judged by others: *D* and *W* of the former give
+//! its value, those of the latter stand in the sums, which run over all prefixes of the order, too.
+//!
 //! Of the two children of a leaf only the smaller one's histogram is built from its rows; the other
 //! is what remains of the parent's.
 
@@ -186,6 +189,37 @@ impl Sample {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Rows drawn for a tree, by which its splits are judged.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// The rows that a side's value is made of.
+    pub(super) body: Sample,
+    /// Those that judge it; the same if `None`.
+    pub(super) tail: Option<Sample>,
+    /// The penalty λ.
+    pub(super) l2: f64,
+}
+
+impl Part {
+    /// Of rows that do both.
+    pub(super) fn whole(body: Sample, l2: f64) -> Self {
+        Self { body, tail: None, l2 }
+    }
+
+    /// Both samples, the body's first.
+    pub(super) fn samples(&self) -> impl Iterator<Item = &Sample> {
+        [&self.body].into_iter().chain(&self.tail)
+    }
+
+    /// Splits every leaf, as [`Sample::split`] does.
+    pub(super) fn split(&mut self, goes_right: impl Fn(u32) -> bool) {
+        self.body.split(&goes_right);
+        if let Some(tail) = &mut self.tail {
+            tail.split(goes_right);
         }
     }
 }
@@ -391,56 +425,87 @@ const NO_WEIGHT: f64 = 1e-9;
 /// Adds up the scores of a column's splits, leaf by leaf.
 #[derive(Debug)]
 pub(super) struct Scorer {
-    l2: f64,
     function: ScoreFunction,
     above: Vec<f64>,
     below: Vec<f64>,
+    /// The left sides' sums of derivatives and weights.
     left: Vec<f64>,
     left_weight: Vec<f64>,
+    /// The same of the rows that judge, where these are others.
+    tail_left: Vec<f64>,
+    tail_left_weight: Vec<f64>,
 }
 
 impl Scorer {
-    /// With the penalty λ.
-    pub(super) fn new(l2: f64, function: ScoreFunction) -> Self {
-        let (above, below, left, left_weight) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { l2, function, above, below, left, left_weight }
+    pub(super) fn new(function: ScoreFunction) -> Self {
+        let none = Vec::new;
+        let (above, below, left, left_weight) = (none(), none(), none(), none());
+        let (tail_left, tail_left_weight) = (none(), none());
+        Self { function, above, below, left, left_weight, tail_left, tail_left_weight }
     }
 
-    /// The scores of all splits of each column, over a histogram that stands at the sample's leaves.
+    /// The scores of all splits of each column, over histograms of the parts' samples that stand at
+    /// the samples' leaves.
     pub(super) fn score(
         &mut self,
-        histogram: &Histogram,
+        parts: &[Part],
+        histograms: &[&Histogram],
         columns: Columns<'_>,
-        stride: usize,
         shape: Shape,
     ) -> Vec<Vec<f64>> {
-        let column_size = columns.n_bins * stride;
         let of_column = |column: usize| {
             self.start(shape.n_splits(columns.n_bins));
-            for sums in histogram.sums.chunks_exact(histogram.size) {
-                self.add(&sums[column * column_size..][..column_size], stride, shape);
+            let mut histograms = histograms.iter().map(|h| h.sums.chunks_exact(h.size));
+            for part in parts {
+                let stride = part.body.stride();
+                let size = columns.n_bins * stride;
+                let own = column * size..(column + 1) * size;
+                let Some(body) = histograms.next() else { break };
+                let Some(tail) = &part.tail else {
+                    body.for_each(|sums| self.add(&sums[own.clone()], part.l2, stride, shape));
+                    continue;
+                };
+                let Some(tail_sums) = histograms.next() else { break };
+                for (leaf, (body, sums)) in body.zip(tail_sums).enumerate() {
+                    if 0 < part.body.len(leaf) && 0 < tail.len(leaf) {
+                        let (body, sums) = (&body[own.clone()], &sums[own.clone()]);
+                        self.add_judged(body, sums, part.l2, stride, shape);
+                    }
+                }
             }
             self.finish()
         };
         (0..columns.width).map(of_column).collect()
     }
 
-    /// The same without a histogram of all leaves in memory.
+    /// The same without histograms of all leaves in memory.
     pub(super) fn score_rows(
         &mut self,
-        sample: &Sample,
+        parts: &[Part],
         columns: Columns<'_>,
         shape: Shape,
     ) -> Vec<Vec<f64>> {
-        let stride = sample.stride();
-        let mut sums = vec![0.0; columns.size(stride)];
+        let stride = parts.first().map_or(0, |part| part.body.stride());
+        let size = columns.n_bins * stride;
+        let (mut sums, mut tail_sums) = (vec![0.0; columns.size(stride)], Vec::new());
         let of_column = |column: usize| {
+            let own = column * size..(column + 1) * size;
             self.start(shape.n_splits(columns.n_bins));
-            for leaf in (0..sample.n_leaves()).filter(|&leaf| 0 < sample.len(leaf)) {
-                sums.fill(0.0);
-                sample.accumulate(leaf, [columns], [&mut sums]);
-                let size = columns.n_bins * stride;
-                self.add(&sums[column * size..][..size], stride, shape);
+            for part in parts {
+                let has_rows = |&leaf: &usize| part.samples().all(|sample| 0 < sample.len(leaf));
+                for leaf in (0..part.body.n_leaves()).filter(has_rows) {
+                    sums.fill(0.0);
+                    part.body.accumulate(leaf, [columns], [&mut sums]);
+                    let body = &sums[own.clone()];
+                    if let Some(tail) = &part.tail {
+                        tail_sums.clear();
+                        tail_sums.resize(sums.len(), 0.0);
+                        tail.accumulate(leaf, [columns], [&mut tail_sums]);
+                        self.add_judged(body, &tail_sums[own.clone()], part.l2, stride, shape);
+                    } else {
+                        self.add(body, part.l2, stride, shape);
+                    }
+                }
             }
             self.finish()
         };
@@ -467,7 +532,7 @@ impl Scorer {
     }
 
     /// Adds one leaf with `sums` of shape (bins, outputs + 1).
-    fn add(&mut self, sums: &[f64], stride: usize, shape: Shape) {
+    fn add(&mut self, sums: &[f64], l2: f64, stride: usize, shape: Shape) {
         let n_splits = self.above.len();
         self.left.resize(n_splits, 0.0);
         self.left_weight.resize(n_splits, 0.0);
@@ -483,7 +548,7 @@ impl Scorer {
                 add(&mut all, *bin);
             }
             if all[1] > NO_WEIGHT {
-                self.add_output(all[0], all[1]);
+                self.add_output(all[0], all[1], l2);
             }
             return;
         }
@@ -493,14 +558,44 @@ impl Scorer {
         }
         for output in 0..stride - 1 {
             let derivative = one_side(sums, stride, output, shape, &mut self.left);
-            self.add_output(derivative, weight);
+            self.add_output(derivative, weight, l2);
+        }
+    }
+
+    /// Adds one leaf with the sums of the rows that values are made of, and of those that judge.
+    fn add_judged(&mut self, body: &[f64], tail: &[f64], l2: f64, stride: usize, shape: Shape) {
+        let n_splits = self.above.len();
+        for sums in [&mut self.left, &mut self.left_weight] {
+            sums.resize(n_splits, 0.0);
+        }
+        for sums in [&mut self.tail_left, &mut self.tail_left_weight] {
+            sums.resize(n_splits, 0.0);
+        }
+        let weight = one_side(body, stride, stride - 1, shape, &mut self.left_weight);
+        let tail_weight = one_side(tail, stride, stride - 1, shape, &mut self.tail_left_weight);
+        for output in 0..stride - 1 {
+            let derivative = one_side(body, stride, output, shape, &mut self.left);
+            let tail_derivative = one_side(tail, stride, output, shape, &mut self.tail_left);
+            let value = |d: f64, w: f64| {
+                let value = d * (1.0 / (w + l2)); // Not in a branch, so that the loop vectorises.
+                if w > NO_WEIGHT { value } else { 0.0 }
+            };
+            widely(|| {
+                let made = self.left.iter().zip(&self.left_weight);
+                let judges = self.tail_left.iter().zip(&self.tail_left_weight);
+                let totals = self.above.iter_mut().zip(&mut self.below);
+                for ((above, below), ((&d, &w), (&g, &v))) in totals.zip(made.zip(judges)) {
+                    let (value, rest) = (value(d, w), value(derivative - d, weight - w));
+                    *above += value * g + rest * (tail_derivative - g);
+                    *below += value * value * v + rest * rest * (tail_weight - v);
+                }
+            });
         }
     }
 
     /// Adds one output of a leaf, with its sum of derivatives and its weight, whose left sides are
     /// set.
-    fn add_output(&mut self, derivative: f64, weight: f64) {
-        let l2 = self.l2;
+    fn add_output(&mut self, derivative: f64, weight: f64, l2: f64) {
         let value = |d: f64, w: f64| {
             let value = d * (1.0 / (w + l2)); // Not in a branch, so that the loop vectorises.
             if w > NO_WEIGHT { value } else { 0.0 }
@@ -532,6 +627,8 @@ fn one_side(sums: &[f64], stride: usize, at: usize, shape: Shape, out: &mut [f64
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -557,10 +654,12 @@ mod tests {
         let (sample, bins) = sample(&[(0, 1.0, 1.0), (1, -2.0, 1.0), (1, -1.0, 2.0)]);
         let columns = columns(&bins, 1, 2);
         let histogram = fresh(&sample, columns);
+        let part = Part::whole(sample, 3.0);
         let (left, right) = (1.0 / 4.0, -3.0 / 6.0);
         let (above, below): (f64, f64) = (left - 3.0 * right, left * left + 3.0 * right * right);
         let score = |function| {
-            Scorer::new(3.0, function).score(&histogram, columns, 2, Shape::Thresholds)[0][0]
+            let (parts, histograms) = (slice::from_ref(&part), [&histogram]);
+            Scorer::new(function).score(parts, &histograms, columns, Shape::Thresholds)[0][0]
         };
         assert!((score(ScoreFunction::L2) - above).abs() < 1e-15);
         assert!((score(ScoreFunction::Cosine) - above / below.sqrt()).abs() < 1e-15);
@@ -579,9 +678,12 @@ mod tests {
                 let g = (0..n_outputs).map(|i| f64::from(row.1) + i as f64);
                 g.chain([f64::from(row.2)]).collect::<Vec<_>>()
             };
-            let stats = rows.iter().flat_map(stat).collect();
-            let mut sample = Sample::new(n_outputs, (0..rows.len() as u32).collect(), stats);
-            let stride = sample.stride();
+            let stats: Vec<f64> = rows.iter().flat_map(stat).collect();
+            let sample = || Sample::new(n_outputs, (0..rows.len() as u32).collect(), Vec::clone(&stats));
+            let mut parts = [
+                Part::whole(sample(), 3.0),
+                Part { tail: Some(sample()), ..Part::whole(sample(), 3.0) },
+            ];
             let twice: Vec<u8> = bins.iter().flat_map(|&bin| [6 - bin, bin]).collect();
             let ctrs: Vec<u8> = bins.iter().flat_map(|&bin| [bin, 2 * bin, 15, 15 - bin]).collect();
             let moved: Vec<u8> = bins.iter().map(|&bin| bin + 2).collect();
@@ -590,23 +692,30 @@ mod tests {
             let more = columns(&moved, 1, 9);
             let all = [one, two, four, one, four, more, one, one, one, two, two];
             let mut histograms = vec![None; all.len()];
-            let scorer = || Scorer::new(3.0, ScoreFunction::Cosine);
+            let scorer = || Scorer::new(ScoreFunction::Cosine);
             for level in 0..4 {
-                update(&sample, 4, all.into_iter().zip(&mut histograms).collect());
+                let [whole, judged] = parts.each_ref().map(slice::from_ref);
+                let sample = &whole[0].body;
+                update(sample, 4, all.into_iter().zip(&mut histograms).collect());
                 for (&columns, histogram) in all.iter().zip(&histograms) {
                     let histogram = histogram.as_ref().expect("it was built");
-                    prop_assert_eq!(histogram, &fresh(&sample, columns)); // Whole numbers: exact.
+                    prop_assert_eq!(histogram, &fresh(sample, columns)); // Whole numbers: exact.
                     for shape in [Shape::Thresholds, Shape::Levels] {
-                        let scores = scorer().score(histogram, columns, stride, shape);
-                        prop_assert_eq!(&scores, &scorer().score_rows(&sample, columns, shape));
+                        let scores = scorer().score(whole, &[histogram], columns, shape);
+                        prop_assert_eq!(&scores, &scorer().score_rows(whole, columns, shape));
+                        // Rows that judge themselves are no others.
+                        let twice = [histogram, histogram];
+                        let own = scorer().score(judged, &twice, columns, shape);
+                        prop_assert_eq!(&scores, &own);
+                        prop_assert_eq!(&own, &scorer().score_rows(judged, columns, shape));
                         if columns.width == 2 {
-                            let alone = scorer().score(&fresh(&sample, one), one, stride, shape);
+                            let alone = scorer().score(whole, &[&fresh(sample, one)], one, shape);
                             prop_assert_eq!(&scores[1], &alone[0]);
                         }
                     }
                 }
                 if level < 3 {
-                    sample.split(|row| rows[row as usize].3[level]);
+                    parts.iter_mut().for_each(|part| part.split(|row| rows[row as usize].3[level]));
                 }
             }
         }

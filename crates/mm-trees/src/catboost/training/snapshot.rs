@@ -4,6 +4,10 @@
 //! random stream, and which statistics and columns some tree has asked. Bins and statistics are made
 //! anew. A resumed fit adds the trees that it finds, round by round, as if it had just grown them, so
 //! that the observer and early stopping hear what they would have heard.
+//!
+//! Where snapshots last, a fit goes on from one of fewer rounds, too. The number of rounds settles some
+//! of what is automatic (the learning rate, Newton steps, combinations), so the state is kept under what
+//! the params come to on the data: where that differs, a fit starts anew.
 
 use std::borrow::Cow;
 
@@ -17,7 +21,7 @@ use super::{
 };
 
 /// Raised whenever the layout of a snapshot, or what a fit comes to, changes.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 #[derive(Serialize, Deserialize)]
 struct Snapshot<'a> {
@@ -28,6 +32,8 @@ struct Snapshot<'a> {
 /// The trees of a fit that may be interrupted.
 pub(super) struct Keeper {
     slot: Option<Slot>,
+    /// Whether the state stays when the fit is done.
+    lasts: bool,
     /// All trees so far; none without a slot.
     grown: Vec<Grown>,
     /// Trees found that were not asked for yet.
@@ -44,13 +50,18 @@ impl Keeper {
         booster: &mut Booster,
     ) -> Result<Self> {
         let Some(snapshots) = ctx.snapshots else {
-            return Ok(Self { slot: None, grown: Vec::new(), n_found: 0 });
+            return Ok(Self { slot: None, lasts: false, grown: Vec::new(), n_found: 0 });
         };
+        let any_rounds = CatBoostParams { rounds: 0, ..params.clone() };
+        let lasts = snapshots.is_lasting();
+        let params = if lasts { &any_rounds } else { params };
+        let settings = if lasts { format!("{:?}", booster.settings()) } else { String::new() };
         let parts = [
             b"catboost".to_vec(),
             VERSION.as_bytes().to_vec(),
             env!("CARGO_PKG_VERSION").as_bytes().to_vec(),
             serde_json::to_vec(params).expect("params have string keys only"),
+            settings.into_bytes(),
             ctx.seed.to_le_bytes().to_vec(),
             data.fingerprint().into_bytes(),
             ctx.validation.map(|held_out| held_out.fingerprint().into_bytes()).unwrap_or_default(),
@@ -62,7 +73,7 @@ impl Keeper {
             booster.resume(grown.len(), state).then(|| grown.into_owned())
         });
         let grown = resumed.unwrap_or_default();
-        Ok(Self { slot: Some(slot), n_found: grown.len(), grown })
+        Ok(Self { slot: Some(slot), lasts, n_found: grown.len(), grown })
     }
 
     /// The tree of round `round`, from 1: found, or grown.
@@ -81,10 +92,10 @@ impl Keeper {
     }
 
     /// Ends a fit of `rounds` rounds: nothing stays of one that is done, and the state of one that
-    /// could go on.
+    /// could go on, or may by a fit of more rounds.
     pub(super) fn finish(self, rounds: usize, is_done: bool, booster: &Booster) {
         match self.slot {
-            Some(slot) if is_done => slot.clear(),
+            Some(slot) if is_done && !self.lasts => slot.clear(),
             Some(mut slot) if self.n_found < rounds => keep(&mut slot, &self.grown, booster),
             _ => {}
         }

@@ -1,9 +1,37 @@
 //! The questions of a grown tree.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use super::boost::Split;
+use super::ctr::Projection;
 use crate::forest::Child;
+
+/// What a split asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Split {
+    /// Whether a numeric column's bin exceeds a border.
+    Border { column: u32, border: u32 },
+    /// Whether a categorical column has this code.
+    Level { column: u32, code: u32 },
+    /// Whether a statistic's bin exceeds a border.
+    Ctr { projection: Arc<Projection>, column: u32, border: u32 },
+}
+
+impl Split {
+    pub(super) fn goes_right(&self, bin: u8) -> bool {
+        self.test()(bin)
+    }
+
+    /// What tells whether a bin goes right, for loops over many.
+    pub(super) fn test(&self) -> impl Fn(u8) -> bool + Copy + Send + Sync + use<> {
+        let (is_level, at) = match *self {
+            Self::Border { border, .. } | Self::Ctr { border, .. } => (false, border),
+            Self::Level { code, .. } => (true, code),
+        };
+        move |bin| if is_level { at == u32::from(bin) } else { at < u32::from(bin) }
+    }
+}
 
 /// How a tree's splits hang together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

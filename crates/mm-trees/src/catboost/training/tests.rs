@@ -11,7 +11,9 @@ use mm_core::{
 };
 use serde::Deserialize;
 
-use super::{BorderRule, CatBoost, CatBoostParams, Growth, LeafMethod, Objective, RowSampling};
+use super::{
+    Boosting, BorderRule, CatBoost, CatBoostParams, Growth, LeafMethod, Objective, RowSampling,
+};
 use crate::{
     constraint::Monotone,
     forest::{Child, Ctrs, Split, Test, Tree, Trunk},
@@ -324,6 +326,7 @@ mod trees_equal_the_official_ones {
         regression, seeded, sparse_columns, ties, tweedie, weights,
         weights_zero,
         column_weights, first_use, per_row, per_row_depthwise, ignored, ignored_levels, monotone, monotone_regression, monotone_newton, monotone_gradient, monotone_mae, monotone_levels, shrinkage, shrinkage_held_out, depthwise, depthwise_regression, depthwise_multiclass, depthwise_levels, depthwise_one_hot, depthwise_column_share, depthwise_bayesian, depthwise_held_out, leafwise, leafwise_few, leafwise_multiclass, leafwise_levels, leafwise_mae, leafwise_newton, default_levels,
+        levels_mae_long, levels_quantile, shrinkage_decreasing, shrinkage_decreasing_levels, shrinkage_decreasing_held_out, monotone_decreasing, ordered, ordered_default, ordered_regression, ordered_multiclass, ordered_one_vs_all, ordered_multiclass_gradient, ordered_levels, ordered_combinations, ordered_levels_multiclass, ordered_levels_regression, ordered_weights, ordered_weights_levels, ordered_few_rows, ordered_blocks, ordered_in_time, ordered_in_time_numbers, ordered_seeded, ordered_mae, ordered_newton, ordered_bernoulli, ordered_bayesian, ordered_growth, ordered_orders, ordered_monotone, ordered_shrinkage, ordered_per_row, ordered_held_out,
     }
 }
 
@@ -350,6 +353,7 @@ fn conforms() {
         p.early_stopping = Some(EarlyStopping::after(3));
     });
     mm_core::conformance::check(&build(rich), &catalog);
+    mm_core::conformance::check(&build(edit(|p| p.boosting = Boosting::ordered())), &catalog);
     let leafwise = Growth::Leafwise { leaves: 8, min_rows: 2 };
     for growth in [Growth::Depthwise { min_rows: 1 }, leafwise] {
         mm_core::conformance::check(&build(edit(|p| p.tree.growth = growth)), &catalog);
@@ -359,7 +363,7 @@ fn conforms() {
 #[test]
 fn every_edge_of_the_tables_holds() {
     type Edit = fn(&mut CatBoostParams);
-    let valid: [Edit; 12] = [
+    let valid: [Edit; 14] = [
         |p| p.rounds = 1,
         |p| p.tree.depth = 16,
         |p| p.tree.depth = 1,
@@ -372,6 +376,8 @@ fn every_edge_of_the_tables_holds() {
         |p| p.tree.growth = Growth::Leafwise { leaves: 2, min_rows: 1 },
         |p| p.tree.growth = Growth::Leafwise { leaves: 1 << 16, min_rows: 1 },
         |p| (p.penalty.shrinkage, p.penalty.scale) = (Some(0.0), 0.0),
+        |p| p.boosting = Boosting::Ordered { growth: 1.1 },
+        |p| p.boosting = Boosting::Ordered { growth: 1000.0 },
     ];
     for (i, edit) in valid.into_iter().enumerate() {
         let built = CatBoostParams::default().with(edit).build();
@@ -381,13 +387,22 @@ fn every_edge_of_the_tables_holds() {
         p.constraints.monotone.insert("x".to_owned(), Monotone::Increasing);
     };
     assert!(CatBoostParams::default().with(monotone).build().is_ok());
-    let refused: [(Edit, &str); 30] = [
+    let refused: [(Edit, &str); 33] = [
         (|p| p.rounds = 0, "rounds"),
         (|p| p.learning_rate = Some(0.0), "learning_rate"),
         (|p| p.learning_rate = Some(f64::NAN), "learning_rate"),
         (|p| p.tree.depth = 0, "tree.depth"),
         (|p| p.tree.depth = 17, "tree.depth"),
         (|p| p.leaves.steps = Some(0), "leaves.steps"),
+        (|p| p.boosting = Boosting::Ordered { growth: 1.0 }, "boosting.ordered.growth"),
+        (|p| p.boosting = Boosting::Ordered { growth: f64::NAN }, "boosting.ordered.growth"),
+        (
+            |p| {
+                p.boosting = Boosting::ordered();
+                p.tree.growth = Growth::Depthwise { min_rows: 1 };
+            },
+            "boosting",
+        ),
         (|p| p.leaves.method = LeafMethod::Exact, "leaves.method"),
         (
             |p| {
@@ -690,6 +705,11 @@ fn a_fit_called_off_goes_on_to_the_same_model() {
         "per_row_depthwise",
         "leafwise_levels",
         "held_out_levels",
+        "levels_mae_long",
+        "shrinkage_decreasing_levels",
+        "ordered_combinations",
+        "ordered_multiclass",
+        "ordered_mae",
     ] {
         let fixture = fixture(name);
         let learner = params(&fixture).build().expect("valid");
@@ -742,6 +762,62 @@ fn a_fit_that_goes_on_grows_only_what_is_left() {
     let whole = learner.fit(&data, &ctx).expect("goes on");
     assert_eq!(whole.forest().trees()[..5], *part.forest().trees());
     fs::remove_dir_all(folder).expect("removes");
+}
+
+#[test]
+fn a_fit_of_more_rounds_goes_on_from_one_of_fewer() {
+    // The first rounds of both are the same where what depends on their number is given.
+    let learner = |name: &str, rounds: usize, rate: Option<f64>| {
+        let mut params = params(&fixture(name));
+        (params.rounds, params.learning_rate, params.leaves.steps) = (rounds, rate, Some(1));
+        (params.categorical.max_combination, params.early_stopping) = (Some(2), None);
+        params.build().expect("valid")
+    };
+    for name in ["regression", "multiclass", "combinations", "levels_multiclass"] {
+        let data = fixture(name).spec.data(false);
+        let kept = Snapshots::in_memory().lasting();
+        let plain = FitContext::seeded(4);
+        let ctx = plain.with_snapshots(&kept);
+        let cbm = |rounds, rate, ctx: &FitContext<'_>| {
+            let model = learner(name, rounds, rate).fit(&data, ctx).expect("fits");
+            model.to_cbm().expect("writes")
+        };
+        for rounds in [3, 7, 5, 12] {
+            let rate = Some(0.1);
+            assert_eq!(cbm(rounds, rate, &ctx), cbm(rounds, rate, &plain), "{name}, {rounds}");
+        }
+        // With another rate for each number of rounds there is nothing to go on from.
+        for rounds in [3, 7] {
+            assert_eq!(cbm(rounds, None, &ctx), cbm(rounds, None, &plain), "{name}, {rounds}");
+        }
+    }
+}
+
+#[test]
+fn a_lasting_state_is_not_grown_again() {
+    let data = fixture("combinations").spec.data(false);
+    let learner = |rounds: usize| {
+        let mut params = params(&fixture("combinations"));
+        (params.rounds, params.learning_rate, params.leaves.steps) = (rounds, Some(0.1), Some(1));
+        params.categorical.max_combination = Some(1);
+        params.build().expect("valid")
+    };
+    let root = std::env::temp_dir().join(format!("mm-catboost-lasting-{}", std::process::id()));
+    // The state of one fit in the place of another's: who goes on has the trees that it finds.
+    let fit = |seed: u64, rounds: usize| {
+        let folder = root.join(seed.to_string());
+        let kept = Snapshots::new(&folder).expect("a folder").lasting();
+        let ctx = FitContext::seeded(seed).with_snapshots(&kept);
+        let model = learner(rounds).fit(&data, &ctx).expect("fits");
+        let file = fs::read_dir(folder).expect("lists").next().expect("kept").expect("a file");
+        (model, file.path())
+    };
+    let ((one, path), (other, others)) = (fit(1, 3), fit(2, 3));
+    assert_ne!(one.forest().trees(), other.forest().trees());
+    fs::copy(others, path).expect("copies");
+    assert_eq!(fit(1, 9).0.forest().trees()[..3], *other.forest().trees());
+    assert_eq!(fit(1, 4).0.n_trees(), 4, "of more rounds, no more than are asked for");
+    fs::remove_dir_all(root).expect("removes");
 }
 
 #[test]

@@ -7,8 +7,7 @@
 //!
 //! Under Miri the reads and writes of vectors pass; the loops of AVX-512 as a whole cannot run there,
 //! which has no `vpermi2ps` and its like (they only move values between registers). Under
-//! `AddressSanitizer` all loops have passed but those of sets and of wide single rows, which came
-//! last and have no unsafe code of their own.
+//! `AddressSanitizer` all loops pass.
 
 #![expect(unsafe_code, reason = "vector instructions; the only such file of the kernel")]
 

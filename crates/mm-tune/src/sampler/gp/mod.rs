@@ -375,7 +375,11 @@ mod tests {
             let ways = [Direction::Minimize, Direction::Maximize];
             let storage = Arc::new(MemoryStorage::default());
             let study = Study::open(storage, "two", &ways).expect("new");
-            let study = if gp { study.with_sampler(GpSampler::default()) } else { study };
+            let study = if gp {
+                study.with_sampler(GpSampler::default())
+            } else {
+                study.with_sampler(crate::RandomSampler)
+            };
             let objective = |trial: &mut Trial| {
                 let x = trial.float("x", FloatRange::new(0.0, 1.0))?;
                 let y = trial.float("y", FloatRange::new(-1.0, 1.0))?;

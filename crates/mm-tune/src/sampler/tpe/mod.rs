@@ -387,7 +387,7 @@ mod tests {
                 let storage = Arc::new(MemoryStorage::default());
                 let ways = [Direction::Minimize, Direction::Maximize];
                 let study = Study::open(storage, "two", &ways).expect("new").with_seed(seed);
-                let study = if tpe { study.with_sampler(TpeSampler::default()) } else { study };
+                let study = if tpe { study } else { study.with_sampler(crate::RandomSampler) };
                 let objective = |trial: &mut Trial| {
                     let x = trial.float("x", FloatRange::new(0.0, 1.0))?;
                     let mut off = 0.0;

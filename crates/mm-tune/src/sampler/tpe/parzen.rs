@@ -1,6 +1,6 @@
 //! The densities of TPE: mixtures of products of one-dimensional kernels.
 
-use std::f64::consts::PI;
+use std::{f64::consts::PI, ops::Range};
 
 use mm_core::{FloatRange, IntRange};
 
@@ -101,11 +101,13 @@ pub(super) struct Mixture<'a> {
     kernels: Vec<Kernels>,
 }
 
-/// The observations of one axis: the place of each, oldest first, and their order by place.
+/// The observations of one axis: the place of each, oldest first, their order by place, and the places
+/// in that order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Observed {
     pub(super) places: Vec<f64>,
     pub(super) by_place: Vec<u32>,
+    pub(super) sorted: Vec<f64>,
     /// What is known of each kernel from earlier: its σ and its share within the axis. Empty if nothing
     /// is; afterwards that of this time.
     pub(super) known: Vec<(f64, f64)>,
@@ -116,7 +118,8 @@ impl Observed {
     fn new(places: Vec<f64>) -> Self {
         let mut by_place: Vec<u32> = (0..places.len() as u32).collect();
         by_place.sort_by(|&a, &b| places[a as usize].total_cmp(&places[b as usize]));
-        Self { places, by_place, known: Vec::new() }
+        let sorted = by_place.iter().map(|&i| places[i as usize]).collect();
+        Self { places, by_place, sorted, known: Vec::new() }
     }
 }
 
@@ -189,66 +192,118 @@ impl<'a> Mixture<'a> {
     /// The logarithm of the density at each of `points` (internal values, one an axis), up to a
     /// constant that is the same for all mixtures over these axes. O(points · kernels · axes).
     pub(super) fn log_density(&self, points: &[Vec<f64>]) -> Vec<f64> {
-        // The product over the axes, kernel by kernel: exponents of normal densities add up, all
-        // other factors multiply.
-        let mut exponents = vec![0.0; self.weights.len()];
-        let mut factors = self.scale.clone();
         let mut masses: Vec<Masses> = vec![Vec::new(); self.axes.len()];
-        let density = |point: &Vec<f64>| {
-            exponents.fill(0.0);
-            factors.copy_from_slice(&self.scale);
-            for (j, (axis, kernels)) in self.axes.iter().zip(&self.kernels).enumerate() {
-                match kernels {
-                    Kernels::Smooth(normals) => {
-                        let x = axis.place(point[j]);
-                        let kernels = normals.mu.iter().zip(&normals.narrow);
-                        for (exponent, (mu, narrow)) in exponents.iter_mut().zip(kernels) {
-                            let z = (x - mu) * narrow;
-                            *exponent -= z * z;
-                        }
-                    }
-                    Kernels::Cells { normals, run, first } => {
-                        let masses = of_cell(&mut masses[j], axis.cell(point[j]), normals, first);
-                        for (factor, &run) in factors.iter_mut().zip(run) {
-                            *factor *= masses[run as usize];
-                        }
-                    }
-                    Kernels::Choices { n, seen } => {
-                        let (hit, miss) = shares(*n, seen.len(), true);
-                        let (_, prior) = shares(*n, seen.len(), false);
-                        let last = seen.len() - 1;
-                        for (factor, &seen) in factors[..last].iter_mut().zip(seen) {
-                            *factor *= if seen == point[j] { hit } else { miss };
-                        }
-                        factors[last] *= prior;
+        let located: Vec<Vec<Located>> = points
+            .iter()
+            .map(|point| {
+                let axes = self.axes.iter().zip(&self.kernels).zip(point).zip(&mut masses);
+                axes.map(|(((axis, kernels), &x), masses)| Located::of(axis, kernels, x, masses))
+                    .collect()
+            })
+            .collect();
+        let mut sums = vec![0.0; points.len()];
+        let (mut exponents, mut factors) = ([0.0; BLOCK], [0.0; BLOCK]);
+        let n = self.weights.len();
+        for start in (0..n).step_by(BLOCK) {
+            let block = start..n.min(start + BLOCK);
+            let exponents = &mut exponents[..block.len()];
+            let factors = &mut factors[..block.len()];
+            for (sum, point) in sums.iter_mut().zip(&located) {
+                // The product over the axes, kernel by kernel: exponents of normal densities add up,
+                // all other factors multiply.
+                exponents.fill(0.0);
+                factors.copy_from_slice(&self.scale[block.clone()]);
+                for ((kernels, at), masses) in self.kernels.iter().zip(point).zip(&masses) {
+                    kernels.multiply(*at, masses, block.clone(), exponents, factors);
+                }
+                for (&exponent, &factor) in exponents.iter().zip(&*factors) {
+                    // exp(-60) is nothing beside the prior.
+                    if -60.0 < exponent {
+                        *sum += if exponent == 0.0 { factor } else { exponent.exp() * factor };
                     }
                 }
             }
-            let kernels = exponents.iter().zip(&factors);
-            // exp(-60) is nothing beside the prior.
-            let kernels = kernels.filter(|&(&exponent, _)| -60.0 < exponent);
-            let one = |(&exponent, &factor): (&f64, &f64)| {
-                if exponent == 0.0 { factor } else { exponent.exp() * factor }
-            };
-            kernels.map(one).sum::<f64>().ln()
-        };
-        points.iter().map(density).collect()
+        }
+        sums.into_iter().map(f64::ln).collect()
+    }
+}
+
+/// So many kernels are looked at together for all points: what they need stays in the first cache.
+const BLOCK: usize = 256;
+
+/// Where a point lies on an axis.
+#[derive(Debug, Clone, Copy)]
+enum Located {
+    /// At this place.
+    Place(f64),
+    /// In the cell whose masses stand here.
+    Cell(usize),
+    /// This choice.
+    Choice(f64),
+}
+
+impl Located {
+    fn of(axis: &Axis, kernels: &Kernels, x: f64, masses: &mut Masses) -> Self {
+        match kernels {
+            Kernels::Smooth(_) => Self::Place(axis.place(x)),
+            Kernels::Cells { normals, first, .. } => {
+                Self::Cell(of_cell(masses, axis.cell(x), normals, first))
+            }
+            Kernels::Choices { .. } => Self::Choice(x),
+        }
+    }
+}
+
+impl Kernels {
+    /// Multiplies what kernels of `block` give at a point into `factors`, or adds it to their exponents.
+    fn multiply(
+        &self,
+        at: Located,
+        masses: &Masses,
+        block: Range<usize>,
+        exponents: &mut [f64],
+        factors: &mut [f64],
+    ) {
+        match (self, at) {
+            (Self::Smooth(normals), Located::Place(x)) => {
+                let kernels = normals.mu[block.clone()].iter().zip(&normals.narrow[block]);
+                for (exponent, (mu, narrow)) in exponents.iter_mut().zip(kernels) {
+                    let z = (x - mu) * narrow;
+                    *exponent -= z * z;
+                }
+            }
+            (Self::Cells { run, .. }, Located::Cell(cell)) => {
+                let masses = &masses[cell].1;
+                for (factor, &run) in factors.iter_mut().zip(&run[block]) {
+                    *factor *= masses[run as usize];
+                }
+            }
+            (Self::Choices { n, seen }, Located::Choice(x)) => {
+                let (hit, miss) = shares(*n, seen.len(), true);
+                let (_, prior) = shares(*n, seen.len(), false);
+                for (factor, &seen) in factors.iter_mut().zip(&seen[block]) {
+                    *factor *= if seen == x {
+                        hit
+                    } else if seen < 0.0 {
+                        prior
+                    } else {
+                        miss
+                    };
+                }
+            }
+            _ => unreachable!("a point is located by its kernels"),
+        }
     }
 }
 
 /// Masses of kernels by the left end of a cell: candidates often share one.
 type Masses = Vec<(f64, Vec<f64>)>;
 
-/// The masses in a cell of a kernel of each run.
-fn of_cell<'a>(
-    known: &'a mut Masses,
-    cell: (f64, f64),
-    normals: &Normals,
-    first: &[u32],
-) -> &'a [f64] {
+/// Where the masses in a cell stand, of a kernel of each run.
+fn of_cell(known: &mut Masses, cell: (f64, f64), normals: &Normals, first: &[u32]) -> usize {
     let (left, right) = cell;
     let at = known.iter().position(|(other, _)| *other == left);
-    let at = at.unwrap_or_else(|| {
+    at.unwrap_or_else(|| {
         let one = |&kernel: &u32| {
             let k = kernel as usize;
             let z = |x: f64| (x - normals.mu[k]) / normals.sigma[k];
@@ -261,8 +316,7 @@ fn of_cell<'a>(
         };
         known.push((left, first.iter().map(one).collect()));
         known.len() - 1
-    });
-    &known[at].1
+    })
 }
 
 /// The first of `n` whose share, with those before, exceeds `u`; the last if rounding leaves none.
@@ -314,19 +368,17 @@ impl Kernels {
         seen.known.resize(n, (0.0, 0.0));
         let mut normals = Normals { mu: seen.places.clone(), ..Normals::default() };
         normals.sigma = vec![0.0; n];
-        let at = |i: usize| seen.places[seen.by_place[i] as usize];
-        for i in 0..n {
+        for (i, (&kernel, &x)) in seen.by_place.iter().zip(&seen.sorted).enumerate() {
             let (is_first, is_last) = (i == 0, i + 1 == n);
-            let x = at(i);
-            let left = if is_first { x - low } else { x - at(i - 1) };
-            let right = if is_last { high - x } else { at(i + 1) - x };
+            let left = if is_first { x - low } else { x - seen.sorted[i - 1] };
+            let right = if is_last { high - x } else { seen.sorted[i + 1] - x };
             // The bounds are no neighbours of the outermost where there are others.
             let gap = match (is_first, is_last) {
                 (true, false) => right,
                 (false, true) => left,
                 _ => left.max(right),
             };
-            normals.sigma[seen.by_place[i] as usize] = gap.clamp(narrowest, range);
+            normals.sigma[kernel as usize] = gap.clamp(narrowest, range);
         }
         normals.mu.push(f64::midpoint(low, high));
         normals.sigma.push(range);

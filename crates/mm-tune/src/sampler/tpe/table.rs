@@ -104,8 +104,9 @@ impl Block {
         let Some(places) = self.places(&trial.params, None) else { return };
         let new = self.rows.len() as u32;
         for (column, place) in self.columns.iter_mut().zip(places) {
-            let at = column.by_place.partition_point(|&r| column.places[r as usize] <= place);
+            let at = column.sorted.partition_point(|&other| other <= place);
             column.by_place.insert(at, new);
+            column.sorted.insert(at, place);
             column.places.push(place);
             column.known.push((0.0, 0.0));
         }
@@ -148,22 +149,30 @@ impl Block {
         let blank = |n: usize| Observed {
             places: vec![0.0; n],
             by_place: Vec::with_capacity(n),
+            sorted: Vec::with_capacity(n),
             known: vec![(0.0, 0.0); n],
         };
         for (j, column) in self.columns.iter().enumerate() {
             let (mut good, mut rest) = (blank(sides.n_good), blank(sides.n_rest));
-            for &r in &column.by_place {
+            // In the order of the rows, and then in that of the places: the fewer columns are walked out
+            // of order, the less it matters that they outgrow the caches.
+            let rows = column.places.iter().zip(&column.known).zip(&sides.places);
+            for ((&place, &known), &(is_good, at)) in rows {
+                let side = if is_good { &mut good } else { &mut rest };
+                side.places[at as usize] = place;
+                side.known[at as usize] = known;
+            }
+            for (&r, &place) in column.by_place.iter().zip(&column.sorted) {
                 let (is_good, at) = sides.places[r as usize];
                 let side = if is_good { &mut good } else { &mut rest };
                 side.by_place.push(at);
-                side.places[at as usize] = column.places[r as usize];
-                side.known[at as usize] = column.known[r as usize];
+                side.sorted.push(place);
             }
             for ((_, places), &at) in others.iter().zip(&others_at) {
                 rest.places[at as usize] = places[j];
-                let before = |r: &u32| rest.places[*r as usize] <= places[j];
-                let place = rest.by_place.partition_point(before);
+                let place = rest.sorted.partition_point(|&other| other <= places[j]);
                 rest.by_place.insert(place, at);
+                rest.sorted.insert(place, places[j]);
             }
             sides.good.push(good);
             sides.rest.push(rest);

@@ -6,7 +6,7 @@
 //! children are what remains of the parent's, unless leaves are so many that keeping theirs would take
 //! too much memory.
 
-use std::{collections::HashMap, mem};
+use std::{collections::HashMap, mem, slice};
 
 use rayon::prelude::*;
 
@@ -14,9 +14,12 @@ use super::{
     super::{
         params::Growth,
         rng::Rng,
-        structure::{Node, Structure},
+        score::{Histogram, Part},
+        structure::{Node, Split, Structure},
     },
-    Booster, Column, Fold, Group, Histogram, Sample, Source, Split, Task,
+    Booster,
+    candidates::{Column, Group, Source, Task},
+    fold::Fold,
 };
 use crate::forest::Child;
 
@@ -37,7 +40,8 @@ struct Growing {
 }
 
 struct Leaf {
-    sample: Sample,
+    /// Those of its rows that were drawn.
+    drawn: Part,
     /// All its rows, whether they were drawn or not.
     rows: Vec<u32>,
     depth: usize,
@@ -56,16 +60,16 @@ struct Found {
 }
 
 impl Growing {
-    fn new(sample: Sample, n_rows: usize) -> Self {
+    fn new(drawn: Part, n_rows: usize) -> Self {
         let rows = (0..n_rows as u32).collect();
         let (histograms, above) = (HashMap::new(), HashMap::new());
-        let root = Leaf { sample, rows, depth: 0, parent: None, histograms, above };
+        let root = Leaf { drawn, rows, depth: 0, parent: None, histograms, above };
         Self { nodes: Vec::new(), leaves: vec![root], leaf_of: vec![0; n_rows] }
     }
 
     /// Rows drawn in a leaf.
     fn n_drawn(&self, leaf: usize) -> usize {
-        self.leaves[leaf].sample.rows().len()
+        self.leaves[leaf].drawn.body.rows().len()
     }
 
     /// Splits a leaf, which becomes the left child; the index of the right one.
@@ -74,7 +78,7 @@ impl Growing {
         let goes_right = |row: u32| split.goes_right(column.bin(row));
         let (node, other) = (self.nodes.len(), self.leaves.len());
         let own = &mut self.leaves[leaf];
-        let sample = own.sample.cut(goes_right);
+        let drawn = Part::whole(own.drawn.body.cut(goes_right), own.drawn.l2);
         let rows: Vec<u32> = own.rows.extract_if(.., |row| goes_right(*row)).collect();
         own.depth += 1;
         let depth = own.depth;
@@ -85,7 +89,7 @@ impl Growing {
         }
         let (histograms, above) = (HashMap::new(), HashMap::new());
         let parent_of_new = Some((node, true));
-        self.leaves.push(Leaf { sample, rows, depth, parent: parent_of_new, histograms, above });
+        self.leaves.push(Leaf { drawn, rows, depth, parent: parent_of_new, histograms, above });
         if let Some((parent, is_right)) = parent {
             let parent = &mut self.nodes[parent];
             *(if is_right { &mut parent.right } else { &mut parent.left }) = Child::Node(node);
@@ -120,10 +124,10 @@ impl Booster {
     pub(super) fn search_leafwise(
         &mut self,
         taken: usize,
-        sample: Sample,
+        drawn: Part,
         noise: f64,
     ) -> (Structure, Vec<u32>) {
-        let mut tree = Growing::new(sample, self.learning.table.n_rows);
+        let mut tree = Growing::new(drawn, self.learning.table.n_rows);
         match self.settings.growth {
             Growth::Leafwise { leaves, min_rows } => {
                 self.by_gain(&mut tree, taken, noise, leaves, min_rows);
@@ -238,15 +242,18 @@ impl Booster {
         tasks: &mut [Task],
         noise: f64,
     ) -> Option<Found> {
-        let sample = &tree.leaves[leaf].sample;
+        let drawn = &tree.leaves[leaf].drawn;
+        let (sample, parts) = (&drawn.body, slice::from_ref(drawn));
         let seed = self.rng.next();
         let mut known = known.unwrap_or_default();
-        self.update(sample, tasks, 1, |source| !known.contains_key(source));
+        self.update(parts, tasks, 1, |source| !known.contains_key(source));
         for group in tasks.iter_mut().flat_map(|task| &mut task.groups) {
-            group.histogram = known.remove(&group.source).or(group.histogram.take());
+            if let Some(histogram) = known.remove(&group.source) {
+                group.histograms = vec![Some(histogram)];
+            }
         }
         tasks.par_iter_mut().enumerate().for_each(|(i, task)| {
-            self.score(sample, task, noise, Rng::of_task(seed, i), &[]);
+            self.score(parts, task, noise, Rng::of_task(seed, i), &[]);
         });
         let before = sample.score(self.settings.l2, self.settings.score);
         let best = self.best(tasks, before, noise, sample.rows());
@@ -256,7 +263,10 @@ impl Booster {
             (LEAST_GAIN <= gain).then_some(Found { split, column, gain })
         });
         let groups = tasks.iter_mut().flat_map(|task| &mut task.groups);
-        let own = |group: &mut Group| Some((group.source.clone(), group.histogram.take()?));
+        let own = |group: &mut Group| {
+            let histogram = group.histograms.drain(..).flatten().next()?;
+            Some((group.source.clone(), histogram))
+        };
         let histograms: Histograms = groups.filter_map(own).collect();
         if found.is_some() && self.goes_by_siblings() {
             tree.keep(leaf, histograms);

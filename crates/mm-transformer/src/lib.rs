@@ -29,6 +29,7 @@
 
 // Tensors, and what layers are made of.
 mod device;
+mod fused;
 mod nn;
 mod random;
 mod tokens;

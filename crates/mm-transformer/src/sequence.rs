@@ -28,7 +28,7 @@ use crate::{
     model::{NetLearner, NetModel},
     net::{Architecture, Net},
     nn::{
-        attention::{AttentionConfig, mask},
+        attention::{AttentionConfig, Mask},
         block::{Block, BlockConfig},
         feed_forward::Gate,
         linear::Linear,
@@ -330,7 +330,7 @@ impl Net for SequenceNet {
             x = x + places.clone();
         }
         let lengths: Vec<usize> = batch.lengths.iter().map(|l| l.div_ceil(self.patch)).collect();
-        let mask = mask(&lengths, tokens, true, &batch.device);
+        let mask = Mask::new(&lengths, tokens, true);
         for block in &self.blocks {
             x = block.forward(x, Some(&mask), pass);
         }

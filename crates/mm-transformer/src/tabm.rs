@@ -37,7 +37,7 @@
 //! Gorishniy, Kotelnikov and Babenko 2025, "TabM: advancing tabular deep learning with
 //! parameter-efficient ensembling": the variant *mini*, with piecewise-linear embeddings.
 
-use burn::tensor::{Tensor, activation::relu};
+use burn::tensor::Tensor;
 use mm_core::{FloatRange, IntRange, ParamError, Params, Result, Search, SpaceSize, Suggest, Tag};
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +45,12 @@ use crate::{
     ft_transformer::{check_depth, check_dropout},
     model::{NetLearner, NetModel},
     net::{Architecture, Net},
-    nn::{linear::Linear, numeric::NumericEmbedding, pass::Pass},
+    nn::{
+        linear::Linear,
+        members::{heads, views},
+        numeric::NumericEmbedding,
+        pass::Pass,
+    },
     prepare::{Batch, Inputs, Scaling},
     tokens::Tokens,
     training::TrainingParams,
@@ -218,13 +223,13 @@ impl Net for TabmNet {
     fn forward(&self, batch: &Batch, pass: &Pass) -> Tensor<3> {
         let [members, length] = self.views.dims();
         let n = batch.rows;
-        let joined = Tensor::cat(self.tokens.forward(batch), 1).reshape([n, 1, length]);
-        let mut x = joined * self.views.clone().unsqueeze();
+        let joined = Tensor::cat(self.tokens.forward(batch), 1).reshape([n, length]);
+        let mut x = views(joined, &self.views);
         for layer in &self.layers {
-            x = pass.dropout(relu(layer.forward(x)), self.dropout);
+            x = layer.relu(x, self.dropout, pass);
         }
         debug_assert_eq!(x.dims()[1], members);
-        let scores = x.swap_dims(0, 1).matmul(self.heads.clone()).swap_dims(0, 1);
+        let scores = heads(x, &self.heads);
         scores + self.bias.clone().unsqueeze()
     }
 }

@@ -9,6 +9,8 @@
 //! A masked pair gets −10³⁰, whose share after the softmax is exactly 0, so what stands at a masked
 //! place cannot change an output in any bit. O(*t*²*d* + *td*²) time a row.
 
+use std::{ops::Range, sync::Arc};
+
 use burn::tensor::{Device, Int, Tensor, TensorData, activation::softmax};
 use mm_core::Result;
 
@@ -24,20 +26,36 @@ use crate::{
 /// What a masked score is lowered by.
 const MASKED: f32 = -1e30;
 
-/// Scores to be added before the softmax: 0, or [`MASKED`]. Of shape (*n*, 1, *t*, *t*).
-///
-/// Row *i* sees its last `lengths[i]` steps, which come last; with `causal`, a step sees itself and
-/// earlier ones.
-pub(crate) fn mask(lengths: &[usize], steps: usize, causal: bool, device: &Device) -> Tensor<4> {
-    let mut values = Vec::with_capacity(lengths.len() * steps * steps);
-    for &length in lengths {
-        let first = steps - length;
-        for query in 0..steps {
-            let sees = |key: usize| first <= key && (!causal || key <= query);
-            values.extend((0..steps).map(|key| if sees(key) { 0.0 } else { MASKED }));
-        }
+/// Which steps of a row see which.
+#[derive(Debug, Clone)]
+pub(crate) struct Mask {
+    lengths: Arc<[usize]>,
+    steps: usize,
+    causal: bool,
+}
+
+impl Mask {
+    /// Row *i* sees its last `lengths[i]` steps, which come last; with `causal`, a step sees itself
+    /// and earlier ones.
+    pub(crate) fn new(lengths: &[usize], steps: usize, causal: bool) -> Self {
+        Self { lengths: lengths.into(), steps, causal }
     }
-    Tensor::from_data(TensorData::new(values, [lengths.len(), 1, steps, steps]), device)
+
+    /// The steps that step `query` of row `row` sees.
+    pub(crate) fn visible(&self, row: usize, query: usize) -> Range<usize> {
+        let end = if self.causal { query + 1 } else { self.steps };
+        self.steps.saturating_sub(self.lengths[row]).min(end)..end
+    }
+
+    /// Scores to be added before the softmax, (*n*, 1, *t*, *t*): 0, or [`MASKED`].
+    fn scores(&self, device: &Device) -> Tensor<4> {
+        let (n, t) = (self.lengths.len(), self.steps);
+        let mut values = vec![MASKED; n * t * t];
+        for (at, scores) in values.chunks_exact_mut(t).enumerate() {
+            scores[self.visible(at / t, at % t)].fill(0.0);
+        }
+        Tensor::from_data(TensorData::new(values, [n, 1, t, t]), device)
+    }
 }
 
 /// What an [`Attention`] is made of.
@@ -57,14 +75,14 @@ pub(crate) struct AttentionConfig {
 /// Multi-head attention of a row's vectors to one another.
 #[derive(Debug)]
 pub(crate) struct Attention {
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    out: Linear,
-    rotary: Option<Rotary>,
-    relative: Option<RelativeBias>,
-    heads: usize,
-    dropout: f64,
+    pub(crate) query: Linear,
+    pub(crate) key: Linear,
+    pub(crate) value: Linear,
+    pub(crate) out: Linear,
+    pub(crate) rotary: Option<Rotary>,
+    pub(crate) relative: Option<RelativeBias>,
+    pub(crate) heads: usize,
+    pub(crate) dropout: f64,
 }
 
 impl Attention {
@@ -86,7 +104,8 @@ impl Attention {
     }
 
     /// (*n*, *t*, *d*) → (*n*, *t*, *d*): every vector asks all that the mask admits.
-    pub(crate) fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>, pass: &Pass) -> Tensor<3> {
+    #[cfg(test)]
+    pub(crate) fn forward(&self, x: Tensor<3>, mask: Option<&Mask>, pass: &Pass) -> Tensor<3> {
         self.ask(x.clone(), x, mask, pass)
     }
 
@@ -96,26 +115,21 @@ impl Attention {
         &self,
         asking: Tensor<3>,
         x: Tensor<3>,
-        mask: Option<&Tensor<4>>,
+        mask: Option<&Mask>,
         pass: &Pass,
     ) -> Tensor<3> {
         let [n, q, d] = asking.dims();
         let shares = pass.dropout(self.shares(asking, x.clone(), mask), self.dropout);
-        let values = self.split(self.value.forward(x));
+        let values = self.split(self.value.composed(x));
         let mixed = shares.matmul(values).swap_dims(1, 2).reshape([n, q, d]);
-        self.out.forward(mixed)
+        self.out.composed(mixed)
     }
 
     /// How much each asking vector takes of each vector of `x`, by head: (*n*, heads, *q*, *t*),
     /// each row adding up to 1.
-    pub(crate) fn shares(
-        &self,
-        asking: Tensor<3>,
-        x: Tensor<3>,
-        mask: Option<&Tensor<4>>,
-    ) -> Tensor<4> {
-        let mut queries = self.split(self.query.forward(asking));
-        let mut keys = self.split(self.key.forward(x));
+    pub(crate) fn shares(&self, asking: Tensor<3>, x: Tensor<3>, mask: Option<&Mask>) -> Tensor<4> {
+        let mut queries = self.split(self.query.composed(asking));
+        let mut keys = self.split(self.key.composed(x));
         if let Some(rotary) = &self.rotary {
             queries = rotary.forward(queries);
             keys = rotary.forward(keys);
@@ -126,7 +140,8 @@ impl Attention {
             scores = scores + relative.forward();
         }
         if let Some(mask) = mask {
-            scores = scores + mask.clone();
+            let device = scores.device();
+            scores = scores + mask.scores(&device);
         }
         softmax(scores, 3)
     }
@@ -140,9 +155,9 @@ impl Attention {
 
 /// A learnt number for each head and distance.
 #[derive(Debug)]
-struct RelativeBias {
+pub(crate) struct RelativeBias {
     /// (heads, 2*t* − 1): distances −(*t* − 1) to *t* − 1.
-    table: Tensor<2>,
+    pub(crate) table: Tensor<2>,
     steps: usize,
 }
 

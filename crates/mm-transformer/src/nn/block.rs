@@ -1,11 +1,18 @@
 //! The pre-norm block: attention, then a feed-forward layer, each beside a shortcut.
 
+use std::sync::{Arc, OnceLock};
+
 use burn::tensor::Tensor;
 use mm_core::Result;
 
 use crate::{
+    fused::{
+        attention::Heads,
+        block::{BlockOperation, Drops, Maps, input as at},
+        tape::{apply, input, is_native},
+    },
     nn::{
-        attention::{Attention, AttentionConfig},
+        attention::{Attention, AttentionConfig, Mask},
         feed_forward::{FeedForward, Gate},
         norm::LayerNorm,
         pass::Pass,
@@ -36,6 +43,7 @@ pub(crate) struct Block {
     hidden_norm: LayerNorm,
     hidden: FeedForward,
     residual_dropout: f64,
+    maps: Arc<OnceLock<Maps>>,
 }
 
 impl Block {
@@ -49,26 +57,102 @@ impl Block {
             hidden_norm: norm("feed_forward_norm")?,
             hidden: FeedForward::new(&part, attention.width, hidden, gate, hidden_dropout)?,
             residual_dropout,
+            maps: Arc::default(),
         })
     }
 
     /// (*n*, *t*, *d*) → the same.
-    pub(crate) fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>, pass: &Pass) -> Tensor<3> {
-        let y = self.attention.forward(self.normed(x.clone()), mask, pass);
-        self.finish(x, y, pass)
+    pub(crate) fn forward(&self, x: Tensor<3>, mask: Option<&Mask>, pass: &Pass) -> Tensor<3> {
+        let asking = x.dims()[1];
+        if is_native(&x)
+            && let Some(y) = self.fused(&x, asking, mask, pass)
+        {
+            return y;
+        }
+        self.composed(x, asking, mask, pass)
     }
 
     /// (*n*, *t*, *d*) → (*n*, 1, *d*): the block's output for the first vector alone, which is all
     /// that is read of the last block.
     pub(crate) fn forward_first(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        let first = x.clone().narrow(1, 0, 1);
+        if is_native(&x)
+            && let Some(y) = self.fused(&x, 1, None, pass)
+        {
+            return y;
+        }
+        self.composed(x, 1, None, pass)
+    }
+
+    /// The outputs of the first `asking` vectors of each row, which are all or one, as one operation on
+    /// the processor.
+    pub(crate) fn fused(
+        &self,
+        x: &Tensor<3>,
+        asking: usize,
+        mask: Option<&Mask>,
+        pass: &Pass,
+    ) -> Option<Tensor<3>> {
+        let [rows, tokens, width] = x.dims();
+        let Self { attention, hidden, hidden_norm, residual_dropout, .. } = self;
+        let drop = |rate| pass.drops(rate);
+        let operation = BlockOperation {
+            rows,
+            heads: Heads { width, heads: attention.heads, asking, tokens },
+            hidden: hidden.value.bias.dims()[0],
+            gate: hidden.kind,
+            normed: self.attention_norm.is_some(),
+            relative: attention.relative.is_some(),
+            mask: mask.cloned(),
+            turns: attention.rotary.as_ref().map(|rotary| Arc::clone(&rotary.turns)),
+            // In the order in which layers ask.
+            dropout: Drops {
+                shares: drop(attention.dropout),
+                attended: drop(*residual_dropout),
+                hidden: drop(hidden.dropout),
+                out: drop(*residual_dropout),
+            },
+            maps: Arc::clone(&self.maps),
+        };
+        let mut inputs = [const { None }; at::COUNT];
+        inputs[at::X] = input(x);
+        let norms =
+            [(at::NORM, self.attention_norm.as_ref()), (at::HIDDEN_NORM, Some(hidden_norm))];
+        for (place, norm) in norms {
+            inputs[place] = norm.and_then(|norm| input(&norm.scale));
+            inputs[place + 1] = norm.and_then(|norm| input(&norm.shift));
+        }
+        for (place, map) in [
+            (at::QUERY, &attention.query),
+            (at::KEY, &attention.key),
+            (at::VALUE, &attention.value),
+            (at::OUT, &attention.out),
+            (at::UP, &hidden.value),
+            (at::GATE, &hidden.gate),
+            (at::DOWN, &hidden.out),
+        ] {
+            inputs[place] = input(&map.weight);
+            inputs[place + 1] = input(&map.bias);
+        }
+        inputs[at::RELATIVE] = attention.relative.as_ref().and_then(|bias| input(&bias.table));
+        apply(operation, inputs, [rows, asking, width])
+    }
+
+    /// The same as operations of Burn, on any device.
+    pub(crate) fn composed(
+        &self,
+        x: Tensor<3>,
+        asking: usize,
+        mask: Option<&Mask>,
+        pass: &Pass,
+    ) -> Tensor<3> {
+        let first = x.clone().narrow(1, 0, asking);
         let normed = self.normed(x);
-        let y = self.attention.ask(normed.clone().narrow(1, 0, 1), normed, None, pass);
+        let y = self.attention.ask(normed.clone().narrow(1, 0, asking), normed, mask, pass);
         self.finish(first, y, pass)
     }
 
     /// How much each vector takes of each other: (*n*, heads, *t*, *t*).
-    pub(crate) fn shares(&self, x: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<4> {
+    pub(crate) fn shares(&self, x: Tensor<3>, mask: Option<&Mask>) -> Tensor<4> {
         let x = self.normed(x);
         self.attention.shares(x.clone(), x, mask)
     }

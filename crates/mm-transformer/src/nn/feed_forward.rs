@@ -27,11 +27,11 @@ pub enum Gate {
 /// *x* ↦ (*xA* ⊙ gate(*xB*)) *C*, each map with a bias.
 #[derive(Debug)]
 pub(crate) struct FeedForward {
-    value: Linear,
-    gate: Linear,
-    out: Linear,
-    kind: Gate,
-    dropout: f64,
+    pub(crate) value: Linear,
+    pub(crate) gate: Linear,
+    pub(crate) out: Linear,
+    pub(crate) kind: Gate,
+    pub(crate) dropout: f64,
 }
 
 impl FeedForward {
@@ -53,11 +53,11 @@ impl FeedForward {
 
     /// (*n*, *t*, *d*) → the same. Dropout falls on what is between the maps.
     pub(crate) fn forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        let gate = self.gate.forward(x.clone());
+        let gate = self.gate.composed(x.clone());
         let open = match self.kind {
             Gate::Reglu => relu(gate),
             Gate::Geglu => gelu(gate),
         };
-        self.out.forward(pass.dropout(self.value.forward(x) * open, self.dropout))
+        self.out.composed(pass.dropout(self.value.composed(x) * open, self.dropout))
     }
 }

@@ -1,17 +1,28 @@
 //! The linear map *x* ↦ *xW* + *b*.
 
-use burn::tensor::Tensor;
+use std::sync::{Arc, OnceLock};
+
+use burn::tensor::{Tensor, activation::relu};
 use mm_core::Result;
 
-use crate::weights::{Init, Role, Scope};
+use crate::{
+    fused::{
+        dense::{DenseOperation, Ending},
+        product::Panels,
+        tape::{apply, input, is_native},
+    },
+    nn::pass::Pass,
+    weights::{Init, Role, Scope},
+};
 
 /// *x* ↦ *xW* + *b*, with *W* of shape (inputs, outputs).
 ///
 /// Both start uniform in ±1/√inputs, as PyTorch's `Linear` does.
 #[derive(Debug)]
 pub(crate) struct Linear {
-    weight: Tensor<2>,
-    bias: Tensor<1>,
+    pub(crate) weight: Tensor<2>,
+    pub(crate) bias: Tensor<1>,
+    map: Arc<OnceLock<Panels>>,
 }
 
 impl Linear {
@@ -20,19 +31,39 @@ impl Linear {
         Ok(Self {
             weight: scope.param("weight", [inputs, outputs], Role::Decayed, bound.clone())?,
             bias: scope.param("bias", [outputs], Role::Free, bound)?,
+            map: Arc::default(),
         })
-    }
-
-    /// (*n*, inputs) → (*n*, outputs).
-    pub(crate) fn rows(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.weight.clone()) + self.bias.clone().unsqueeze()
     }
 
     /// (*n*, *t*, inputs) → (*n*, *t*, outputs).
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.fused(&x, Ending::Nothing).unwrap_or_else(|| self.composed(x))
+    }
+
+    /// The map, then a ReLU, then dropout at `rate`.
+    pub(crate) fn relu(&self, x: Tensor<3>, rate: f64, pass: &Pass) -> Tensor<3> {
+        if is_native(&x)
+            && let Some(y) = self.fused(&x, Ending::Relu(pass.drops(rate)))
+        {
+            return y;
+        }
+        pass.dropout(relu(self.composed(x)), rate)
+    }
+
+    /// As one operation, on the processor.
+    pub(crate) fn fused(&self, x: &Tensor<3>, ending: Ending) -> Option<Tensor<3>> {
+        let [rows, vectors, from] = x.dims();
+        let to = self.bias.dims()[0];
+        let map = Arc::clone(&self.map);
+        let operation = DenseOperation { rows, vectors, from, to, ending, map };
+        apply(operation, [input(x), input(&self.weight), input(&self.bias)], [rows, vectors, to])
+    }
+
+    /// As operations of Burn, on any device.
+    pub(crate) fn composed(&self, x: Tensor<3>) -> Tensor<3> {
         let [n, t, inputs] = x.dims();
-        let y = self.rows(x.reshape([n * t, inputs]));
+        let y = x.reshape([n * t, inputs]).matmul(self.weight.clone());
         let outputs = y.dims()[1];
-        y.reshape([n, t, outputs])
+        (y + self.bias.clone().unsqueeze()).reshape([n, t, outputs])
     }
 }

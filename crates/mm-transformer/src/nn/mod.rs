@@ -11,6 +11,7 @@
 //! | `position.rs` | where in a sequence a vector stands |
 //! | `feed_forward.rs` | gated feed-forward layers |
 //! | `block.rs` | the pre-norm block |
+//! | `members.rs` | views and heads of the members of TabM |
 //! | `numeric.rs` | vectors of numbers: linear, periodic, piecewise linear |
 //! | `category.rs` | vectors of levels |
 //!
@@ -21,6 +22,7 @@ pub(crate) mod block;
 pub(crate) mod category;
 pub(crate) mod feed_forward;
 pub(crate) mod linear;
+pub(crate) mod members;
 pub(crate) mod norm;
 pub(crate) mod numeric;
 #[cfg(test)]

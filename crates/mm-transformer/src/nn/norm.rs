@@ -6,13 +6,13 @@ use mm_core::Result;
 use crate::weights::{Init, Role, Scope};
 
 /// What is added to the variance, as in PyTorch.
-const EPSILON: f64 = 1e-5;
+pub(crate) const EPSILON: f64 = 1e-5;
 
 /// Shifts and scales each vector to mean 0 and variance 1, then by what is learnt.
 #[derive(Debug)]
 pub(crate) struct LayerNorm {
-    scale: Tensor<1>,
-    shift: Tensor<1>,
+    pub(crate) scale: Tensor<1>,
+    pub(crate) shift: Tensor<1>,
 }
 
 impl LayerNorm {

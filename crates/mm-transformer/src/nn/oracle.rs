@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::{
     device::cpu,
     nn::{
-        attention::{Attention, AttentionConfig, mask},
+        attention::{Attention, AttentionConfig, Mask},
         block::{Block, BlockConfig},
         category::CategoryEmbedding,
         feed_forward::{FeedForward, Gate},
@@ -83,7 +83,7 @@ fn agrees<const D: usize>(case: &Case, output: Tensor<D>) {
 const ATTENTION: AttentionConfig =
     AttentionConfig { width: 8, heads: 2, dropout: 0.5, position: Position::None, steps: 5 };
 
-fn attends(name: &str, position: Position, mask: Option<&Tensor<4>>) {
+fn attends(name: &str, position: Position, mask: Option<&Mask>) {
     let case = case(name);
     let config = AttentionConfig { position, ..ATTENTION };
     let attention = layer(&case, |scope| Attention::new(scope, config));
@@ -109,7 +109,7 @@ fn attention_agrees_with_the_formula() {
 fn masked_attention_agrees_with_the_formula_where_a_step_is_there() {
     let mut case = case("causal");
     let attention = layer(&case, |scope| Attention::new(scope, ATTENTION));
-    let mask = mask(&[5, 3], 5, true, &cpu());
+    let mask = Mask::new(&[5, 3], 5, true);
     let x = case.inputs["x"].tensor();
     let y = attention.forward(x, Some(&mask), &Pass::plain()).narrow(1, 2, 3);
     // Row 1 has its last three steps alone; what stands before them is nobody's business.
@@ -202,7 +202,7 @@ proptest! {
             let step = step.max(first);
             let run = |values: &[f32]| {
                 let x = Tensor::<3>::from_data(TensorData::new(values.to_vec(), [1, 5, 8]), &cpu());
-                let y = block.forward(x, Some(&mask(&[length], 5, true, &cpu())), &Pass::plain());
+                let y = block.forward(x, Some(&Mask::new(&[length], 5, true)), &Pass::plain());
                 read(y.narrow(1, step, 1)).expect("reads")
             };
             let mut other = noise.clone();

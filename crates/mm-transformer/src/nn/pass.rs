@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use burn::tensor::{Tensor, TensorData};
 
-use crate::random::Key;
+use crate::{fused::simd::looped, random::Key};
 
 /// One forward pass: with dropout when a net is trained, without when it is used.
 ///
@@ -28,42 +28,65 @@ impl Pass {
         Self { key: Some(key), first_row, asked: Cell::new(0) }
     }
 
+    /// What the next layer drops, at `rate`; none if nothing.
+    pub(crate) fn drops(&self, rate: f64) -> Option<Dropout> {
+        let key = self.key?;
+        let layer = self.asked.get();
+        self.asked.set(layer + 1);
+        (0.0 < rate).then(|| Dropout { key: key.part(layer), first_row: self.first_row, rate })
+    }
+
     /// Sets each number to 0 with probability `rate` and divides the others by 1 − `rate`, so that
     /// the expectation stays (Srivastava et al. 2014). The first dimension of `x` is rows.
     pub(crate) fn dropout<const D: usize>(&self, x: Tensor<D>, rate: f64) -> Tensor<D> {
-        let Some(key) = self.key else { return x };
-        let layer = self.asked.get();
-        self.asked.set(layer + 1);
-        if rate == 0.0 {
-            return x;
-        }
+        let Some(dropout) = self.drops(rate) else { return x };
         let shape = x.dims();
-        let key = key.part(layer);
-        let factors = factors(key, self.first_row, shape[0], shape.iter().product(), rate);
+        let mut factors = vec![0.0; shape.iter().product()];
+        let width = factors.len().checked_div(shape[0]).unwrap_or(0).max(1);
+        for (row, factors) in factors.chunks_mut(width).enumerate() {
+            dropout.factors(row, factors);
+        }
         let device = x.device();
         x * Tensor::from_data(TensorData::new(factors, shape), &device)
     }
 }
 
-/// 0 with probability `rate`, else 1 / (1 − `rate`), for `len` numbers in `rows` rows. Each draw of
-/// 64 bits decides on two numbers.
-fn factors(key: Key, first_row: usize, rows: usize, len: usize, rate: f64) -> Vec<f32> {
-    let keep = (1.0 / (1.0 - rate)) as f32;
-    let limit = (rate * f64::from(u32::MAX)) as u32;
-    let factor = |bits: u32| if bits < limit { 0.0 } else { keep };
-    let mut out = vec![0.0; len];
-    let width = len.checked_div(rows).unwrap_or(0).max(1);
-    let stride = width.div_ceil(2) as u64;
-    for (row, values) in (first_row as u64..).zip(out.chunks_mut(width)) {
-        for (i, pair) in (row * stride..).zip(values.chunks_mut(2)) {
-            let bits = key.bits(i);
-            pair[0] = factor(bits as u32);
-            if let Some(second) = pair.get_mut(1) {
-                *second = factor((bits >> 32) as u32);
-            }
-        }
+/// What one layer drops of the rows of a piece.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dropout {
+    key: Key,
+    first_row: usize,
+    rate: f64,
+}
+
+impl Dropout {
+    /// What numbers that stay are multiplied by: 1 / (1 − rate).
+    pub(crate) fn kept_factor(&self) -> f32 {
+        (1.0 / (1.0 - self.rate)) as f32
     }
-    out
+
+    /// For each number of row `row` of the piece, 0 with the probability of the rate, else
+    /// [`kept_factor`](Self::kept_factor). Each draw of 64 bits decides on two numbers.
+    pub(crate) fn factors(&self, row: usize, out: &mut [f32]) {
+        let kept = self.kept_factor();
+        let limit = (self.rate * f64::from(u32::MAX)) as u32;
+        let first = (self.first_row + row) as u64 * out.len().div_ceil(2) as u64;
+        looped(
+            #[inline(always)]
+            || {
+                let factor = |bits: u32| if bits < limit { 0.0 } else { kept };
+                let (pairs, last) = out.as_chunks_mut::<2>();
+                let end = first + pairs.len() as u64;
+                for (i, pair) in (first..).zip(pairs) {
+                    let bits = self.key.bits(i);
+                    *pair = [factor(bits as u32), factor((bits >> 32) as u32)];
+                }
+                if let [last] = last {
+                    *last = factor(self.key.bits(end) as u32);
+                }
+            },
+        );
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Where in a sequence a vector stands.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +46,8 @@ pub(crate) fn sinusoidal(steps: usize, width: usize) -> Vec<f32> {
 /// Turns each pair of neighbouring components of a head by an angle that grows with the step.
 #[derive(Debug)]
 pub(crate) struct Rotary {
+    /// (steps, half a head's width): cosine and sine of a pair's angle.
+    pub(crate) turns: Arc<[[f32; 2]]>,
     cosines: Tensor<4>,
     sines: Tensor<4>,
     /// Sends (*a*, *b*) of each pair to (−*b*, *a*): a product with a constant matrix, whose
@@ -60,6 +64,11 @@ impl Rotary {
                 (0..steps).flat_map(|step| (0..width).map(move |i| at(step, i))).collect();
             Tensor::from_data(TensorData::new(values, [1, 1, steps, width]), device)
         };
+        let turns = (0..steps).flat_map(|step| (0..width / 2).map(move |pair| (step, pair)));
+        let turns = turns.map(|(step, pair)| {
+            let angle = angle(step, pair, width);
+            [angle.cos() as f32, angle.sin() as f32]
+        });
         let mut turn = vec![0.0_f32; width * width];
         for pair in 0..width / 2 {
             let (a, b) = (2 * pair, 2 * pair + 1);
@@ -67,6 +76,7 @@ impl Rotary {
             turn[a * width + b] = 1.0;
         }
         Self {
+            turns: turns.collect(),
             cosines: table(f64::cos),
             sines: table(f64::sin),
             quarter_turn: Tensor::from_data(TensorData::new(turn, [1, 1, width, width]), device),

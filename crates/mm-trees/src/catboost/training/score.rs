@@ -197,6 +197,18 @@ impl Sample {
                     }
                 }
             }
+        } else if width == 1 && (4..=MAX_WIDE).contains(&stride) {
+            let bins = columns.map(|columns| columns.bins);
+            match stride {
+                4 => add_all::<4, N>(rows, stats, bins, sums),
+                5 => add_all::<5, N>(rows, stats, bins, sums),
+                6 => add_all::<6, N>(rows, stats, bins, sums),
+                7 => add_all::<7, N>(rows, stats, bins, sums),
+                8 => add_all::<8, N>(rows, stats, bins, sums),
+                9 => add_all::<9, N>(rows, stats, bins, sums),
+                10 => add_all::<10, N>(rows, stats, bins, sums),
+                _ => add_all::<MAX_WIDE, N>(rows, stats, bins, sums),
+            }
         } else {
             for (Columns { bins, n_bins, .. }, sums) in columns.into_iter().zip(sums) {
                 for (&row, stat) in rows.iter().zip(stats.chunks_exact(stride)) {
@@ -256,9 +268,28 @@ pub(super) fn redundant(has_rows: &[bool]) -> Option<usize> {
 const CTRS: usize = 4;
 const CTR_BINS: usize = ctr::CTR_BORDERS as usize + 1;
 
+/// Numbers of a row up to which there are loops of their own for several classes.
+const MAX_WIDE: usize = 11;
+
 fn add(sum: &mut [f64; 2], stat: [f64; 2]) {
     sum[0] += stat[0];
     sum[1] += stat[1];
+}
+
+/// Adds rows of `S` numbers each to the sums of the bins of single columns.
+fn add_all<const S: usize, const N: usize>(
+    rows: &[u32],
+    stats: &[f64],
+    bins: [&[u8]; N],
+    sums: [&mut [f64]; N],
+) {
+    let mut sums = sums.map(|sums| sums.as_chunks_mut::<S>().0);
+    for (&row, stat) in rows.iter().zip(stats.as_chunks::<S>().0) {
+        for (sums, bins) in sums.iter_mut().zip(&bins) {
+            let sum = &mut sums[usize::from(bins[row as usize])];
+            sum.iter_mut().zip(stat).for_each(|(sum, x)| *sum += x);
+        }
+    }
 }
 
 /// Where the rows of a sample go when its leaves are split.
@@ -655,7 +686,7 @@ mod tests {
         #[test]
         fn refined_histograms_equal_fresh_ones(
             rows in prop::collection::vec((0_u8..7, -8_i8..8, 1_u8..4, any::<[bool; 3]>()), 1..60),
-            n_outputs in 1_usize..3,
+            n_outputs in 1_usize..12,
         ) {
             let bins: Vec<u8> = rows.iter().map(|row| row.0).collect();
             let stat = |row: &(u8, i8, u8, [bool; 3])| {

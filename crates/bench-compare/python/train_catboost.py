@@ -4,8 +4,8 @@ r"""Training with official CatBoost, to be set beside `catboost_training` of mm-
     train_catboost.py fit FOLDER DATA THREADS ROUNDS [PARAMS]
 
 Needs numpy, pandas, and catboost. `data` writes numeric.csv (made up, 28 columns) and
-flights.csv (7 numbers, 5 categories of up to 3,800 levels), 100,000 rows each, with test rows beside
-them; `fit` prints what `catboost_training` prints for mm; PARAMS is JSON of further parameters of
+flights.csv (7 numbers, 5 categories of up to 3,800 levels), and multiclass.csv (the numbers, in five
+classes), 100,000 rows each, with test rows beside them; `fit` prints what `catboost_training` prints for mm; PARAMS is JSON of further parameters of
 CatBoost. compare.py runs both in turn:
 
     compare.py 5 'catboost_training FOLDER numeric 1 "{\"rounds\": 500}"' \
@@ -32,12 +32,16 @@ def data(folder, source):
     numeric = pd.DataFrame(x, columns=[f"f{j}" for j in range(28)])
     numeric["y"] = (f + 0.7 * rng.logistic(size=len(f)) > 0).astype(int)
 
+    multiclass = numeric.copy()
+    y = np.digitize(f + 0.7 * rng.logistic(size=len(f)), [-2.0, -0.7, 0.7, 2.0])
+    multiclass["y"] = [f"k{k}" for k in y]
+
     rows = pd.read_csv(source).sample(160_000, random_state=0)
     flights = rows[["month", "day", "dow", "sched_dep_time", "sched_arr_time", "distance", "hour"]].copy()
     for name in ["carrier", "flight", "tailnum", "origin", "dest"]:
         flights["c_" + name] = "v" + rows[name].astype(str)
     flights["y"] = (rows["arr_delay"] > 0).astype(int)
-    for name, table in dict(numeric=numeric, flights=flights).items():
+    for name, table in dict(numeric=numeric, flights=flights, multiclass=multiclass).items():
         table[:100_000].to_csv(folder / f"{name}.csv", index=False)
         table[100_000:].to_csv(folder / f"{name}-test.csv", index=False)
 
@@ -54,7 +58,8 @@ def fit(folder, name, threads, rounds, more="{}"):
     from catboost import CatBoost, Pool
 
     x, y, categories = read(folder, name)
-    params = dict(loss_function="Logloss", iterations=rounds, thread_count=threads, random_seed=0,
+    n_classes = y.nunique()
+    params = dict(loss_function="Logloss" if n_classes == 2 else "MultiClass", iterations=rounds, thread_count=threads, random_seed=0,
                   verbose=0, allow_writing_files=False, **json.loads(more))
     pool = Pool(x, y, cat_features=categories)  # What corresponds to a dataset of mm.
     Path("/proc/self/clear_refs").write_text("5")  # The peak so far is forgotten.
@@ -63,9 +68,13 @@ def fit(folder, name, threads, rounds, more="{}"):
     took, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = memory("VmHWM:")
     x, y, _ = read(folder, name + "-test")
-    ranks = pd.Series(model.predict(x, prediction_type="RawFormulaVal")).rank()[y == 1]
-    auc = (ranks.mean() - (len(ranks) + 1) / 2) / (len(y) - len(ranks))
-    return dict(fit=took, cpu=cpu, before_kib=before, peak_kib=peak, auc=auc, trees=model.tree_count_)
+    raw = model.predict(x, prediction_type="RawFormulaVal")
+    if n_classes == 2:
+        ranks = pd.Series(raw).rank()[y == 1]
+        metric = dict(auc=(ranks.mean() - (len(ranks) + 1) / 2) / (len(y) - len(ranks)))
+    else:
+        metric = dict(accuracy=(np.array(model.classes_)[raw.argmax(1)] == y).mean())
+    return dict(fit=took, cpu=cpu, before_kib=before, peak_kib=peak, trees=model.tree_count_, **metric)
 
 
 if __name__ == "__main__":

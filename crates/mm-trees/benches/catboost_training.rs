@@ -5,10 +5,11 @@
 //! catboost_training FOLDER DATA THREADS PARAMS
 //! ```
 //!
-//! Fits to `FOLDER/DATA.csv` and predicts `FOLDER/DATA-test.csv`. The target is the column `y`, 0 or 1;
+//! Fits to `FOLDER/DATA.csv` and predicts `FOLDER/DATA-test.csv`. The target is the column `y`, of classes;
 //! categorical are the columns whose names start with `c_`. `PARAMS` is JSON, such as
 //! `{"rounds": 500}`. Prints a line of JSON: seconds of the fit by the clock and of the processor,
-//! memory before and at its peak in KiB, and the area under the curve on the test rows.
+//! memory before and at its peak in KiB, and on the test rows the area under the curve of two classes
+//! or the accuracy of more.
 
 #![expect(clippy::print_stdout, reason = "a program whose output is its result")]
 
@@ -35,9 +36,13 @@ fn main() -> Result<()> {
     let peak = memory("VmHWM:")?;
 
     let predicted = model.predict(test.frame())?;
-    let auc = Metric::ROC_AUC.score(test.truth(), &predicted)?;
+    let (name, metric) = match test.task().n_classes() {
+        2 => ("auc", Metric::ROC_AUC),
+        _ => ("accuracy", Metric::Accuracy),
+    };
     let line = serde_json::json!({
-        "fit": fit, "cpu": cpu, "before_kib": before, "peak_kib": peak, "auc": auc,
+        "fit": fit, "cpu": cpu, "before_kib": before, "peak_kib": peak,
+        name: metric.score(test.truth(), &predicted)?,
         "trees": model.n_trees(),
     });
     println!("{line}");

@@ -108,11 +108,11 @@ impl Search for crate::XgBoostParams {
 }
 
 /// Small: rounds, depth, and the automatic learning rate or one of its own with a penalty. Medium:
-/// how rows are drawn, shares of columns, noise, too. Large: borders, one-hot levels, combinations,
-/// leaf steps, the penalty on model size, too.
+/// how rows are drawn, shares of columns, noise, too. Large: the score of splits, ordered boosting,
+/// borders, the penalty on model size, one-hot levels, too.
 impl Search for CatBoostParams {
     fn search(size: SpaceSize, draw: &mut dyn Suggest) -> Result<Self> {
-        use catboost::{RowSampling, ScoreFunction};
+        use catboost::{Boosting, RowSampling, ScoreFunction};
 
         let mut p = Self::default();
         p.rounds = whole(draw, "rounds", IntRange::log(100, 2000))?;
@@ -144,6 +144,10 @@ impl Search for CatBoostParams {
             p.tree.score = match draw.choose("tree.score", &["cosine", "l2"])? {
                 0 => ScoreFunction::Cosine,
                 _ => ScoreFunction::L2,
+            };
+            p.boosting = match draw.choose("boosting", &["plain", "ordered"])? {
+                0 => Boosting::Plain,
+                _ => Boosting::ordered(),
             };
             p.bins.max_borders = whole(draw, "bins.max_borders", IntRange::log(32, 255))?;
             p.penalty.model_size = draw.float_or_zero("penalty.model_size", 1e-3, 10.0)?;

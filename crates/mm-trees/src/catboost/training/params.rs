@@ -545,22 +545,7 @@ impl Params for CatBoostParams {
         unit("sampling.columns", p.sampling.columns)?;
         share("sampling.columns", p.sampling.columns)?;
         not_negative("sampling.noise", p.sampling.noise)?;
-        not_negative("penalty.l2", p.penalty.l2.unwrap_or(0.0))?;
-        not_negative("penalty.model_size", p.penalty.model_size)?;
-        let shrinkage = p.penalty.shrinkage.unwrap_or(0.0);
-        let ok = 0.0 <= shrinkage && shrinkage < 1.0;
-        ParamError::ensure(ok, "penalty.shrinkage", shrinkage, "a number in [0, 1)")?;
-        let lists = [
-            ("weights", &p.penalty.weights),
-            ("first_use", &p.penalty.first_use),
-            ("per_row", &p.penalty.per_row),
-        ];
-        for (list, values) in lists {
-            for (column, &value) in values {
-                not_negative(&format!("penalty.{list}.{column}"), value)?;
-            }
-        }
-        not_negative("penalty.scale", p.penalty.scale)?;
+        p.penalty.check()?;
         let is_symmetric = p.tree.growth == Growth::Symmetric;
         let ok = is_symmetric || p.constraints.monotone.is_empty();
         let n_monotone = p.constraints.monotone.len();
@@ -573,11 +558,43 @@ impl Params for CatBoostParams {
         let ok = p.leaves.method != LeafMethod::Exact || n_monotone == 0;
         ParamError::ensure(ok, "constraints.monotone", n_monotone, "none with `exact` leaves")?;
         whole("bins.max_borders", p.bins.max_borders, 1, 255)?;
-        whole("categorical.max_one_hot", p.categorical.max_one_hot, 0, 255)?;
-        let combination = p.categorical.max_combination.unwrap_or(1);
+        p.categorical.check()?;
+        p.class_weight.check("class_weight")?;
+        if let Some(stopping) = &p.early_stopping {
+            stopping.check("early_stopping")?;
+        }
+        Ok(CatBoost { params: self })
+    }
+}
+
+impl Penalty {
+    fn check(&self) -> Result<(), ParamError> {
+        not_negative("penalty.l2", self.l2.unwrap_or(0.0))?;
+        not_negative("penalty.model_size", self.model_size)?;
+        let shrinkage = self.shrinkage.unwrap_or(0.0);
+        let ok = 0.0 <= shrinkage && shrinkage < 1.0;
+        ParamError::ensure(ok, "penalty.shrinkage", shrinkage, "a number in [0, 1)")?;
+        let lists = [
+            ("weights", &self.weights),
+            ("first_use", &self.first_use),
+            ("per_row", &self.per_row),
+        ];
+        for (list, values) in lists {
+            for (column, &value) in values {
+                not_negative(&format!("penalty.{list}.{column}"), value)?;
+            }
+        }
+        not_negative("penalty.scale", self.scale)
+    }
+}
+
+impl Categorical {
+    fn check(&self) -> Result<(), ParamError> {
+        whole("categorical.max_one_hot", self.max_one_hot, 0, 255)?;
+        let combination = self.max_combination.unwrap_or(1);
         whole("categorical.max_combination", combination, 1, 16)?;
-        whole("categorical.orders", p.categorical.orders, 1, 1000)?;
-        let lists = [("simple", &p.categorical.simple), ("combined", &p.categorical.combined)];
+        whole("categorical.orders", self.orders, 1, 1000)?;
+        let lists = [("simple", &self.simple), ("combined", &self.combined)];
         for (list, statistics) in lists {
             let place = format!("categorical.{list}");
             let n: usize = statistics.iter().map(|statistic| statistic.priors.len()).sum();
@@ -593,10 +610,6 @@ impl Params for CatBoostParams {
                 )?;
             }
         }
-        p.class_weight.check("class_weight")?;
-        if let Some(stopping) = &p.early_stopping {
-            stopping.check("early_stopping")?;
-        }
-        Ok(CatBoost { params: self })
+        Ok(())
     }
 }

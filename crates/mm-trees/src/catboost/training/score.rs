@@ -95,6 +95,24 @@ impl Sample {
         }
     }
 
+    /// The sums of a leaf, of shape (columns, bins, outputs + 1): those of a histogram if there is
+    /// one, else made in `room`.
+    fn sums<'a>(
+        &self,
+        known: Option<&'a Histogram>,
+        leaf: usize,
+        columns: Columns<'_>,
+        room: &'a mut Vec<f64>,
+    ) -> &'a [f64] {
+        if let Some(Histogram { size, sums }) = known {
+            return &sums[leaf * size..][..*size];
+        }
+        room.clear();
+        room.resize(columns.size(self.stride()), 0.0);
+        self.accumulate(leaf, [columns], [&mut room[..]]);
+        room
+    }
+
     /// Numbers a row or bin has.
     pub(super) fn stride(&self) -> usize {
         self.n_outputs + 1
@@ -179,6 +197,18 @@ impl Sample {
                     }
                 }
             }
+        } else if width == 1 && (4..=MAX_WIDE).contains(&stride) {
+            let bins = columns.map(|columns| columns.bins);
+            match stride {
+                4 => add_all::<4, N>(rows, stats, bins, sums),
+                5 => add_all::<5, N>(rows, stats, bins, sums),
+                6 => add_all::<6, N>(rows, stats, bins, sums),
+                7 => add_all::<7, N>(rows, stats, bins, sums),
+                8 => add_all::<8, N>(rows, stats, bins, sums),
+                9 => add_all::<9, N>(rows, stats, bins, sums),
+                10 => add_all::<10, N>(rows, stats, bins, sums),
+                _ => add_all::<MAX_WIDE, N>(rows, stats, bins, sums),
+            }
         } else {
             for (Columns { bins, n_bins, .. }, sums) in columns.into_iter().zip(sums) {
                 for (&row, stat) in rows.iter().zip(stats.chunks_exact(stride)) {
@@ -238,9 +268,28 @@ pub(super) fn redundant(has_rows: &[bool]) -> Option<usize> {
 const CTRS: usize = 4;
 const CTR_BINS: usize = ctr::CTR_BORDERS as usize + 1;
 
+/// Numbers of a row up to which there are loops of their own for several classes.
+const MAX_WIDE: usize = 11;
+
 fn add(sum: &mut [f64; 2], stat: [f64; 2]) {
     sum[0] += stat[0];
     sum[1] += stat[1];
+}
+
+/// Adds rows of `S` numbers each to the sums of the bins of single columns.
+fn add_all<const S: usize, const N: usize>(
+    rows: &[u32],
+    stats: &[f64],
+    bins: [&[u8]; N],
+    sums: [&mut [f64]; N],
+) {
+    let mut sums = sums.map(|sums| sums.as_chunks_mut::<S>().0);
+    for (&row, stat) in rows.iter().zip(stats.as_chunks::<S>().0) {
+        for (sums, bins) in sums.iter_mut().zip(&bins) {
+            let sum = &mut sums[usize::from(bins[row as usize])];
+            sum.iter_mut().zip(stat).for_each(|(sum, x)| *sum += x);
+        }
+    }
 }
 
 /// Where the rows of a sample go when its leaves are split.
@@ -422,10 +471,14 @@ impl Shape {
 /// Weights below this are what rounding leaves of none.
 const NO_WEIGHT: f64 = 1e-9;
 
-/// Adds up the scores of a column's splits, leaf by leaf.
+/// Adds up the scores of the splits of some columns, leaf by leaf.
 #[derive(Debug)]
 pub(super) struct Scorer {
     function: ScoreFunction,
+    shape: Shape,
+    /// Splits of each column.
+    n_splits: usize,
+    /// The sums above and below the fraction line, of shape (columns, splits).
     above: Vec<f64>,
     below: Vec<f64>,
     /// The left sides' sums of derivatives and weights.
@@ -437,106 +490,73 @@ pub(super) struct Scorer {
 }
 
 impl Scorer {
-    pub(super) fn new(function: ScoreFunction) -> Self {
-        let none = Vec::new;
-        let (above, below, left, left_weight) = (none(), none(), none(), none());
-        let (tail_left, tail_left_weight) = (none(), none());
-        Self { function, above, below, left, left_weight, tail_left, tail_left_weight }
+    /// For columns of one shape.
+    pub(super) fn new(function: ScoreFunction, columns: Columns<'_>, shape: Shape) -> Self {
+        let n_splits = shape.n_splits(columns.n_bins);
+        let zeros = || vec![0.0; n_splits];
+        Self {
+            function,
+            shape,
+            n_splits,
+            above: vec![0.0; columns.width * n_splits],
+            below: vec![1e-100; columns.width * n_splits],
+            left: zeros(),
+            left_weight: zeros(),
+            tail_left: zeros(),
+            tail_left_weight: zeros(),
+        }
     }
 
-    /// The scores of all splits of each column, over histograms of the parts' samples that stand at
-    /// the samples' leaves.
+    /// The scores of all splits of each column. Of the parts' samples in turn there may be histograms
+    /// that stand at the samples' leaves; the others' rows are added up here.
     pub(super) fn score(
-        &mut self,
+        mut self,
         parts: &[Part],
-        histograms: &[&Histogram],
+        histograms: &[Option<Histogram>],
         columns: Columns<'_>,
-        shape: Shape,
     ) -> Vec<Vec<f64>> {
-        let of_column = |column: usize| {
-            self.start(shape.n_splits(columns.n_bins));
-            let mut histograms = histograms.iter().map(|h| h.sums.chunks_exact(h.size));
-            for part in parts {
-                let stride = part.body.stride();
-                let size = columns.n_bins * stride;
-                let own = column * size..(column + 1) * size;
-                let Some(body) = histograms.next() else { break };
-                let Some(tail) = &part.tail else {
-                    body.for_each(|sums| self.add(&sums[own.clone()], part.l2, stride, shape));
+        let mut histograms = histograms.iter();
+        let mut next = || histograms.next().and_then(Option::as_ref);
+        let (mut room, mut tail_room) = (Vec::new(), Vec::new());
+        for Part { body, tail, l2 } in parts {
+            let stride = body.stride();
+            let size = columns.n_bins * stride;
+            let (known, known_tail) = (next(), tail.as_ref().and_then(|_| next()));
+            for leaf in 0..body.n_leaves() {
+                let Some(tail) = tail else {
+                    if known.is_some() || 0 < body.len(leaf) {
+                        let sums = body.sums(known, leaf, columns, &mut room);
+                        for (column, sums) in sums.chunks_exact(size).enumerate() {
+                            self.add(column, sums, *l2, stride);
+                        }
+                    }
                     continue;
                 };
-                let Some(tail_sums) = histograms.next() else { break };
-                for (leaf, (body, sums)) in body.zip(tail_sums).enumerate() {
-                    if 0 < part.body.len(leaf) && 0 < tail.len(leaf) {
-                        let (body, sums) = (&body[own.clone()], &sums[own.clone()]);
-                        self.add_judged(body, sums, part.l2, stride, shape);
+                if 0 < body.len(leaf) && 0 < tail.len(leaf) {
+                    let sums = body.sums(known, leaf, columns, &mut room);
+                    let judges = tail.sums(known_tail, leaf, columns, &mut tail_room);
+                    let both = sums.chunks_exact(size).zip(judges.chunks_exact(size));
+                    for (column, (sums, judges)) in both.enumerate() {
+                        self.add_judged(column, sums, judges, *l2, stride);
                     }
                 }
             }
-            self.finish()
-        };
-        (0..columns.width).map(of_column).collect()
-    }
-
-    /// The same without histograms of all leaves in memory.
-    pub(super) fn score_rows(
-        &mut self,
-        parts: &[Part],
-        columns: Columns<'_>,
-        shape: Shape,
-    ) -> Vec<Vec<f64>> {
-        let stride = parts.first().map_or(0, |part| part.body.stride());
-        let size = columns.n_bins * stride;
-        let (mut sums, mut tail_sums) = (vec![0.0; columns.size(stride)], Vec::new());
-        let of_column = |column: usize| {
-            let own = column * size..(column + 1) * size;
-            self.start(shape.n_splits(columns.n_bins));
-            for part in parts {
-                let has_rows = |&leaf: &usize| part.samples().all(|sample| 0 < sample.len(leaf));
-                for leaf in (0..part.body.n_leaves()).filter(has_rows) {
-                    sums.fill(0.0);
-                    part.body.accumulate(leaf, [columns], [&mut sums]);
-                    let body = &sums[own.clone()];
-                    if let Some(tail) = &part.tail {
-                        tail_sums.clear();
-                        tail_sums.resize(sums.len(), 0.0);
-                        tail.accumulate(leaf, [columns], [&mut tail_sums]);
-                        self.add_judged(body, &tail_sums[own.clone()], part.l2, stride, shape);
-                    } else {
-                        self.add(body, part.l2, stride, shape);
-                    }
-                }
-            }
-            self.finish()
-        };
-        (0..columns.width).map(of_column).collect()
-    }
-
-    fn start(&mut self, n_splits: usize) {
-        for (sums, zero) in [(&mut self.above, 0.0), (&mut self.below, 1e-100)] {
-            sums.clear();
-            sums.resize(n_splits, zero);
         }
+        self.finish()
     }
 
-    fn finish(&self) -> Vec<f64> {
-        match self.function {
-            ScoreFunction::L2 => self.above.clone(),
-            ScoreFunction::Cosine => self
-                .above
-                .iter()
-                .zip(&self.below)
-                .map(|(above, below)| above / below.sqrt())
-                .collect(),
-        }
+    fn finish(self) -> Vec<Vec<f64>> {
+        let score = |(above, below): (&f64, &f64)| match self.function {
+            ScoreFunction::L2 => *above,
+            ScoreFunction::Cosine => above / below.sqrt(),
+        };
+        let scores: Vec<f64> = self.above.iter().zip(&self.below).map(score).collect();
+        scores.chunks(self.n_splits.max(1)).map(<[f64]>::to_vec).collect()
     }
 
     /// Adds one leaf with `sums` of shape (bins, outputs + 1).
-    fn add(&mut self, sums: &[f64], l2: f64, stride: usize, shape: Shape) {
-        let n_splits = self.above.len();
-        self.left.resize(n_splits, 0.0);
-        self.left_weight.resize(n_splits, 0.0);
-        if let (2, Shape::Thresholds) = (stride, shape) {
+    fn add(&mut self, column: usize, sums: &[f64], l2: f64, stride: usize) {
+        if let (2, Shape::Thresholds) = (stride, self.shape) {
             let (bins, _) = sums.as_chunks::<2>();
             let mut all = [0.0; 2];
             let left = self.left.iter_mut().zip(&mut self.left_weight);
@@ -544,48 +564,39 @@ impl Scorer {
                 add(&mut all, *bin);
                 [*d, *w] = all;
             }
-            for bin in &bins[n_splits..] {
+            for bin in &bins[self.n_splits..] {
                 add(&mut all, *bin);
             }
             if all[1] > NO_WEIGHT {
-                self.add_output(all[0], all[1], l2);
+                self.add_output(column, all[0], all[1], l2);
             }
             return;
         }
-        let weight = one_side(sums, stride, stride - 1, shape, &mut self.left_weight);
+        let weight = one_side(sums, stride, stride - 1, self.shape, &mut self.left_weight);
         if weight <= NO_WEIGHT {
             return;
         }
         for output in 0..stride - 1 {
-            let derivative = one_side(sums, stride, output, shape, &mut self.left);
-            self.add_output(derivative, weight, l2);
+            let derivative = one_side(sums, stride, output, self.shape, &mut self.left);
+            self.add_output(column, derivative, weight, l2);
         }
     }
 
     /// Adds one leaf with the sums of the rows that values are made of, and of those that judge.
-    fn add_judged(&mut self, body: &[f64], tail: &[f64], l2: f64, stride: usize, shape: Shape) {
-        let n_splits = self.above.len();
-        for sums in [&mut self.left, &mut self.left_weight] {
-            sums.resize(n_splits, 0.0);
-        }
-        for sums in [&mut self.tail_left, &mut self.tail_left_weight] {
-            sums.resize(n_splits, 0.0);
-        }
+    fn add_judged(&mut self, column: usize, body: &[f64], tail: &[f64], l2: f64, stride: usize) {
+        let shape = self.shape;
         let weight = one_side(body, stride, stride - 1, shape, &mut self.left_weight);
         let tail_weight = one_side(tail, stride, stride - 1, shape, &mut self.tail_left_weight);
+        let own = column * self.n_splits..(column + 1) * self.n_splits;
         for output in 0..stride - 1 {
             let derivative = one_side(body, stride, output, shape, &mut self.left);
             let tail_derivative = one_side(tail, stride, output, shape, &mut self.tail_left);
-            let value = |d: f64, w: f64| {
-                let value = d * (1.0 / (w + l2)); // Not in a branch, so that the loop vectorises.
-                if w > NO_WEIGHT { value } else { 0.0 }
-            };
             widely(|| {
                 let made = self.left.iter().zip(&self.left_weight);
                 let judges = self.tail_left.iter().zip(&self.tail_left_weight);
-                let totals = self.above.iter_mut().zip(&mut self.below);
+                let totals = self.above[own.clone()].iter_mut().zip(&mut self.below[own.clone()]);
                 for ((above, below), ((&d, &w), (&g, &v))) in totals.zip(made.zip(judges)) {
-                    let (value, rest) = (value(d, w), value(derivative - d, weight - w));
+                    let (value, rest) = (value(d, w, l2), value(derivative - d, weight - w, l2));
                     *above += value * g + rest * (tail_derivative - g);
                     *below += value * value * v + rest * rest * (tail_weight - v);
                 }
@@ -595,22 +606,26 @@ impl Scorer {
 
     /// Adds one output of a leaf, with its sum of derivatives and its weight, whose left sides are
     /// set.
-    fn add_output(&mut self, derivative: f64, weight: f64, l2: f64) {
-        let value = |d: f64, w: f64| {
-            let value = d * (1.0 / (w + l2)); // Not in a branch, so that the loop vectorises.
-            if w > NO_WEIGHT { value } else { 0.0 }
-        };
+    fn add_output(&mut self, column: usize, derivative: f64, weight: f64, l2: f64) {
+        let own = column * self.n_splits..(column + 1) * self.n_splits;
         widely(|| {
             let sides = self.left.iter().zip(&self.left_weight);
-            let totals = self.above.iter_mut().zip(&mut self.below);
+            let totals = self.above[own.clone()].iter_mut().zip(&mut self.below[own.clone()]);
             for ((above, below), (&d, &w)) in totals.zip(sides) {
                 let (rest_d, rest_w) = (derivative - d, weight - w);
-                let (value, rest) = (value(d, w), value(rest_d, rest_w));
+                let (value, rest) = (value(d, w, l2), value(rest_d, rest_w, l2));
                 *above += value * d + rest * rest_d;
                 *below += value * value * w + rest * rest * rest_w;
             }
         });
     }
+}
+
+/// The value of a side with these sums.
+#[inline]
+fn value(d: f64, w: f64, l2: f64) -> f64 {
+    let value = d * (1.0 / (w + l2)); // Not in a branch, so that the loop vectorises.
+    if w > NO_WEIGHT { value } else { 0.0 }
 }
 
 /// Puts the sums of column `at` of the left sides of all splits into `out`; the sum of all bins.
@@ -658,8 +673,8 @@ mod tests {
         let (left, right) = (1.0 / 4.0, -3.0 / 6.0);
         let (above, below): (f64, f64) = (left - 3.0 * right, left * left + 3.0 * right * right);
         let score = |function| {
-            let (parts, histograms) = (slice::from_ref(&part), [&histogram]);
-            Scorer::new(function).score(parts, &histograms, columns, Shape::Thresholds)[0][0]
+            let scorer = Scorer::new(function, columns, Shape::Thresholds);
+            scorer.score(slice::from_ref(&part), &[Some(histogram.clone())], columns)[0][0]
         };
         assert!((score(ScoreFunction::L2) - above).abs() < 1e-15);
         assert!((score(ScoreFunction::Cosine) - above / below.sqrt()).abs() < 1e-15);
@@ -671,7 +686,7 @@ mod tests {
         #[test]
         fn refined_histograms_equal_fresh_ones(
             rows in prop::collection::vec((0_u8..7, -8_i8..8, 1_u8..4, any::<[bool; 3]>()), 1..60),
-            n_outputs in 1_usize..3,
+            n_outputs in 1_usize..12,
         ) {
             let bins: Vec<u8> = rows.iter().map(|row| row.0).collect();
             let stat = |row: &(u8, i8, u8, [bool; 3])| {
@@ -692,30 +707,33 @@ mod tests {
             let more = columns(&moved, 1, 9);
             let all = [one, two, four, one, four, more, one, one, one, two, two];
             let mut histograms = vec![None; all.len()];
-            let scorer = || Scorer::new(ScoreFunction::Cosine);
             for level in 0..4 {
                 let [whole, judged] = parts.each_ref().map(slice::from_ref);
                 let sample = &whole[0].body;
                 update(sample, 4, all.into_iter().zip(&mut histograms).collect());
                 for (&columns, histogram) in all.iter().zip(&histograms) {
-                    let histogram = histogram.as_ref().expect("it was built");
-                    prop_assert_eq!(histogram, &fresh(sample, columns)); // Whole numbers: exact.
+                    let known = histogram.as_ref().expect("it was built");
+                    prop_assert_eq!(known, &fresh(sample, columns)); // Whole numbers: exact.
                     for shape in [Shape::Thresholds, Shape::Levels] {
-                        let scores = scorer().score(whole, &[histogram], columns, shape);
-                        prop_assert_eq!(&scores, &scorer().score_rows(whole, columns, shape));
+                        let scores = |parts, histograms: &[Option<Histogram>]| {
+                            let scorer = Scorer::new(ScoreFunction::Cosine, columns, shape);
+                            scorer.score(parts, histograms, columns)
+                        };
+                        let known = [histogram.clone(), histogram.clone()];
+                        let expected = scores(whole, &known[..1]);
+                        prop_assert_eq!(&expected, &scores(whole, &[]));
                         // Rows that judge themselves are no others.
-                        let twice = [histogram, histogram];
-                        let own = scorer().score(judged, &twice, columns, shape);
-                        prop_assert_eq!(&scores, &own);
-                        prop_assert_eq!(&own, &scorer().score_rows(judged, columns, shape));
+                        for known in [&known[..], &[], &[None, histogram.clone()]] {
+                            prop_assert_eq!(&expected, &scores(judged, known));
+                        }
                         if columns.width == 2 {
-                            let alone = scorer().score(whole, &[&fresh(sample, one)], one, shape);
-                            prop_assert_eq!(&scores[1], &alone[0]);
+                            let scorer = Scorer::new(ScoreFunction::Cosine, one, shape);
+                            prop_assert_eq!(&expected[1], &scorer.score(whole, &[], one)[0]);
                         }
                     }
                 }
-                if level < 3 {
-                    parts.iter_mut().for_each(|part| part.split(|row| rows[row as usize].3[level]));
+                for part in parts.iter_mut().filter(|_| level < 3) {
+                    part.split(|row| rows[row as usize].3[level]);
                 }
             }
         }

@@ -538,10 +538,15 @@ fn objectives_of_other_tasks_and_targets_out_of_their_domain_are_refused() {
     }
 }
 
-/// All growths.
-fn growths() -> [Growth; 3] {
+/// All kinds of boosting and growth.
+fn kinds() -> [(Boosting, Growth); 4] {
     let leafwise = Growth::Leafwise { leaves: 31, min_rows: 1 };
-    [Growth::Symmetric, Growth::Depthwise { min_rows: 1 }, leafwise]
+    [
+        (Boosting::Plain, Growth::Symmetric),
+        (Boosting::Plain, Growth::Depthwise { min_rows: 1 }),
+        (Boosting::Plain, leafwise),
+        (Boosting::ordered(), Growth::Symmetric),
+    ]
 }
 
 /// Fits, and checks that the model predicts numbers, and the same ones from its file.
@@ -576,10 +581,11 @@ fn yes_and_no(frame: Frame, is_yes: impl Fn(usize) -> bool) -> Dataset {
 #[test]
 fn missing_unknown_and_empty_levels_and_one_in_one_class_only_are_fitted() {
     let data = yes_and_no(awkward(), |i| i % 6 == 4);
-    for growth in growths() {
+    for kind in kinds() {
         for (depth, max_one_hot) in [(1, 0), (16, 2), (3, 10)] {
             let learner = build(edit(|p| {
-                (p.tree.growth, p.tree.depth) = (growth, depth);
+                (p.boosting, p.tree.growth) = kind;
+                p.tree.depth = depth;
                 (p.categorical.max_one_hot, p.categorical.max_combination) = (max_one_hot, Some(2));
             }));
             let model = check_fit(&learner, &data);
@@ -593,8 +599,8 @@ fn missing_unknown_and_empty_levels_and_one_in_one_class_only_are_fitted() {
 #[test]
 fn a_constant_target_is_predicted() {
     let data = Dataset::regression(awkward(), vec![2.5; 120]).expect("valid");
-    for growth in growths() {
-        let model = check_fit(&build(edit(|p| p.tree.growth = growth)), &data);
+    for kind in kinds() {
+        let model = check_fit(&build(edit(|p| (p.boosting, p.tree.growth) = kind)), &data);
         let y = model.predict(data.frame()).expect("predicts");
         assert!(y.values().iter().all(|y| (y - 2.5).abs() < 1e-12));
     }
@@ -606,15 +612,16 @@ fn a_constant_target_is_predicted() {
 #[test]
 fn one_round_and_depths_from_1_to_16_are_fitted() {
     let data = spec_of("levels").data(false);
-    for growth in growths() {
+    for kind in kinds() {
         for depth in [1, 16] {
             let learner = build(edit(|p| {
-                (p.rounds, p.tree.growth, p.tree.depth) = (1, growth, depth);
+                (p.boosting, p.tree.growth) = kind;
+                (p.rounds, p.tree.depth) = (1, depth);
             }));
             let model = check_fit(&learner, &data);
             assert_eq!(model.n_trees(), 1);
             let leaves = model.forest().trees()[0].leaves.len();
-            let most = if growth == growths()[2] { 31 } else { 1 << depth };
+            let most = if matches!(kind.1, Growth::Leafwise { .. }) { 31 } else { 1 << depth };
             assert!((2..=most).contains(&leaves), "{leaves} leaves at depth {depth}");
         }
     }
@@ -644,8 +651,8 @@ fn more_borders_than_values_are_as_many_as_part_them() {
 #[test]
 fn levels_that_the_fit_never_saw_are_predicted_alike() {
     let data = spec_of("levels").data(false);
-    for growth in growths() {
-        let model = check_fit(&build(edit(|p| p.tree.growth = growth)), &data);
+    for kind in kinds() {
+        let model = check_fit(&build(edit(|p| (p.boosting, p.tree.growth) = kind)), &data);
         let columns = data.frame().schema().columns().iter().map(|column| match column.levels() {
             Some(levels) => {
                 let names = levels.names().iter().map(String::as_str).chain(["new", "newer"]);

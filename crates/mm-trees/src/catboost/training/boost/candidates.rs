@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     super::{
         ctr::{self, Projection},
-        score::{Columns, Histogram, Part, Scorer, Shape, Slot},
+        score::{Columns, Histogram, Part, ScoreFunction, Scorer, Shape, Slot},
         structure::Split,
         table::Bundled,
     },
@@ -109,8 +109,7 @@ pub(super) struct Group {
     pub(super) bins: Arc<Vec<u8>>,
     pub(super) width: usize,
     pub(super) n_bins: usize,
-    /// Sums over the leaves of the level before, one for each sample of rows; none of a large group,
-    /// and before the first level.
+    /// Sums over the leaves of the level before for each sample of rows, if they are kept.
     pub(super) histograms: Vec<Option<Histogram>>,
 }
 
@@ -137,14 +136,9 @@ impl Group {
     }
 
     /// The scores of all splits by column.
-    pub(super) fn scores(&self, parts: &[Part], scorer: &mut Scorer) -> Vec<Vec<f64>> {
-        let (columns, shape) = (self.columns(), self.shape());
-        let histograms: Option<Vec<&Histogram>> =
-            self.histograms.iter().map(Option::as_ref).collect();
-        match histograms.filter(|histograms| !histograms.is_empty()) {
-            None => scorer.score_rows(parts, columns, shape),
-            Some(histograms) => scorer.score(parts, &histograms, columns, shape),
-        }
+    pub(super) fn scores(&self, parts: &[Part], function: ScoreFunction) -> Vec<Vec<f64>> {
+        let scorer = Scorer::new(function, self.columns(), self.shape());
+        scorer.score(parts, &self.histograms, self.columns())
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     super::{
         monotone,
         rng::Rng,
-        score::{self, Histogram, Part, Sample, Scorer},
+        score::{self, Histogram, Part, Sample},
         structure::Split,
     },
     Booster,
@@ -18,6 +18,9 @@ use super::{
 
 /// Bytes of a group's histograms above which they are not kept from level to level.
 const HISTOGRAM_BYTES: usize = 4 << 20;
+
+/// Rows of a bin from which on the histograms of a prefix are kept.
+const ROWS_OF_BIN: usize = 32;
 
 impl Booster {
     /// Searches the splits of a tree on a fold; these, and the leaf of each row there.
@@ -112,8 +115,13 @@ impl Booster {
                 kept.push(group);
             }
         }
-        for (i, sample) in samples.into_iter().enumerate() {
-            score::update(sample, depth, kept.iter_mut().map(|group| group.slot(i)).collect());
+        for (i, &sample) in samples.iter().enumerate() {
+            // Few rows of a prefix are added up anew for less than their sums cost.
+            let is_worth = |group: &&mut &mut Group| {
+                samples.len() == 1 || ROWS_OF_BIN * group.n_bins <= sample.rows().len()
+            };
+            let slots = kept.iter_mut().filter(is_worth).map(|group| group.slot(i)).collect();
+            score::update(sample, depth, slots);
         }
     }
 
@@ -165,10 +173,10 @@ impl Booster {
         mut rng: Rng,
         signs: &[i8],
     ) {
-        let mut scorer = Scorer::new(self.settings.score);
+        let function = self.settings.score;
         let of_group = |group: &Group| {
             if !self.settings.rules.are_monotone() {
-                return group.scores(parts, &mut scorer);
+                return group.scores(parts, function);
             }
             let sign = match group.source {
                 Source::Numeric(column) => {
@@ -177,8 +185,7 @@ impl Booster {
                 }
                 _ => 0,
             };
-            let (shape, function) = (group.shape(), self.settings.score);
-            monotone::scores(parts, group.columns(), shape, function, signs, sign)
+            monotone::scores(parts, group.columns(), group.shape(), function, signs, sign)
         };
         let scores: Vec<Vec<Vec<f64>>> = task.groups.iter().map(of_group).collect();
         for candidate in &mut task.candidates {

@@ -28,7 +28,7 @@ pub(crate) fn key<T: AsRef<[u8]>>(parts: &[T]) -> String {
 
 /// Puts `bytes` at `path` so that a reader, and the disk after a kill or a power cut, has the old
 /// content or the new one: written aside in the same folder, synced, renamed, the folder synced.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_os_string();

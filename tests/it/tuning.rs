@@ -7,8 +7,8 @@ use std::{
 };
 
 use mm::core::{
-    Cancel, Candidate, Dataset, Error, Event, Family, Metric, Orchestrator, Outcome, Plan, Rungs,
-    Signal, SpaceSize, Status, Steps, TunePlan,
+    Cancel, Candidate, CostKind, Dataset, Error, Event, Family, Metric, Orchestrator, Outcome,
+    Plan, Rungs, Signal, SpaceSize, Status, Steps, Thrift, TunePlan, Tuned,
 };
 use serde_json::json;
 
@@ -35,6 +35,12 @@ fn run(plan: &Plan, data: &Dataset) -> Outcome {
     outcome.unwrap_or_else(|e| panic!("the run ends normally: {}", e.chain()))
 }
 
+/// What the first search found, but for the times that it took.
+fn found(outcome: &Outcome) -> (String, f64, [u64; 3]) {
+    let Tuned { best, score, trials, pruned, failed, .. } = &outcome.tuned[0].1;
+    (best.params.to_string(), *score, [*trials, *pruned, *failed])
+}
+
 #[test]
 fn the_best_params_found_take_the_candidates_place() {
     let data = flights(20);
@@ -51,7 +57,7 @@ fn the_best_params_found_take_the_candidates_place() {
     assert_ne!(score("plain"), score("tuned"));
     for threads in [1, 3] {
         let again = run(&plan.clone().with(|p| p.budget.threads = Some(threads)), &data);
-        assert_eq!(again.tuned, outcome.tuned);
+        assert_eq!(found(&again), found(&outcome));
     }
 }
 
@@ -123,7 +129,7 @@ fn rounds_of_all_folds_are_watched_together() {
     let rounds = most.into_inner();
     assert!(rounds < 13 * 30 * 3 / 4, "{rounds} rounds of the first fold");
     let again = run(&plan.clone().with(|p| p.budget.threads = Some(1)), &data);
-    assert_eq!(again.tuned, outcome.tuned, "whatever the number of threads");
+    assert_eq!(found(&again), found(&outcome), "whatever the number of threads");
 }
 
 #[test]
@@ -157,6 +163,23 @@ fn a_search_is_checked_before_any_work() {
     check(tuned("linear", &|t| t.also = vec![Family::new("nonsense", json!({}))]), "nonsense");
     check(tuned("linear", &|t| t.steps = Steps::Rounds), "validation");
     check(tuned("bag", &|_| {}), "bag");
+    let bag = |of: serde_json::Value, edit: &dyn Fn(&mut TunePlan)| {
+        let mut plan = tuned("bag", edit);
+        plan.candidates[0].params = json!({"of": of});
+        plan
+    };
+    let rungs = |t: &mut TunePlan| t.rungs = Some(Rungs::default());
+    check(bag(json!({"kind": "lightgbm"}), &rungs), "can continue, got `bag`");
+    // A search within a search is not passed over in silence.
+    let mut nested = bag(json!({"kind": "linear", "tune": {"trials": 3}}), &|_| {});
+    check(nested.clone(), "of.tune");
+    nested.candidates[0].tune = None;
+    check(nested, "of.tune");
+    let members = json!([{"kind": "linear"}, {"kind": "naive_bayes", "tune": {}}]);
+    let mut nested = plan([Candidate::of_kind("ensemble")]);
+    nested.candidates[0].params = json!({"members": members});
+    check(nested, "members.1.tune");
+    check(tuned("linear", &|t| t.rungs = Some(Rungs::default())), "can continue, got `linear`");
     let bare = Orchestrator::new(&catalog).run_on(&plan([cheap(2)]), &data);
     assert!(bare.expect_err("no tuner").chain().contains("tuner"));
     let misspelt = "[[candidates]]\nkind = \"linear\"\ntune = { trails = 3 }".parse::<Plan>();
@@ -233,17 +256,185 @@ fn rungs_are_climbed_from_the_models_that_are_there() {
     let outcome = mm::orchestrator(&catalog).with_watcher(&watcher).run_on(&plan, &data);
     let outcome = outcome.unwrap_or_else(|e| panic!("{}", e.chain()));
     let tuned = &outcome.tuned[0].1;
-    assert_eq!(tuned.best.params["rounds"], 27);
+    let best = tuned.best.params["rounds"].as_u64().expect("rounds");
+    assert!([3, 9, 27].contains(&best), "the rounds of a rung: {best}");
     assert!(16 <= tuned.trials && 0 < tuned.pruned && tuned.failed == 0, "{tuned:?}");
     // By trials on each rung: 3 rounds on the lowest, 6 more on the next, 18 more on the last; then
-    // the winner's 27.
+    // the winner's.
     let journal = fs::read_to_string(folder.join("tuning.journal")).expect("the journal");
     let reached = |rung: usize| journal.matches(&format!("mm:reached:{rung}")).count();
     assert!(0 < reached(2) && reached(2) < reached(1) && reached(1) < reached(0));
     assert_eq!(reached(0) + reached(1) + reached(2), tuned.trials as usize);
-    let expected = 3 * reached(0) + 6 * reached(1) + 18 * reached(2) + 27;
+    let expected = 3 * reached(0) + 6 * reached(1) + 18 * reached(2) + best as usize;
     // A fit ends earlier where no split is left.
     let rounds = rounds.into_inner();
     assert!(expected - 20 < rounds && rounds <= expected, "no round is trained twice: {rounds}");
     fs::remove_dir_all(folder).expect("removes");
+}
+
+#[test]
+fn a_search_finds_nothing_worse_than_the_defaults() {
+    let data = flights(20);
+    let plain = Candidate::of_kind("lightgbm").named("plain");
+    let tune = TunePlan::trials(1).with(|t| t.space = SpaceSize::Large);
+    let outcome = run(&plan([plain, Candidate::of_kind("lightgbm").tuned(tune)]), &data);
+    let score = |name: &str| {
+        outcome.leaderboard.entry(name).and_then(|e| e.score.as_ref()).expect("scored").mean
+    };
+    assert_eq!(score("plain"), score("lightgbm"), "the first trial has the defaults");
+    // Of several families, each has its own; what is fixed stays so.
+    let tune = TunePlan::trials(3).with(|t| {
+        t.also = vec![
+            Family::new("xgboost", json!({"rounds": 9})),
+            Family::new("lightgbm", json!({"rounds": 9})),
+        ];
+    });
+    let folder = scratch("tuning-defaults");
+    let candidate = Candidate::of_kind("naive_bayes").named("any").tuned(tune);
+    run(&plan([candidate]).with(|p| p.checkpoint = Some(folder.clone())), &data);
+    let journal = fs::read_to_string(folder.join("tuning.journal")).expect("the journal");
+    let journal = journal.replace("\\\"", "\"").replace(' ', "");
+    for kind in ["0.naive_bayes", "1.xgboost", "2.lightgbm"] {
+        assert_eq!(journal.matches(&format!("\"kind\":\"{kind}\"")).count(), 1, "{kind}");
+    }
+    assert!(journal.contains("\"1.xgboost.learning_rate\":0.3"), "the default");
+    fs::remove_dir_all(folder).expect("removes");
+}
+
+#[test]
+fn catboost_climbs_rungs_with_categories_too() {
+    let rounds = AtomicUsize::new(0);
+    let watcher = |event: &Event<'_>| {
+        if let Event::Step { fold: Some(0), .. } = event {
+            rounds.fetch_add(1, Ordering::Relaxed);
+        }
+        Signal::Continue
+    };
+    let tune = TunePlan::trials(9).with(|t| {
+        t.space = SpaceSize::Small;
+        t.rungs = Some(Rungs { first: 4, last: 16, eta: 2 });
+    });
+    let mut candidate = Candidate::of_kind("catboost").tuned(tune);
+    candidate.params = json!({"learning_rate": 0.1, "tree": {"depth": 3}});
+    let (catalog, data) = (mm::catalog(), flights(40));
+    let plan = plan([candidate]);
+    let outcome = mm::orchestrator(&catalog).with_watcher(&watcher).run_on(&plan, &data);
+    let outcome = outcome.unwrap_or_else(|e| panic!("{}", e.chain()));
+    let tuned = &outcome.tuned[0].1;
+    assert_eq!(tuned.failed, 0, "{tuned:?}");
+    // The fits that climb are those that the leaderboard scores.
+    let score = outcome.leaderboard.best().and_then(|best| best.score.as_ref()).expect("scored");
+    assert_eq!(score.mean, tuned.score);
+}
+
+#[test]
+fn what_costs_too_much_is_not_chosen() {
+    let data = flights(20);
+    let search = |edit: &dyn Fn(&mut TunePlan)| {
+        let tune = TunePlan::trials(12).with(|t| {
+            t.space = SpaceSize::Small;
+            edit(t);
+        });
+        let mut candidate = Candidate::of_kind("lightgbm").tuned(tune);
+        candidate.params = json!({"tree": {"leaves": 7}});
+        run(&plan([candidate]), &data)
+    };
+    let limited = search(&|t| t.limits.trees = Some(80.0));
+    let Tuned { cost, best, .. } = &limited.tuned[0].1;
+    assert!(cost.trees.is_some_and(|n| n <= 80.0), "{cost:?}");
+    assert!(best.params["rounds"].as_u64().is_some_and(|n| n <= 80), "{best:?}");
+    assert_eq!(cost.model_bytes, None, "nobody asked");
+    let small = search(&|t| t.limits.model_bytes = Some(200_000.0));
+    let bytes = small.tuned[0].1.cost.model_bytes;
+    assert!(bytes.is_some_and(|n| n <= 200_000.0), "{bytes:?}");
+    let none = search(&|t| t.limits.trees = Some(1.0));
+    let Some(Status::Failed(why)) = none.leaderboard.entry("lightgbm").map(|e| &e.status) else {
+        panic!("no model has one tree: {}", none.leaderboard);
+    };
+    assert!(why.contains("12 were beyond the limits"), "{why}");
+}
+
+#[test]
+fn a_cheaper_one_is_chosen_that_is_nearly_as_good() {
+    let data = flights(20);
+    let search = |thrift: Option<Thrift>| {
+        let tune = TunePlan::trials(12).with(|t| {
+            (t.space, t.thrift) = (SpaceSize::Small, thrift);
+            t.sampler = json!("random"); // The trials are the same.
+        });
+        let mut candidate = Candidate::of_kind("lightgbm").tuned(tune);
+        candidate.params = json!({"learning_rate": 0.01, "tree": {"leaves": 7}}); // Many are better.
+        run(&plan([candidate]), &data).tuned[0].1.clone()
+    };
+    let trees = |tuned: &Tuned| tuned.cost.trees.expect("it has some");
+    let best = search(None);
+    let near = search(Some(Thrift::of(CostKind::Trees).within(0.02)));
+    assert!(0.98 * best.score <= near.score && near.score <= best.score);
+    assert!(trees(&near) < trees(&best), "{best:?}, {near:?}");
+    let any = search(Some(Thrift::of(CostKind::Trees).within(1.0)));
+    assert!(trees(&any) <= trees(&near), "{near:?}, {any:?}");
+    let small = search(Some(Thrift::of(CostKind::ModelBytes)));
+    assert!(small.cost.model_bytes.is_some(), "it was asked for");
+}
+
+#[test]
+fn time_ends_a_trial_that_has_begun_but_not_the_first() {
+    // A million rounds take far longer than a tenth of a second.
+    let slow = json!({"rounds": 1_000_000, "tree": {"min_data_in_leaf": 1, "leaves": 4}});
+    let tune = TunePlan::trials(1000).with(|t| {
+        t.seconds = Some(0.1);
+        t.also = vec![Family::new("lightgbm", slow)];
+    });
+    let candidate = Candidate::of_kind("naive_bayes").named("any").tuned(tune);
+    let outcome = run(&plan([candidate]), &flights(20));
+    let tuned = &outcome.tuned[0].1;
+    assert_eq!((tuned.best.kind.as_str(), tuned.failed), ("naive_bayes", 0), "{tuned:?}");
+    assert!(tuned.cut_short);
+}
+
+#[test]
+fn the_space_of_a_composite_is_that_of_its_members() {
+    let data = flights(20);
+    let tune = TunePlan::trials(6).with(|t| t.space = SpaceSize::Small);
+    let mut ensemble = Candidate::of_kind("ensemble").tuned(tune);
+    ensemble.params = json!({
+        "members": [
+            {"kind": "lightgbm", "params": {"rounds": 9}},
+            {"kind": "bag", "params": {"of": {"kind": "naive_bayes"}}},
+        ],
+        "combine": {"kind": "average"},
+    });
+    let folder = scratch("tuning-composite");
+    let outcome = run(&plan([ensemble]).with(|p| p.checkpoint = Some(folder.clone())), &data);
+    let tuned = &outcome.tuned[0].1;
+    assert_eq!((tuned.trials, tuned.failed), (6, 0), "{tuned:?}");
+    let journal = fs::read_to_string(folder.join("tuning.journal")).expect("the journal");
+    assert!(journal.contains("\"members.0.learning_rate\""), "{journal}");
+    assert!(journal.contains("\"members.1.of."), "{journal}");
+    assert!(!journal.contains("\"members.0.rounds\""), "what is fixed is not asked for");
+    assert_eq!(tuned.best.params["members"][0]["params"]["rounds"], 9);
+    fs::remove_dir_all(folder).expect("removes");
+}
+
+#[test]
+fn on_a_rung_each_round_counts() {
+    let data = flights(20);
+    // The defaults, but for a rate so high that a few rounds are best.
+    let tune = TunePlan::trials(1).with(|t| {
+        t.rungs = Some(Rungs { first: 20, last: 80, eta: 2 });
+    });
+    for kind in ["lightgbm", "xgboost"] {
+        let mut candidate = Candidate::of_kind(kind).tuned(tune.clone());
+        candidate.params = json!({"learning_rate": 0.9});
+        let plan = plan([candidate]).with(|p| p.metric = Some(Metric::LogLoss));
+        let outcome = run(&plan, &data);
+        let tuned = &outcome.tuned[0].1;
+        let rounds = tuned.best.params["rounds"].as_u64().expect("rounds");
+        assert!(rounds < 15, "{kind}: {tuned:?}");
+        // Fitted at once with so many rounds, it has that score.
+        let score = outcome.leaderboard.best().and_then(|it| it.score.as_ref()).expect("scored");
+        assert!((score.mean - tuned.score).abs() < 1e-6, "{kind}: {} {}", score.mean, tuned.score);
+        // What was best so early does not go on to a higher rung.
+        assert_eq!((tuned.trials, tuned.pruned), (1, 1), "{kind}: {tuned:?}");
+    }
 }

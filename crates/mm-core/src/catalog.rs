@@ -36,6 +36,7 @@ pub struct Catalog {
     combiners: BTreeMap<&'static str, Arc<Combine>>,
     loaders: BTreeMap<&'static str, Loader>,
     spaces: BTreeMap<&'static str, Draw>,
+    members: BTreeMap<&'static str, &'static [&'static str]>,
 }
 
 #[derive(Clone)]
@@ -138,6 +139,20 @@ impl Catalog {
         let before = self.spaces.insert(kind, draw);
         assert!(before.is_none(), "two search spaces have the kind `{kind}`");
         self
+    }
+
+    /// Says where the config of a composite kind has its members: fields that hold a
+    /// [`Candidate`](crate::Candidate), a list of them, or lists of lists. The search space of the
+    /// composite is then those of its members together.
+    #[must_use]
+    pub fn with_members(mut self, kind: &'static str, fields: &'static [&'static str]) -> Self {
+        self.members.insert(kind, fields);
+        self
+    }
+
+    /// Where the config of a kind has its members; nowhere, unless it is a composite.
+    pub fn members(&self, kind: &str) -> &'static [&'static str] {
+        self.members.get(kind).copied().unwrap_or_default()
     }
 
     /// Draws a config value for `kind` from its search space, which [`learner`](Self::learner)

@@ -70,9 +70,9 @@ pub use crate::{
     model::{BoxModel, Importance, ImportanceKind, Model, Signature},
     online::{Late, OnlineModel, Sample},
     orchestrator::{
-        Budget, Candidate, Climbed, Config, DataPlan, EnsemblePlan, Entry, Event, Family,
-        Leaderboard, Orchestrator, Outcome, Plan, Progress, RegistryPlan, Rungs, Score, Status,
-        Steps, TunePlan, TuneTask, Tuned, Tuner, Watcher,
+        Budget, Candidate, Climbed, Config, Cost, CostKind, DataPlan, EnsemblePlan, Entry, Event,
+        Family, Leaderboard, Limits, Orchestrator, Outcome, Plan, Progress, RegistryPlan, Rungs,
+        Score, Scored, Status, Steps, Thrift, TunePlan, TuneTask, Tuned, Tuner, Watcher,
     },
     permutation::{Permutation, PermutationReport, PermutedFeature},
     schedule::contain,

@@ -47,7 +47,7 @@ pub struct BagParams {
 impl BagParams {
     /// The bag, with a learner of the catalog.
     pub fn build(self, catalog: &Catalog) -> Result<Bag> {
-        let of = catalog.learner(&self.of.kind, self.of.params).map_err(|e| e.within("of"))?;
+        let of = self.of.member(catalog, "of")?;
         let bag = Bag::new(of);
         match self.split {
             Some(split) => bag.with_split(split),

@@ -79,7 +79,7 @@ fn all() -> f64 {
 impl CalibratedParams {
     /// The calibrated learner, with a learner of the catalog.
     pub fn build(self, catalog: &Catalog) -> Result<Calibrated> {
-        let of = catalog.learner(&self.of.kind, self.of.params).map_err(|e| e.within("of"))?;
+        let of = self.of.member(catalog, "of")?;
         let mut calibrated = Calibrated::new(of, self.method).with_recent(self.recent)?;
         if let Some(split) = self.split {
             calibrated = calibrated.with_split(split)?;

@@ -66,7 +66,7 @@ fn nine_tenths() -> f64 {
 impl ConformalParams {
     /// The conformal learner, with a learner of the catalog.
     pub fn build(self, catalog: &Catalog) -> Result<Conformal> {
-        let of = catalog.learner(&self.of.kind, self.of.params).map_err(|e| e.within("of"))?;
+        let of = self.of.member(catalog, "of")?;
         let conformal = Conformal::new(of, self.coverage)?;
         match self.split {
             Some(split) => conformal.with_split(split),

@@ -206,15 +206,16 @@ impl EnsembleConfig {
     pub fn build(self, catalog: &Catalog) -> Result<Ensemble> {
         let layer = |place: &str, members: Vec<Candidate>| -> Result<Layer> {
             let member = |(i, member): (usize, Candidate)| {
-                let learner = catalog.learner(&member.kind, member.params.clone());
-                let learner = learner.map_err(|e| e.within(format!("{place}.{i}")))?;
+                let learner = member.member(catalog, &format!("{place}.{i}"))?;
                 Ok((member.name().to_owned(), Arc::new(learner)))
             };
             members.into_iter().enumerate().map(member).collect()
         };
         let combiner: Box<dyn Combiner> = match self.combine {
             None => Box::new(crate::GreedyParams::default()),
-            Some(Candidate { kind, params, .. }) => {
+            Some(combine) => {
+                combine.ensure_untuned("combine")?;
+                let Candidate { kind, params, .. } = combine;
                 catalog.combiner(&kind, params).map_err(|e| e.within("combine"))?
             }
         };

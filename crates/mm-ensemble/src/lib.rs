@@ -116,6 +116,10 @@ pub fn register(catalog: Catalog) -> Catalog {
         Ok(limited(stack.build(catalog)?, limits))
     });
     catalog
+        .with_members("ensemble", &["members", "layers"])
+        .with_members("bag", &["of"])
+        .with_members("calibrated", &["of"])
+        .with_members("conformal", &["of"])
         .with_builder("ensemble", Value::default(), |catalog, params| {
             Ok(Box::new(from_config::<EnsembleConfig>(params)?.build(catalog)?))
         })

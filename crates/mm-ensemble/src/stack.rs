@@ -60,9 +60,7 @@ impl StackParams {
     pub fn build(self, catalog: &Catalog) -> Result<Stack> {
         let meta = match self.meta {
             None => Stack::linear(LinearParams::default())?.meta,
-            Some(Candidate { kind, params, .. }) => {
-                Arc::from(catalog.learner(&kind, params).map_err(|e| e.within("meta"))?)
-            }
+            Some(meta) => Arc::from(meta.member(catalog, "meta")?),
         };
         Ok(Stack { meta, passthrough: self.passthrough, inputs: self.inputs })
     }

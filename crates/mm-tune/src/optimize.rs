@@ -358,7 +358,7 @@ impl Study {
 }
 
 /// Attributes that die with a trial: what it had reached, and its heartbeat.
-const LOST: [&str; 3] = ["completed_rung_", "mm:reached:", "mm:heartbeat"];
+const LOST: [&str; 4] = ["completed_rung_", "mm:reached:", "mm:rounds", "mm:heartbeat"];
 
 /// A waiting trial with the parameters of one that died.
 fn copy_of(dead: &FrozenTrial) -> FrozenTrial {
@@ -449,6 +449,24 @@ mod tests {
         let one = trials(1);
         assert_eq!(trials(2), one);
         assert_eq!(trials(7), one);
+    }
+
+    #[test]
+    fn the_first_trials_try_what_they_are_told() {
+        let study = Study::in_memory(Direction::Minimize).with_jobs(3);
+        let study = study.with_heartbeat(Heartbeat::default());
+        let points = [vec![("n", Json::Int(7)), ("kind", "b".into())], vec![("n", Json::Int(3))]];
+        let study = study.with_first(points);
+        study.optimize_until(Until::trials(4), sphere).expect("memory");
+        // Who comes later, or again, does not begin anew.
+        study.optimize_until(Until::trials(6), sphere).expect("memory");
+        let trials = study.trials().expect("memory");
+        let value = |i: usize, name: &str| trials[i].params.get(name).expect("asked for").value;
+        assert_eq!((value(0, "n"), value(0, "kind"), value(1, "n")), (7.0, 1.0, 3.0));
+        assert_eq!(
+            trials.iter().filter(|t| t.system_attrs.contains_key("fixed_params")).count(),
+            2
+        );
     }
 
     #[test]

@@ -3,14 +3,14 @@
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use mm_core::{
-    Config, Error, FloatRange, IntRange, ParamError, Progress, Result, Signal, Steps, Suggest,
-    TunePlan, TuneTask, Tuned, Tuner,
+    Config, Cost, Error, FloatRange, IntRange, ParamError, Progress, Result, Scored, Signal, Steps,
+    Suggest, TunePlan, TuneTask, Tuned, Tuner,
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -64,7 +64,9 @@ use crate::{
 /// Of folds, a pruner sees the mean of the scores so far; `wilcoxon`, which pairs them with those of
 /// the best trial, each by itself. Trials live in `storage`: a SQLite file (`.db`, `.sqlite`,
 /// `.sqlite3`), a PostgreSQL address (`postgresql://…`), or else a journal file; without one in the
-/// journal `tuning.journal` in the plan's checkpoint folder, or in memory. A run that is killed and
+/// journal `tuning.journal` in the plan's checkpoint folder, or in memory. What a trial was and came to
+/// stands in its user attributes `config` and `came_to` (the standard error and costs), and how far it
+/// is beyond the plan's limits, as a part of each, in its constraints. A run that is killed and
 /// started again goes on with the trials it had; several processes that run the same plan on one
 /// storage share the search. A point that another trial has already is drawn anew, and where that is
 /// of no use, its score is taken.
@@ -77,6 +79,8 @@ const BEAT: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(45);
 /// The attribute that holds what a trial is, for whoever looks at the study.
 const CONFIG: &str = "config";
+/// The attribute that holds what a trial came to.
+const CAME_TO: &str = "came_to";
 
 impl Tuner for PlanTuner {
     fn check(&self, plan: &TunePlan) -> Result<()> {
@@ -90,13 +94,14 @@ impl Tuner for PlanTuner {
     }
 
     fn tune(&self, task: &TuneTask<'_>) -> Result<Tuned> {
-        let (started, plan) = (Instant::now(), task.plan());
+        let plan = task.plan();
         let storage = open(plan.storage.as_deref(), task.checkpoint())?;
         let (name, pruner) = pruner(&plan.pruner)?;
         let mut study = Study::open(storage.clone(), task.study(), &[task.direction()])?
             .with_seed(task.seed())
             .with_sampler(Any(sampler(plan)?))
             .with_pruner(Any(pruner))
+            .with_first(defaults(task)?)
             .without_duplicates();
         if plan.storage.is_some() || task.checkpoint().is_some() {
             let mut heartbeat = Heartbeat::every(BEAT);
@@ -104,19 +109,35 @@ impl Tuner for PlanTuner {
             study = study.with_heartbeat(heartbeat);
         }
         let mut until = Until::trials(plan.trials);
-        until.deadline = task.deadline(started);
+        until.deadline = task.deadline();
         until.cancel = task.cancel();
         if let Some(rungs) = plan.rungs {
             let climb = Climb::new(task, rungs);
             let promote = |at_least_one| climb.promote(&study, at_least_one);
-            study.optimize_enqueuing(until, promote, |trial| climb.score(&study, trial))?;
-        } else {
-            let scorer = Scorer { task, name: &name };
-            study.optimize_until(until, |trial| scorer.score(&study, trial))?;
+            let done = study
+                .optimize_enqueuing(until, promote, |trial| climb.score(&study, trial))
+                .and_then(|()| study.trials());
+            task.check_cancelled()?;
+            return summary(&done?, task, &|trial| climb.reached(trial));
         }
+        let scorer = Scorer { task, name: &name };
+        study.optimize_until(until, |trial| scorer.score(&study, trial))?;
         task.check_cancelled()?;
-        summary(&study, task)
+        summary(&study.trials()?, task, &|trial| {
+            if trial.state != TrialState::Complete {
+                return Ok(Vec::new());
+            }
+            let scored = scored(trial, trial.values[0]);
+            Ok(vec![(config(trial, task)?, scored)])
+        })
     }
+}
+
+/// The kinds' defaults, for the first trials.
+fn defaults(task: &TuneTask<'_>) -> Result<Vec<Vec<(String, Json)>>> {
+    let json = |(name, x): (String, Value)| Ok((name, Json::parse(&x.to_string())?));
+    let point = |point: Vec<(String, Value)>| point.into_iter().map(json).collect();
+    task.defaults()?.into_iter().map(point).collect()
 }
 
 /// Scores trials.
@@ -132,7 +153,9 @@ impl Scorer<'_> {
         if let Some(twin) = trial.twin()
             && twin.state == TrialState::Complete
         {
-            return Ok(twin.values.clone().into());
+            let scored = scored(&twin, twin.values[0]);
+            note_scored(trial, self.task, &scored)?;
+            return Ok(scored.score.into());
         }
         let sum = Mutex::new(0.0);
         let paired = self.name == "wilcoxon";
@@ -155,7 +178,10 @@ impl Scorer<'_> {
         let watch: Option<&(dyn Fn(Progress) -> Signal + Sync)> =
             if self.name.is_empty() { None } else { Some(&watch) };
         match self.task.score(&config, watch) {
-            Ok(score) => Ok(score.into()),
+            Ok(scored) => {
+                note_scored(trial, self.task, &scored)?;
+                Ok(scored.score.into())
+            }
             Err(error) if ends_the_run(&error) && !trial.is_pruned() => {
                 // Whoever goes on begins the trial anew.
                 study.give_back(trial)?;
@@ -177,28 +203,85 @@ pub(crate) fn note_config(trial: &Trial, config: &Config) -> Result<()> {
     trial.set_user_attr(CONFIG, Json::parse(&text)?)
 }
 
-/// The best of what was tried.
-fn summary(study: &Study, task: &TuneTask<'_>) -> Result<Tuned> {
-    let trials = study.trials()?;
-    let count = |state| trials.iter().filter(|trial| trial.state == state).count() as u64;
-    let ended = trials.iter().filter(|t| t.state.is_finished() && !t.was_tried_again(&trials));
-    let n_ended = ended.count() as u64;
-    let Some(best) = study.best()? else {
+/// What a trial came to, as it is noted: JSON, whose unknowns are left out.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Noted {
+    error: f64,
+    cost: Cost,
+}
+
+/// Notes what a trial came to besides its value, and how far it is beyond the plan's limits: a part
+/// of each.
+pub(crate) fn note_scored(trial: &Trial, task: &TuneTask<'_>, scored: &Scored) -> Result<()> {
+    let noted = Noted { error: scored.error, cost: scored.cost };
+    let text = serde_json::to_string(&noted).map_err(|e| Error::config(CAME_TO, e.to_string()))?;
+    trial.set_user_attr(CAME_TO, Json::parse(&text)?)?;
+    for (kind, limit) in task.plan().limits.iter() {
+        if let Some(cost) = scored.cost.get(kind) {
+            trial.set_constraint(kind.name(), cost / limit - 1.0)?;
+        }
+    }
+    Ok(())
+}
+
+/// A trial's `score`, and what else it came to, as far as that was noted.
+pub(crate) fn scored(trial: &FrozenTrial, score: f64) -> Scored {
+    let text = trial.user_attrs.get(CAME_TO).map(ToString::to_string);
+    let noted: Option<Noted> = text.and_then(|text| serde_json::from_str(&text).ok());
+    let Noted { error, cost } = noted.unwrap_or_default();
+    Scored::new(score).with(|scored| (scored.error, scored.cost) = (error, cost))
+}
+
+/// Something to choose: a configuration, and what it came to.
+pub(crate) type Ending = (Config, Scored);
+
+/// What a trial was.
+pub(crate) fn config(trial: &FrozenTrial, task: &TuneTask<'_>) -> Result<Config> {
+    let text = trial.user_attrs.get(CONFIG).map(ToString::to_string);
+    match text.and_then(|text| serde_json::from_str(&text).ok()) {
+        Some(config) => Ok(config),
+        // A worker of another make has written the trial.
+        None => task.draw(&mut Again(trial)),
+    }
+}
+
+/// The best of what was tried, or what the plan's thrift chooses. `endings` are those of a finished
+/// trial that keeps the limits.
+fn summary(
+    trials: &[Arc<FrozenTrial>],
+    task: &TuneTask<'_>,
+    endings: &dyn Fn(&FrozenTrial) -> Result<Vec<Ending>>,
+) -> Result<Tuned> {
+    let count = |state| {
+        let here = |t: &&Arc<FrozenTrial>| t.state == state && !t.was_tried_again(trials);
+        trials.iter().filter(here).count() as u64
+    };
+    let (complete, pruned) = (count(TrialState::Complete), count(TrialState::Pruned));
+    let failed = count(TrialState::Fail);
+    let n_ended = complete + pruned + failed;
+    let scored = |trial: &&Arc<FrozenTrial>| {
+        matches!(trial.state, TrialState::Complete | TrialState::Pruned)
+    };
+    let (able, beyond): (Vec<_>, Vec<_>) =
+        trials.iter().filter(scored).partition(|trial| trial.violation() <= 0.0);
+    let mut all: Vec<Ending> = Vec::new();
+    for trial in able {
+        all.extend(endings(trial)?);
+    }
+    let each: Vec<Scored> = all.iter().map(|(_, scored)| *scored).collect();
+    let Some(chosen) = task.plan().choose(task.direction(), &each) else {
         let mut reasons = trials.iter().rev().filter_map(|trial| trial.user_attrs.get("error"));
-        let last = reasons.find_map(Json::as_str).unwrap_or("time was up");
+        let last = match &beyond[..] {
+            [] => reasons.find_map(Json::as_str).unwrap_or("time was up").to_owned(),
+            beyond => format!("{} were beyond the limits", beyond.len()),
+        };
         let got = format!("none of {n_ended}, the last for this reason: {last}");
         return Err(Error::data("trials of the search", "at least 1 with a score", got));
     };
-    let config = best.user_attrs.get(CONFIG).map(ToString::to_string);
-    let config: Option<Config> = config.and_then(|text| serde_json::from_str(&text).ok());
-    let config = match config {
-        Some(config) => config,
-        // A worker of another make has written the trial.
-        None => task.draw(&mut Again(&best))?,
-    };
-    Ok(Tuned::new(config, best.values[0], n_ended).with(|tuned| {
-        tuned.pruned = count(TrialState::Pruned);
-        tuned.failed = count(TrialState::Fail);
+    let (best, Scored { score, cost, .. }) = all.swap_remove(chosen);
+    Ok(Tuned::new(best, score, n_ended).with(|tuned| {
+        (tuned.pruned, tuned.failed, tuned.cost) = (pruned, failed, cost);
         tuned.cut_short = n_ended < task.plan().trials;
     }))
 }

@@ -11,7 +11,7 @@ use mm_core::{Climbed, Direction, Error, Result, Rungs, TuneTask};
 
 use crate::{
     json::Json,
-    plan,
+    plan::{self, Ending},
     storage::Write,
     study::{Outcome, Study, Trial},
     trial::{Attrs, FrozenTrial, TrialId, TrialState},
@@ -23,6 +23,9 @@ const RUNG: &str = "mm:rung";
 const FROM: &str = "mm:continues";
 /// The attribute with the score on a rung, which it ends with.
 const REACHED: &str = "mm:reached:";
+
+/// The attribute with the number of rounds that were best, if fewer than the rung has.
+const BEST: &str = "mm:rounds";
 
 /// One search over rungs.
 pub(crate) struct Climb<'a> {
@@ -76,7 +79,7 @@ impl<'a> Climb<'a> {
             }
             None => self.task.climb(&config, rounds, None),
         };
-        let Climbed { score, models, .. } = match climbed {
+        let Climbed { mut scored, rounds: best, models: reached, .. } = match climbed {
             Ok(climbed) => climbed,
             Err(error) if plan::ends_the_run(&error) => {
                 study.give_back(trial)?;
@@ -84,13 +87,41 @@ impl<'a> Climb<'a> {
             }
             Err(error) => return Err(error),
         };
+        let score = scored.score;
+        if let (Some(_), Some(from)) = (models, from) {
+            // What the rungs below took is a part of the fit.
+            let before = study.with_history(|history| {
+                let mut all = history.finished().iter();
+                let trial = all.find(|trial| trial.number == from.unsigned_abs());
+                trial.and_then(|trial| plan::scored(trial, score).cost.fit_seconds)
+            });
+            scored.cost.fit_seconds =
+                scored.cost.fit_seconds.map(|seconds| seconds + before.unwrap_or(0.0));
+        }
+        plan::note_scored(trial, self.task, &scored)?;
         trial.report(rounds as u64, score)?;
         trial.note(&format!("{REACHED}{rung}"), score.into())?;
+        if best < rounds {
+            trial.note(BEST, Json::Int(best as i64))?;
+        }
         if rung + 1 == self.rounds.len() {
             return Ok(score.into());
         }
-        self.models.keep(trial.number(), models);
+        self.models.keep(trial.number(), reached);
         Ok(Outcome::Pruned)
+    }
+
+    /// The rung that a trial has reached: a configuration with so many rounds, and what it came to.
+    pub(crate) fn reached(&self, trial: &FrozenTrial) -> Result<Vec<Ending>> {
+        let reached = self.rounds.iter().enumerate().filter_map(|(rung, &rounds)| {
+            Some((trial.system_attrs.get(&format!("{REACHED}{rung}"))?.as_f64()?, rounds))
+        });
+        let ending = |(score, rounds): (f64, usize)| {
+            let mut config = plan::config(trial, self.task)?;
+            config.params["rounds"] = best_rounds(trial).unwrap_or(rounds).into();
+            Ok((config, plan::scored(trial, score)))
+        };
+        reached.map(ending).collect()
     }
 
     /// Enqueues the next rung of those that have earned it, the highest first. If `at_least_one`, and
@@ -108,6 +139,7 @@ impl<'a> Climb<'a> {
             let mut there: Vec<(f64, &Arc<FrozenTrial>)> = trials
                 .iter()
                 .filter(|trial| trial.state.is_finished() && trial.state != TrialState::Fail)
+                .filter(|trial| trial.violation() <= 0.0)
                 .filter_map(|trial| Some((trial.system_attrs.get(&key)?.as_f64()?, trial)))
                 .collect();
             there.sort_by(|a, b| {
@@ -118,7 +150,14 @@ impl<'a> Climb<'a> {
                 order.then_with(|| a.1.number.cmp(&b.1.number))
             });
             let best = (there.len() / self.eta).max(usize::from(force && !any));
+            // What has been better with fewer rounds will not be with more.
+            let rises = |trial: &FrozenTrial| {
+                best_rounds(trial).is_none_or(|best| 9 * self.rounds[rung] <= 10 * best)
+            };
             for (_, trial) in there.into_iter().take(best) {
+                if !rises(trial) {
+                    continue;
+                }
                 if is_continued(study, trial.number as i64, None) {
                     continue;
                 }
@@ -129,6 +168,11 @@ impl<'a> Climb<'a> {
         }
         Ok(any)
     }
+}
+
+fn best_rounds(trial: &FrozenTrial) -> Option<usize> {
+    let best = trial.system_attrs.get(BEST).and_then(Json::as_i64)?;
+    Some(best.unsigned_abs() as usize)
 }
 
 /// A waiting trial for the rung after the one that `trial` has reached.
@@ -181,6 +225,9 @@ struct Models {
 
 impl Models {
     fn keep(&self, number: u64, models: Vec<Vec<u8>>) {
+        if models.is_empty() {
+            return; // Of a kind that goes on from another state.
+        }
         let Some(folder) = &self.folder else {
             self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(number, models);
             return;

@@ -230,7 +230,7 @@ impl Study {
     }
 
     fn begin(&self, history: &mut History, mut frozen: FrozenTrial) -> Result<Trial> {
-        let is_new = frozen.params.is_empty() && frozen.system_attrs.is_empty();
+        let is_new = frozen.params.is_empty() && !frozen.system_attrs.contains_key(FIXED);
         if let Some(first) = self.first.get(frozen.number as usize).filter(|_| is_new) {
             let fixed = (FIXED.to_owned(), Json::Object(first.clone()));
             self.storage

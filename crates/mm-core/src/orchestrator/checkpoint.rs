@@ -55,6 +55,11 @@ pub(super) struct Predicted {
 }
 
 impl Predicted {
+    /// Microseconds that a row took to predict.
+    pub(super) fn micros_a_row(&self) -> f64 {
+        self.timing.predict_seconds * 1e6 / self.values.n_rows().max(1) as f64
+    }
+
     /// The score by `metric`; `test` has the rows that were predicted.
     pub(super) fn score(&self, metric: &Metric, test: &Dataset) -> Result<f64> {
         metric.score_outputs(test.truth(), &self.values, &self.outputs)

@@ -16,16 +16,51 @@ use super::{
 };
 use crate::{
     context::{Signal, Step},
+    data::Dataset,
     error::{Error, Result},
     model::{BoxModel, Model},
     parallel,
     schedule::{self, Demand},
+    snapshot::Snapshots,
 };
 
 /// A model of a fold that is continued from, and its rounds.
 pub(super) struct Rung {
     pub(super) model: BoxModel,
     pub(super) rounds: usize,
+}
+
+/// How one fit is run, beyond what the plan says of all.
+#[derive(Clone, Copy)]
+pub(super) struct Manner<'a> {
+    pub(super) threads: NonZeroUsize,
+    /// Hears each step, and may end the fit.
+    pub(super) hear: &'a (dyn Fn(&Step<'_>) -> Signal + Sync),
+    /// What is continued from.
+    pub(super) after: Option<&'a Rung>,
+    pub(super) deadline: Option<Instant>,
+    /// Seconds after which the fit ends.
+    pub(super) seconds: Option<f64>,
+    /// What the fit is scored on after each round, where the plan has no `validation`.
+    pub(super) watched: Option<&'a Dataset>,
+    /// In place of the run's.
+    pub(super) snapshots: Option<&'a Snapshots>,
+}
+
+impl Manner<'_> {
+    /// With so many threads, and nothing else.
+    pub(super) fn with(threads: NonZeroUsize) -> Self {
+        let hear = &|_: &Step<'_>| Signal::Continue;
+        Self {
+            threads,
+            hear,
+            after: None,
+            deadline: None,
+            seconds: None,
+            watched: None,
+            snapshots: None,
+        }
+    }
 }
 
 /// A candidate fitted to all rows.
@@ -41,14 +76,12 @@ impl Run<'_> {
         &self,
         candidate: &Checked,
         fold: Option<usize>,
-        threads: NonZeroUsize,
-        hear: &(dyn Fn(&Step<'_>) -> Signal + Sync),
-        after: Option<&Rung>,
+        manner: Manner<'_>,
     ) -> Result<(BoxModel, Timing)> {
         let stopped = AtomicBool::new(false);
         let observer = |step: &Step<'_>| {
             let answer = match self.say(&Event::Step { candidate: &candidate.name, fold, step }) {
-                Signal::Continue => hear(step),
+                Signal::Continue => (manner.hear)(step),
                 other => other,
             };
             if answer != Signal::Continue {
@@ -56,23 +89,27 @@ impl Run<'_> {
             }
             answer
         };
-        let mut ctx = self.context(self.seed(fold), threads).with_observer(&observer);
-        if let Some(rung) = after {
+        let mut ctx = self.context(self.seed(fold), manner.threads).with_observer(&observer);
+        if let Some(rung) = manner.after {
             ctx = ctx.fork(rung.rounds as u64); // Or the same random numbers would come again.
         }
-        if let Some(seconds) = self.plan.budget.fit_seconds {
+        for seconds in [self.plan.budget.fit_seconds, manner.seconds].into_iter().flatten() {
             ctx = ctx.within(Duration::from_secs_f64(seconds));
         }
+        if let Some(deadline) = manner.deadline {
+            ctx = ctx.with_deadline(deadline);
+        }
+        ctx.snapshots = manner.snapshots.or(ctx.snapshots);
         ctx.check_cancelled()?;
         if ctx.is_due() {
             return Err(Error::Deadline);
         }
         let (train, held_out) = self.training(fold)?;
-        if let Some(held_out) = &held_out {
+        if let Some(held_out) = held_out.as_ref().or(manner.watched) {
             ctx = ctx.with_validation(held_out);
         }
         let started = Instant::now();
-        let model = match (after, candidate.learner.as_warm_start()) {
+        let model = match (manner.after, candidate.learner.as_warm_start()) {
             (Some(rung), Some(warm)) => warm.fit_from(&*rung.model, &train, &ctx)?,
             _ => candidate.learner.fit_boxed(&train, &ctx)?,
         };
@@ -136,7 +173,7 @@ impl Run<'_> {
     /// Fits, predicts, and keeps one fold of one candidate.
     fn fold(&self, c: usize, f: usize, threads: NonZeroUsize) -> Result<Predicted> {
         let candidate = &self.candidates[c];
-        let predicted = self.predict_fold(candidate, f, threads, &|_| Signal::Continue)?;
+        let (_, predicted) = self.fit_fold(candidate, f, Manner::with(threads))?;
         let score = predicted.score(&self.metric, &self.data.take(&self.folds[f].test))?;
         let timing = predicted.timing;
         if !timing.cut_short {
@@ -148,31 +185,18 @@ impl Run<'_> {
     }
 
     /// Fits one fold of a learner and predicts its test rows.
-    pub(super) fn predict_fold(
+    pub(super) fn fit_fold(
         &self,
         candidate: &Checked,
         f: usize,
-        threads: NonZeroUsize,
-        hear: &(dyn Fn(&Step<'_>) -> Signal + Sync),
-    ) -> Result<Predicted> {
-        Ok(self.climb_fold(candidate, f, threads, hear, None)?.1)
-    }
-
-    /// The same, perhaps after a model fitted before; with the model.
-    pub(super) fn climb_fold(
-        &self,
-        candidate: &Checked,
-        f: usize,
-        threads: NonZeroUsize,
-        hear: &(dyn Fn(&Step<'_>) -> Signal + Sync),
-        after: Option<&Rung>,
+        manner: Manner<'_>,
     ) -> Result<(BoxModel, Predicted)> {
         let fold = &self.folds[f];
-        let (model, mut timing) = self.fit(candidate, Some(f), threads, hear, after)?;
+        let (model, mut timing) = self.fit(candidate, Some(f), manner)?;
         let test = self.data.take(&fold.test);
         let started = Instant::now();
         // Within this job's share of the budget, as the fit.
-        let values = parallel::with_threads(threads, || model.predict(test.frame()))??;
+        let values = parallel::with_threads(manner.threads, || model.predict(test.frame()))??;
         timing.predict_seconds = started.elapsed().as_secs_f64();
         if let Some(i) = values.values().iter().position(|y| !y.is_finite()) {
             let place = format!("prediction of row {}", fold.test[i / values.n_cols()]);
@@ -214,7 +238,7 @@ impl Run<'_> {
             return Ok(Refitted { model: Arc::from(model), bytes: bytes.len(), cut_short: false });
         }
         let (model, Timing { fit_seconds, cut_short, .. }) =
-            self.fit(candidate, None, threads, &|_| Signal::Continue, None)?;
+            self.fit(candidate, None, Manner::with(threads))?;
         let envelope = model.to_envelope()?;
         if !cut_short {
             self.checkpoint.keep_model(&key, envelope.as_bytes());

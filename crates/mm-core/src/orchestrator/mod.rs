@@ -39,7 +39,10 @@ use self::run::Run;
 pub use self::{
     leaderboard::{Entry, Leaderboard, Score, Status},
     plan::{Budget, Candidate, DataPlan, EnsemblePlan, Plan, RegistryPlan},
-    tuning::{Climbed, Config, Family, Progress, Rungs, Steps, TunePlan, TuneTask, Tuned, Tuner},
+    tuning::{
+        Climbed, Config, Cost, CostKind, Family, Limits, Progress, Rungs, Scored, Steps, Thrift,
+        TunePlan, TuneTask, Tuned, Tuner,
+    },
 };
 use crate::{
     catalog::Catalog,

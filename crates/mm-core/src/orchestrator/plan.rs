@@ -13,9 +13,10 @@ use serde_json::{Map, Value};
 
 use super::tuning::TunePlan;
 use crate::{
+    catalog::Catalog,
     data::{Dataset, Roles, Source},
     error::{Error, ParamError, Result},
-    learner::Params,
+    learner::{BoxLearner, Params},
     metric::Metric,
     split::SplitPlan,
 };
@@ -174,8 +175,8 @@ pub struct Candidate {
     /// Its params; what is left out has its default.
     #[serde(default = "empty")]
     pub params: Value,
-    /// How better params are searched for; not at all, if left out. Of a plan's candidates alone,
-    /// not of learners within an ensemble.
+    /// How better params are searched for; not at all, if left out. Of a plan's candidates alone: a
+    /// member of a composite is searched with the whole, by the `tune` of the composite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tune: Option<TunePlan>,
 }
@@ -213,6 +214,26 @@ impl Candidate {
     /// The name on the leaderboard.
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.kind)
+    }
+
+    /// An error if a part of a composite, which is called `place` there, has a `tune` of its own.
+    pub fn ensure_untuned(&self, place: &str) -> Result<()> {
+        if self.tune.is_none() {
+            return Ok(());
+        }
+        let problem = "expected no `tune` within a composite, whose own `tune` searches the params \
+                       of its members, too";
+        Err(Error::config(format!("{place}.tune"), problem))
+    }
+
+    /// The learner of a member of a composite, which is called `place` there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the member has a `tune` of its own; otherwise as [`Catalog::learner`].
+    pub fn member(&self, catalog: &Catalog, place: &str) -> Result<BoxLearner> {
+        self.ensure_untuned(place)?;
+        catalog.learner(&self.kind, self.params.clone()).map_err(|e| e.within(place))
     }
 }
 

@@ -1,0 +1,287 @@
+//! The search spaces of a candidate's kinds, as far as its params leave them open.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Rungs;
+use crate::{
+    catalog::Catalog,
+    error::{Error, Result},
+    search::{FloatRange, IntRange, SpaceSize, Suggest},
+};
+
+/// A kind of model with the params that are fixed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Family {
+    /// A kind of the catalog that has a search space.
+    pub kind: String,
+    /// What is fixed.
+    #[serde(default = "crate::orchestrator::plan::empty")]
+    pub params: Value,
+}
+
+impl Family {
+    /// A kind, with params that are fixed: an object.
+    pub fn new(kind: impl Into<String>, params: Value) -> Self {
+        Self { kind: kind.into(), params }
+    }
+
+    /// The same with as many rounds as the highest rung.
+    pub(super) fn on(mut self, rungs: Option<Rungs>) -> Self {
+        if let (Some(rungs), Value::Object(params)) = (rungs, &mut self.params) {
+            params.insert("rounds".to_owned(), rungs.last.into());
+        }
+        self
+    }
+
+    /// Draws a configuration from the kind's space. What is fixed is not asked for. The space of a
+    /// composite is those of its members together, whose names begin with their place
+    /// (`of.rounds`, `members.1.learning_rate`).
+    pub fn draw(
+        &self,
+        catalog: &Catalog,
+        space: SpaceSize,
+        draw: &mut dyn Suggest,
+    ) -> Result<Value> {
+        if !catalog.members(&self.kind).is_empty() {
+            let mut params = self.params.clone();
+            let mut any = false;
+            self.visit(catalog, &mut |prefix, member| {
+                any = true;
+                let drawn = member.draw(catalog, space, &mut Prefixed { prefix, draw })?;
+                if let Some(place) = params.pointer_mut(&format!("/{}", prefix.replace('.', "/"))) {
+                    place["params"] = drawn;
+                }
+                Ok(())
+            })?;
+            if !any {
+                let problem = format!("expected members that have a space, got `{}`", self.kind);
+                return Err(Error::config("tune", problem));
+            }
+            return Ok(params);
+        }
+        let empty = Value::Null;
+        let defaults = catalog.defaults(&self.kind).unwrap_or(&empty);
+        let mut pinned = Pinned { fixed: &self.params, defaults, draw };
+        let mut params = catalog.search(&self.kind, space, &mut pinned)?;
+        overlay(&mut params, &self.params, defaults);
+        Ok(params)
+    }
+
+    /// The point of the space that is the kind's defaults, but for what is fixed: the answers by
+    /// name, as JSON, choices by their text. Where the space does not hold the defaults exactly, a
+    /// point near them.
+    pub fn defaults(&self, catalog: &Catalog, space: SpaceSize) -> Result<Vec<(String, Value)>> {
+        if !catalog.members(&self.kind).is_empty() {
+            let mut all = Vec::new();
+            self.visit(catalog, &mut |prefix, member| {
+                let answers = member.defaults(catalog, space)?.into_iter();
+                all.extend(answers.map(|(name, x)| (format!("{prefix}.{name}"), x)));
+                Ok(())
+            })?;
+            return Ok(all);
+        }
+        let empty = Value::Null;
+        let defaults = catalog.defaults(&self.kind).unwrap_or(&empty);
+        let mut wanted = defaults.clone();
+        overlay(&mut wanted, &self.params, defaults);
+        let mut nearest = None;
+        for path in 0..WALKS {
+            let mut usual = Usual { defaults: &wanted, path, answers: Vec::new() };
+            let drawn = self.draw(catalog, space, &mut usual)?;
+            if drawn == wanted {
+                return Ok(usual.answers);
+            }
+            nearest.get_or_insert(usual.answers);
+        }
+        Ok(nearest.unwrap_or_default())
+    }
+
+    /// Looks at the members of a composite that have a space, each with its place.
+    fn visit(
+        &self,
+        catalog: &Catalog,
+        look: &mut dyn FnMut(&str, &Self) -> Result<()>,
+    ) -> Result<()> {
+        for field in catalog.members(&self.kind) {
+            visit(catalog, field, &self.params[field], look)?;
+        }
+        Ok(())
+    }
+}
+
+fn visit(
+    catalog: &Catalog,
+    place: &str,
+    value: &Value,
+    look: &mut dyn FnMut(&str, &Family) -> Result<()>,
+) -> Result<()> {
+    if let Value::Array(values) = value {
+        let mut values = values.iter().enumerate();
+        return values.try_for_each(|(i, x)| visit(catalog, &format!("{place}.{i}"), x, look));
+    }
+    let Some(kind) = value["kind"].as_str() else { return Ok(()) };
+    let has_space =
+        catalog.searchable().any(|other| other == kind) || !catalog.members(kind).is_empty();
+    if !has_space {
+        return Ok(());
+    }
+    let params = value.get("params").cloned().unwrap_or_else(crate::orchestrator::plan::empty);
+    look(place, &Family::new(kind, params))
+}
+
+/// So many ways through a space are tried to find the one to its defaults.
+const WALKS: usize = 4096;
+
+/// Answers with the default of the field that is asked for, where that is an answer; elsewhere by
+/// the digits of `path`, so that all ways are walked.
+struct Usual<'a> {
+    defaults: &'a Value,
+    path: usize,
+    answers: Vec<(String, Value)>,
+}
+
+impl Usual<'_> {
+    fn number(&self, name: &str) -> Option<f64> {
+        name.split('.').try_fold(self.defaults, |value, key| value.get(key))?.as_f64()
+    }
+
+    fn digit(&mut self, base: usize) -> usize {
+        let digit = self.path % base;
+        self.path /= base;
+        digit
+    }
+
+    fn say<T: Copy + Into<Value>>(&mut self, name: &str, answer: T) -> T {
+        self.answers.push((name.to_owned(), answer.into()));
+        answer
+    }
+}
+
+impl Suggest for Usual<'_> {
+    fn float(&mut self, name: &str, range: FloatRange) -> Result<f64> {
+        let FloatRange { low, high, step, .. } = range;
+        let found = self.number(name).filter(|x| low <= *x && *x <= high);
+        let x = found.unwrap_or_else(|| [low, high][self.digit(2)]);
+        let x = step.map_or(x, |step| (low + ((x - low) / step).round() * step).min(high));
+        Ok(self.say(name, x))
+    }
+
+    fn int(&mut self, name: &str, range: IntRange) -> Result<i64> {
+        let IntRange { low, high, step, .. } = range;
+        let found = self.number(name).map(|x| x as i64).filter(|x| (low..=high).contains(x));
+        let x = found.unwrap_or_else(|| [low, high][self.digit(2)]);
+        Ok(self.say(name, low + (x - low) / step * step))
+    }
+
+    fn choose(&mut self, name: &str, choices: &[&str]) -> Result<usize> {
+        let chosen = self.digit(choices.len().max(1));
+        let text = choices.get(chosen).copied().unwrap_or_default();
+        self.answers.push((name.to_owned(), text.into()));
+        Ok(chosen)
+    }
+}
+
+/// Whether `fixed` takes the place of a value whose default is `default`, instead of being merged
+/// into it: all but tables of fields that the default has, too. Alternatives with data are tables
+/// as well, but of one key that the default may lack.
+fn replaces(fixed: &Value, default: &Value) -> bool {
+    match (fixed, default) {
+        (Value::Object(fixed), Value::Object(default)) => {
+            fixed.keys().any(|key| !default.contains_key(key))
+        }
+        _ => true,
+    }
+}
+
+fn overlay(params: &mut Value, fixed: &Value, default: &Value) {
+    match (&mut *params, fixed) {
+        (Value::Object(params), Value::Object(fields)) if !replaces(fixed, default) => {
+            for (key, field) in fields {
+                let place = params.entry(key.clone()).or_insert(Value::Null);
+                overlay(place, field, &default[key]);
+            }
+        }
+        _ => *params = fixed.clone(),
+    }
+}
+
+/// Asks only for what is not fixed; to the rest it answers with the least value, which
+/// [`overlay`] replaces.
+struct Pinned<'a> {
+    fixed: &'a Value,
+    defaults: &'a Value,
+    draw: &'a mut dyn Suggest,
+}
+
+impl Pinned<'_> {
+    fn is_fixed(&self, path: &str) -> bool {
+        let (mut fixed, mut default) = (self.fixed, self.defaults);
+        for key in path.split('.') {
+            if replaces(fixed, default) {
+                return true;
+            }
+            match fixed.get(key) {
+                Some(field) => (fixed, default) = (field, &default[key]),
+                None => return false,
+            }
+        }
+        true
+    }
+}
+
+impl Suggest for Pinned<'_> {
+    fn float(&mut self, name: &str, range: FloatRange) -> Result<f64> {
+        if self.is_fixed(name) { Ok(range.low) } else { self.draw.float(name, range) }
+    }
+
+    fn int(&mut self, name: &str, range: IntRange) -> Result<i64> {
+        if self.is_fixed(name) { Ok(range.low) } else { self.draw.int(name, range) }
+    }
+
+    fn choose(&mut self, name: &str, choices: &[&str]) -> Result<usize> {
+        if self.is_fixed(name) { Ok(0) } else { self.draw.choose(name, choices) }
+    }
+}
+
+/// Asks under the names of one family of several.
+pub(super) struct Prefixed<'a> {
+    pub(super) prefix: &'a str,
+    pub(super) draw: &'a mut dyn Suggest,
+}
+
+impl Suggest for Prefixed<'_> {
+    fn float(&mut self, name: &str, range: FloatRange) -> Result<f64> {
+        self.draw.float(&format!("{}.{name}", self.prefix), range)
+    }
+
+    fn int(&mut self, name: &str, range: IntRange) -> Result<i64> {
+        self.draw.int(&format!("{}.{name}", self.prefix), range)
+    }
+
+    fn choose(&mut self, name: &str, choices: &[&str]) -> Result<usize> {
+        self.draw.choose(&format!("{}.{name}", self.prefix), choices)
+    }
+}
+/// Answers with the middle of every range.
+pub(super) struct Centre;
+
+impl Suggest for Centre {
+    fn float(&mut self, name: &str, range: FloatRange) -> Result<f64> {
+        range.check(name)?;
+        let FloatRange { low, high, step, log } = range;
+        let middle = if log { (low * high).sqrt() } else { low + (high - low) / 2.0 };
+        Ok(step.map_or(middle, |step| low + ((middle - low) / step).floor() * step))
+    }
+
+    fn int(&mut self, name: &str, range: IntRange) -> Result<i64> {
+        range.check(name)?;
+        Ok(range.low + (range.high - range.low) / 2 / range.step * range.step)
+    }
+
+    fn choose(&mut self, _: &str, _: &[&str]) -> Result<usize> {
+        Ok(0)
+    }
+}

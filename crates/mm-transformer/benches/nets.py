@@ -2,11 +2,13 @@
 
     python nets.py MODEL THREADS REPEATS        MODEL: ft, ft_plain, tabm
 
-Times are of the process's processor, in milliseconds for 256 rows, the best of the repeats.
+Times are in milliseconds, the best of the repeats: of the process's processor and by the clock, for 256
+rows, and by the clock for one row. Memory is the process's, and what it is above PyTorch's import.
 """
 
 import json
 import math
+import resource
 import sys
 import time
 
@@ -15,6 +17,13 @@ from torch import nn
 from torch.nn import functional as F
 
 ROWS, COLUMNS = 256, 28
+
+
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+IMPORTED_MB = peak_mb()
 
 
 class Block(nn.Module):
@@ -96,22 +105,33 @@ def main():
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
 
-    def forward():
+    def forward(rows):
         net.eval()
         with torch.inference_mode():
-            net(x)
+            net(rows)
         net.train()
 
     def best(work):
         work()
-        times = []
+        costs = []
         for _ in range(repeats):
-            before = time.process_time()
+            before = time.process_time(), time.perf_counter()
             work()
-            times.append(time.process_time() - before)
-        return round(1000 * min(times), 1)
+            costs.append((time.process_time() - before[0], time.perf_counter() - before[1]))
+        return [1000 * min(cost) for cost in zip(*costs)]
 
-    result = {"step_cpu_ms": best(step), "forward_cpu_ms": best(forward)}
+    step_cpu, step_clock = best(step)
+    forward_cpu, forward_clock = best(lambda: forward(x))
+    row = min(best(lambda: forward(x[:1]))[1] for _ in range(20))
+    result = {
+        "step_cpu_ms": round(step_cpu, 1),
+        "step_ms": round(step_clock, 1),
+        "forward_cpu_ms": round(forward_cpu, 1),
+        "forward_ms": round(forward_clock, 1),
+        "row_ms": round(row, 3),
+        "peak_mb": round(peak_mb()),
+        "above_import_mb": round(peak_mb() - IMPORTED_MB),
+    }
     print(json.dumps({"model": model, "threads": threads, "torch": torch.__version__, **result}))
 
 

@@ -6,13 +6,13 @@
 //! ```
 //!
 //! `ft` is the FT-Transformer with its defaults on 28 numeric columns (29 tokens, 3 blocks, width
-//! 192), `ft_plain` the same without dropout; a step has 256 rows. Times are of the process's
-//! processor, in milliseconds for 256 rows, the best of the repeats. `benches/nets.py` has the same
-//! nets in PyTorch.
+//! 192), `ft_plain` the same without dropout; a step has 256 rows. Times are in milliseconds, the best
+//! of the repeats: of the process's processor and by the clock, for 256 rows, and by the clock for one
+//! row. `benches/nets.py` has the same nets in PyTorch.
 
 #![expect(clippy::print_stdout, reason = "a program whose output is its result")]
 
-use std::{env, error::Error, fs};
+use std::{env, error::Error, fs, time::Instant};
 
 use mm_core::{BoxLearner, Dataset, FitContext, Frame, Model as _, Params as _};
 use mm_transformer::{FtTransformerParams, TabmParams, TrainingParams};
@@ -21,7 +21,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const ROWS: usize = 256;
 const COLUMNS: usize = 28;
-const STEPS: usize = 2;
+/// Steps of a measured fit, beyond the first.
+const STEPS: usize = 4;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
@@ -57,27 +58,66 @@ fn measure(model: &str, threads: usize, micro_batch: usize, repeats: usize) -> R
     let few = data(ROWS)?;
     let many = data(ROWS * (STEPS + 1))?;
     let ctx = FitContext::seeded(1).with_threads(threads);
-    let (mut step, mut forward) = (f64::MAX, f64::MAX);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    let [mut step, mut forward] = [Cost::MOST; 2];
+    let mut row = f64::MAX;
+    let mut fitted = learner.fit_boxed(&few, &ctx)?;
     for _ in 0..repeats {
         // What is not steps is in both, and cancels.
         let (_, short) = timed(|| learner.fit_boxed(&few, &ctx))?;
-        let (fitted, long) = timed(|| learner.fit_boxed(&many, &ctx))?;
-        step = step.min((long - short) / STEPS as f64);
-        let (_, all) = timed(|| fitted.predict(few.frame()))?;
-        forward = forward.min(all);
+        let (model, long) = timed(|| learner.fit_boxed(&many, &ctx))?;
+        fitted = model;
+        step = step.least(long.minus(short).over(STEPS));
+        let (_, all) = timed(|| pool.install(|| fitted.predict(many.frame())))?;
+        forward = forward.least(all.over(STEPS + 1));
+    }
+    for one in few.frame().rows().take(50 * repeats) {
+        let start = Instant::now();
+        fitted.predict_row(one, &mut [0.0])?;
+        row = row.min(1000.0 * start.elapsed().as_secs_f64());
     }
     println!(
         "{{\"model\": \"{model}\", \"threads\": {threads}, \"micro_batch\": {micro_batch}, \
-         \"step_cpu_ms\": {step:.1}, \"forward_cpu_ms\": {forward:.1}}}"
+         \"step_cpu_ms\": {:.1}, \"step_ms\": {:.1}, \"forward_cpu_ms\": {:.1}, \
+         \"forward_ms\": {:.1}, \"row_ms\": {row:.3}, \"peak_mb\": {:.0}}}",
+        step.cpu,
+        step.clock,
+        forward.cpu,
+        forward.clock,
+        peak_mb()?
     );
     Ok(())
 }
 
-/// A result, and how many milliseconds of the processor it took.
-fn timed<T>(work: impl FnOnce() -> mm_core::Result<T>) -> Result<(T, f64)> {
-    let before = cpu_ms()?;
+/// Milliseconds of the processor, and by the clock.
+#[derive(Clone, Copy)]
+struct Cost {
+    cpu: f64,
+    clock: f64,
+}
+
+impl Cost {
+    const MOST: Self = Self { cpu: f64::MAX, clock: f64::MAX };
+
+    fn least(self, other: Self) -> Self {
+        Self { cpu: self.cpu.min(other.cpu), clock: self.clock.min(other.clock) }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self { cpu: self.cpu - other.cpu, clock: self.clock - other.clock }
+    }
+
+    fn over(self, n: usize) -> Self {
+        Self { cpu: self.cpu / n as f64, clock: self.clock / n as f64 }
+    }
+}
+
+/// A result, and what it cost.
+fn timed<T>(work: impl FnOnce() -> mm_core::Result<T>) -> Result<(T, Cost)> {
+    let (cpu, start) = (cpu_ms()?, Instant::now());
     let result = work()?;
-    Ok((result, cpu_ms()? - before))
+    let clock = 1000.0 * start.elapsed().as_secs_f64();
+    Ok((result, Cost { cpu: cpu_ms()? - cpu, clock }))
 }
 
 /// The processor's time for this process so far, on Linux: ticks of ten milliseconds.
@@ -85,6 +125,14 @@ fn cpu_ms() -> Result<f64> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
     Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) * 10.0)
+}
+
+/// The most memory that this process has held, on Linux.
+fn peak_mb() -> Result<f64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    let kb: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kb / 1024.0)
 }
 
 fn data(rows: usize) -> Result<Dataset> {

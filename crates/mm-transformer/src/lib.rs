@@ -15,9 +15,11 @@
 //!                 └─ training loop: pieces of a batch side by side, AdamW on flat arrays
 //! ```
 //!
-//! Tensors and their gradients are [Burn](https://docs.rs/burn)'s. What decides a fit is not: initial
-//! weights, order, dropout, losses, and steps are worked out here, as functions of seed and place,
-//! so that a fit gives the same model whatever the number of threads and whatever else runs.
+//! Tensors and their gradients are [Burn](https://docs.rs/burn)'s; on the processor its tape takes each
+//! block as one operation of our own, with the widest vectors that the processor has. What decides a
+//! fit is not Burn's: initial weights, order, dropout, losses, and steps are worked out here, as
+//! functions of seed and place, so that a fit gives the same model whatever the number of threads
+//! and whatever else runs.
 //!
 //! # What is deliberately absent
 //!

@@ -1,6 +1,6 @@
 //! Each operation against the same made of Burn's operations: values, and gradients of every input.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use mm_core::Result;
 
 use crate::{
@@ -211,6 +211,28 @@ fn views_and_heads_agree_with_single_operations() {
         })
     });
     fused.iter().zip(&composed).for_each(|(a, b)| agree("heads", a, b, |_| true));
+}
+
+/// To the bit: what was kept and what is computed again are the same.
+#[test]
+fn a_tape_with_checkpointing_gives_the_same_gradient() {
+    let config = dropping();
+    let build = |scope: &Scope<'_>| Block::new(scope, config, true);
+    let weights = started(&build);
+    let x = numbers(Key::new(5), ROWS * TOKENS * WIDTH);
+    let gradient = |device: &Device| {
+        let leaf = |x: Tensor<1>| Tensor::<1>::from_data(x.into_data(), device).require_grad();
+        let leaves: Vec<_> = weights.tensors(&cpu()).into_iter().map(leaf).collect();
+        let block = weights.bind(&leaves, build).expect("binds");
+        let shape = [ROWS, TOKENS, WIDTH];
+        let x = Tensor::<3>::from_data(TensorData::new(x.clone(), shape), device);
+        let y = block.fused(&x, TOKENS, None, &Pass::training(Key::new(7), 5)).expect("native");
+        let mut grads = y.square().sum().backward();
+        weights.gradient(&leaves, &mut grads).expect("reads")
+    };
+    let kept = gradient(&cpu().autodiff());
+    assert!(kept.iter().any(|slope| *slope != 0.0));
+    assert_eq!(gradient(&cpu().autodiff().gradient_checkpointing()), kept);
 }
 
 /// To the bit: neither on the rows beside it, nor on the tape.

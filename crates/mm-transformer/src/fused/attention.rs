@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Heads {
     pub(crate) width: usize,
-    pub(crate) heads: usize,
+    pub(crate) count: usize,
     /// Vectors that ask, the first of a row, and vectors that are asked.
     pub(crate) asking: usize,
     pub(crate) tokens: usize,
@@ -35,7 +35,7 @@ pub(crate) struct Heads {
 
 impl Heads {
     fn head_width(&self) -> usize {
-        self.width / self.heads
+        self.width / self.count
     }
 
     fn scale(&self) -> f32 {
@@ -49,7 +49,7 @@ impl Heads {
 
     /// Shares of one row.
     pub(super) fn shares(&self) -> usize {
-        self.heads * self.pairs()
+        self.count * self.pairs()
     }
 
     /// The keys that `query` of row `row` sees.
@@ -123,7 +123,7 @@ impl Setting<'_> {
             scratch.right.set_transposed(&keys[from..], d, h, t);
             let asks = Left::rows(&queries[from..], d, q);
             product(asks, &scratch.right, Start::Nothing, shares, t);
-            self.to_shares(row, head, shares);
+            self.finish_shares(row, head, shares);
             scratch.right.set(&values[from..], d, t, h);
             let factors = factors.map(|f| &f[head * pairs..][..pairs]);
             let right = std::mem::take(&mut scratch.right);
@@ -134,14 +134,16 @@ impl Setting<'_> {
     }
 
     /// Turns products of queries and keys into shares.
-    fn to_shares(&self, row: usize, head: usize, shares: &mut [f32]) {
+    fn finish_shares(&self, row: usize, head: usize, shares: &mut [f32]) {
         let heads = &self.heads;
         let scale = heads.scale();
         looped(
             #[inline(always)]
             || {
                 for (query, shares) in shares.chunks_exact_mut(heads.tokens).enumerate() {
-                    shares.iter_mut().for_each(|s| *s *= scale);
+                    for s in shares.iter_mut() {
+                        *s *= scale;
+                    }
                     if let Some(table) = self.relative {
                         let biases = &table[heads.biases(head, query)];
                         shares.iter_mut().zip(biases.iter().rev()).for_each(|(s, b)| *s += b);
@@ -183,7 +185,7 @@ impl Setting<'_> {
             if let Some(factors) = factors {
                 multiply(slopes, factors);
             }
-            self.to_slopes(head, shares, slopes, drelative);
+            self.finish_slopes(head, shares, slopes, drelative);
 
             right.set(&keys[from..], d, t, h);
             product(Left::rows(slopes, t, q), &right, Start::Nothing, &mut dqueries[from..], d);
@@ -194,7 +196,13 @@ impl Setting<'_> {
     }
 
     /// Turns slopes of shares into slopes of products of queries and keys.
-    fn to_slopes(&self, head: usize, shares: &[f32], slopes: &mut [f32], drelative: &mut [f32]) {
+    fn finish_slopes(
+        &self,
+        head: usize,
+        shares: &[f32],
+        slopes: &mut [f32],
+        drelative: &mut [f32],
+    ) {
         let heads = &self.heads;
         let (t, scale) = (heads.tokens, heads.scale());
         looped(
@@ -207,7 +215,9 @@ impl Setting<'_> {
                         let biases = &mut drelative[heads.biases(head, query)];
                         biases.iter_mut().rev().zip(&*slopes).for_each(|(b, s)| *b += s);
                     }
-                    slopes.iter_mut().for_each(|s| *s *= scale);
+                    for s in slopes.iter_mut() {
+                        *s *= scale;
+                    }
                 }
             },
         );

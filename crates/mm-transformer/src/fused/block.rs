@@ -166,12 +166,12 @@ impl BlockOperation {
     }
 
     /// The factors of `n` rows from `first` on, of `size` numbers each.
-    pub(super) fn factors<'a>(
+    pub(super) fn factors(
         dropout: Option<Dropout>,
         (first, n): (usize, usize),
         size: usize,
-        room: &'a mut [f32],
-    ) -> Option<&'a [f32]> {
+        room: &mut [f32],
+    ) -> Option<&[f32]> {
         let dropout = dropout?;
         let room = &mut room[..n * size];
         for (row, room) in (first..).zip(room.chunks_exact_mut(size)) {

@@ -20,6 +20,11 @@
 //! An output depends on its own row and on the weights alone, to the bit: products add up in the
 //! order of the inner index, however many rows there are. One call runs on one thread.
 
+#![expect(
+    clippy::inline_always,
+    reason = "loops are compiled anew for each level of instructions that they are inlined into"
+)]
+
 #[cfg(test)]
 mod agreement;
 pub(crate) mod attention;

@@ -10,6 +10,12 @@
 //! work in every cycle. (Goto and van de Geijn 2008, "Anatomy of high-performance matrix
 //! multiplication", for tables too large to need their outer levels of blocking.)
 
+#![expect(
+    clippy::manual_memcpy,
+    clippy::needless_range_loop,
+    reason = "plain loops of constant length are unrolled, and their arrays held in registers"
+)]
+
 use pulp::{Simd, WithSimd};
 
 use crate::fused::simd::vectorized;
@@ -70,7 +76,9 @@ impl Panels {
                 }
             }
             if columns < PANEL {
-                panel.iter_mut().for_each(|row| row[columns..].fill(0.0));
+                for row in panel {
+                    row[columns..].fill(0.0);
+                }
             }
         }
     }

@@ -10,9 +10,13 @@ use crate::fused::simd::{exp, max, sum, sum_pairs};
 #[inline(always)]
 pub(super) fn softmax(scores: &mut [f32]) {
     let most = max(scores);
-    scores.iter_mut().for_each(|s| *s = exp(*s - most));
+    for s in scores.iter_mut() {
+        *s = exp(*s - most);
+    }
     let factor = 1.0 / sum(scores, |s| s);
-    scores.iter_mut().for_each(|s| *s *= factor);
+    for s in scores.iter_mut() {
+        *s *= factor;
+    }
 }
 
 /// Turns slopes of `shares` into slopes of the scores.

@@ -1,13 +1,19 @@
 //! How Burn's tape takes an operation on arrays whose gradient is written by hand.
+//!
+//! On a tape with gradient checkpointing an operation keeps nothing but its inputs, and is computed
+//! again when its gradient is wanted.
 
 use std::{fmt::Debug, marker::PhantomData, sync::Arc};
 
 use burn::{
     backend::{
-        Autodiff, AutodiffBackend, BackendTensor, DispatchTensor, DispatchTensorKind, Flex,
-        TensorMetadata,
+        Autodiff, AutodiffBackend, BackendTensor, DispatchAutodiffContext, DispatchTensor,
+        DispatchTensorKind, Flex, GradientCheckpointingStrategy, TensorMetadata,
         autodiff::{
-            checkpoint::{base::Checkpointer, strategy::NoCheckpointing},
+            checkpoint::{
+                base::Checkpointer,
+                strategy::{BalancedCheckpointing, CheckpointStrategy, NoCheckpointing},
+            },
             grads::Gradients,
             ops::{Backward, Ops, OpsKind},
         },
@@ -39,8 +45,8 @@ pub(crate) trait Operation<const N: usize>: Debug + Send + Sync + 'static {
 type Tracked = FloatTensor<Autodiff<Flex>>;
 
 /// A tensor for [`apply`].
-pub(crate) fn input<const D: usize>(x: &Tensor<D>) -> Option<DispatchTensor> {
-    Some(x.clone().into_dispatch())
+pub(crate) fn input<const D: usize>(x: &Tensor<D>) -> DispatchTensor {
+    x.clone().into_dispatch()
 }
 
 /// Whether `x` is the processor's, with a tape or without: only such tensors can be given to
@@ -51,20 +57,19 @@ pub(crate) fn is_native<const D: usize>(x: &Tensor<D>) -> bool {
 }
 
 fn plain(x: &DispatchTensor) -> Option<FlexTensor> {
-    match &x.kind {
-        DispatchTensorKind::Flex(BackendTensor::Float(x)) => Some(x.to_contiguous()),
-        _ => None,
+    if let DispatchTensorKind::Flex(BackendTensor::Float(x)) = &x.kind {
+        return Some(x.to_contiguous());
     }
+    None
 }
 
 fn tracked(x: &DispatchTensor) -> Option<Tracked> {
-    match &x.kind {
-        DispatchTensorKind::Autodiff(x) => match &**x {
-            DispatchTensorKind::Flex(BackendTensor::Autodiff(x)) => Some(x.clone()),
-            _ => None,
-        },
-        _ => None,
+    if let DispatchTensorKind::Autodiff(x) = &x.kind
+        && let DispatchTensorKind::Flex(BackendTensor::Autodiff(x)) = &**x
+    {
+        return Some(x.clone());
     }
+    None
 }
 
 /// Stands for an input that an operation does not read.
@@ -76,7 +81,7 @@ fn nothing() -> FlexTensor {
 /// None if they are another device's.
 pub(crate) fn apply<const N: usize, const D: usize, O: Operation<N>>(
     operation: O,
-    inputs: [Option<DispatchTensor>; N],
+    inputs: &[Option<DispatchTensor>; N],
     shape: [usize; D],
 ) -> Option<Tensor<D>> {
     let first = inputs.first()?.as_ref()?;
@@ -91,22 +96,39 @@ pub(crate) fn apply<const N: usize, const D: usize, O: Operation<N>>(
     let all = inputs.iter().map(|x| x.as_ref().map_or_else(lifted, tracked));
     let all: Vec<Tracked> = all.collect::<Option<_>>()?;
     let all: [Tracked; N] = all.try_into().ok()?;
-    let nodes = all.each_ref().map(Tracked::node);
-    let all = all.map(|x| x.into_primitive().to_contiguous());
-    let record = Record(PhantomData::<O>);
-    let out = match record.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
+    Some(match first.autodiff {
+        DispatchAutodiffContext::Enabled(GradientCheckpointingStrategy::Balanced) => {
+            let out = record::<BalancedCheckpointing, _, _, _>(operation, all, shape, false);
+            Tensor::from_primitive::<Autodiff<Flex, BalancedCheckpointing>>(out)
+        }
+        _ => {
+            let out = record::<NoCheckpointing, _, _, _>(operation, all, shape, true);
+            Tensor::from_primitive::<Autodiff<Flex>>(out)
+        }
+    })
+}
+
+/// Applies `operation` on a tape; what it keeps is kept if it `keeps`.
+fn record<C: CheckpointStrategy, const N: usize, const D: usize, O: Operation<N>>(
+    operation: O,
+    inputs: [Tracked; N],
+    shape: [usize; D],
+    keeps: bool,
+) -> Tracked {
+    let nodes = inputs.each_ref().map(Tracked::node);
+    let inputs = inputs.map(|x| x.into_primitive().to_contiguous());
+    match Record(PhantomData::<O>).prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(tape) => {
-            let (out, kept) = operation.forward(all.each_ref().map(values), true);
-            let out = tensor(out, shape);
-            let done = Done { operation, inputs: all, kept, output: out.clone() };
+            let (out, kept) = operation.forward(inputs.each_ref().map(values), keeps);
+            let (out, kept) = (tensor(out, shape), keeps.then_some(kept));
+            let done = Done { operation, inputs, kept, output: out.clone() };
             tape.finish(Arc::new(done), out)
         }
         OpsKind::UnTracked(tape) => {
-            let (out, _) = operation.forward(all.each_ref().map(values), false);
+            let (out, _) = operation.forward(inputs.each_ref().map(values), false);
             tape.finish(tensor(out, shape))
         }
-    };
-    Some(Tensor::from_primitive::<Autodiff<Flex>>(out))
+    }
 }
 
 /// The numbers of a contiguous tensor.
@@ -127,7 +149,7 @@ struct Record<O>(PhantomData<O>);
 struct Done<O: Operation<N>, const N: usize> {
     operation: O,
     inputs: [FlexTensor; N],
-    kept: O::Kept,
+    kept: Option<O::Kept>,
     output: FlexTensor,
 }
 
@@ -137,12 +159,16 @@ impl<O: Operation<N>, const N: usize> Backward<Flex, N> for Record<O> {
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let Done { operation, inputs, kept, output } = &*ops.state;
         let slopes = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let all = operation.gradient(
-            inputs.each_ref().map(values),
-            kept,
-            values(output),
-            values(&slopes),
-        );
+        let arrays = inputs.each_ref().map(values);
+        let again;
+        let kept = match kept {
+            Some(kept) => kept,
+            None => {
+                again = operation.forward(arrays, true).1;
+                &again
+            }
+        };
+        let all = operation.gradient(arrays, kept, values(output), values(&slopes));
         for ((parent, input), slopes) in ops.parents.into_iter().zip(inputs).zip(all) {
             if let Some(node) = parent {
                 let slopes = FlexTensor::from_data(TensorData::new(slopes, input.shape()));

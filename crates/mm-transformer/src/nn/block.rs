@@ -97,7 +97,7 @@ impl Block {
         let drop = |rate| pass.drops(rate);
         let operation = BlockOperation {
             rows,
-            heads: Heads { width, heads: attention.heads, asking, tokens },
+            heads: Heads { width, count: attention.heads, asking, tokens },
             hidden: hidden.value.bias.dims()[0],
             gate: hidden.kind,
             normed: self.attention_norm.is_some(),
@@ -114,12 +114,12 @@ impl Block {
             maps: Arc::clone(&self.maps),
         };
         let mut inputs = [const { None }; at::COUNT];
-        inputs[at::X] = input(x);
+        inputs[at::X] = Some(input(x));
         let norms =
             [(at::NORM, self.attention_norm.as_ref()), (at::HIDDEN_NORM, Some(hidden_norm))];
         for (place, norm) in norms {
-            inputs[place] = norm.and_then(|norm| input(&norm.scale));
-            inputs[place + 1] = norm.and_then(|norm| input(&norm.shift));
+            inputs[place] = norm.map(|norm| input(&norm.scale));
+            inputs[place + 1] = norm.map(|norm| input(&norm.shift));
         }
         for (place, map) in [
             (at::QUERY, &attention.query),
@@ -130,11 +130,11 @@ impl Block {
             (at::GATE, &hidden.gate),
             (at::DOWN, &hidden.out),
         ] {
-            inputs[place] = input(&map.weight);
-            inputs[place + 1] = input(&map.bias);
+            inputs[place] = Some(input(&map.weight));
+            inputs[place + 1] = Some(input(&map.bias));
         }
-        inputs[at::RELATIVE] = attention.relative.as_ref().and_then(|bias| input(&bias.table));
-        apply(operation, inputs, [rows, asking, width])
+        inputs[at::RELATIVE] = attention.relative.as_ref().map(|bias| input(&bias.table));
+        apply(operation, &inputs, [rows, asking, width])
     }
 
     /// The same as operations of Burn, on any device.

@@ -56,7 +56,8 @@ impl Linear {
         let to = self.bias.dims()[0];
         let map = Arc::clone(&self.map);
         let operation = DenseOperation { rows, vectors, from, to, ending, map };
-        apply(operation, [input(x), input(&self.weight), input(&self.bias)], [rows, vectors, to])
+        let inputs = [input(x), input(&self.weight), input(&self.bias)].map(Some);
+        apply(operation, &inputs, [rows, vectors, to])
     }
 
     /// As operations of Burn, on any device.

@@ -14,7 +14,7 @@ pub(crate) fn views(x: Tensor<2>, views: &Tensor<2>) -> Tensor<3> {
 
 pub(crate) fn fused_views(x: &Tensor<2>, views: &Tensor<2>) -> Option<Tensor<3>> {
     let ([rows, width], [members, _]) = (x.dims(), views.dims());
-    apply(ViewsOperation { width }, [input(x), input(views)], [rows, members, width])
+    apply(ViewsOperation { width }, &[input(x), input(views)].map(Some), [rows, members, width])
 }
 
 pub(crate) fn composed_views(x: Tensor<2>, views: &Tensor<2>) -> Tensor<3> {
@@ -30,7 +30,7 @@ pub(crate) fn fused_heads(x: &Tensor<3>, heads: &Tensor<3>) -> Option<Tensor<3>>
     let [rows, members, width] = x.dims();
     let scores = heads.dims()[2];
     let operation = HeadsOperation { members, width, scores };
-    apply(operation, [input(x), input(heads)], [rows, members, scores])
+    apply(operation, &[input(x), input(heads)].map(Some), [rows, members, scores])
 }
 
 pub(crate) fn composed_heads(x: Tensor<3>, heads: &Tensor<3>) -> Tensor<3> {

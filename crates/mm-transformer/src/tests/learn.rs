@@ -119,6 +119,24 @@ fn several_devices_share_a_batch_and_give_the_fit_of_one() {
 }
 
 #[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let data = same_sign(100);
+    let fit = |threads: usize| {
+        let edit = |p: &mut TrainingParams| {
+            (p.batch_size, p.micro_batch) = (50, Some(7));
+        };
+        let ctx = FitContext::seeded(5).with_threads(threads);
+        let ft = small_ft(|p| edit(&mut p.training)).fit(&data, &ctx).expect("fits");
+        let tabm = small_tabm(|p| edit(&mut p.training)).fit(&data, &ctx).expect("fits");
+        [ft.to_safetensors(), tabm.to_safetensors()].map(|weights| weights.expect("writes"))
+    };
+    let one = fit(1);
+    for threads in [2, 4] {
+        assert_eq!(fit(threads), one, "{threads} threads");
+    }
+}
+
+#[test]
 fn another_seed_gives_another_model() {
     let data = same_sign(60);
     let fit = |seed| {

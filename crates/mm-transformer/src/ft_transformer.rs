@@ -238,19 +238,7 @@ impl Architecture for FtTransformerParams {
     const TAG: Tag = Tag::new("mm.ft_transformer", 1);
 
     fn net(&self, scope: &Scope<'_>, inputs: &Inputs) -> Result<FtNet> {
-        let config = BlockConfig {
-            attention: AttentionConfig {
-                width: self.width,
-                heads: self.heads,
-                dropout: self.attention_dropout,
-                position: Position::None,
-                steps: inputs.columns() + 1,
-            },
-            hidden: ((self.width as f64 * self.hidden) as usize).max(1),
-            gate: self.gate,
-            hidden_dropout: self.hidden_dropout,
-            residual_dropout: self.residual_dropout,
-        };
+        let config = self.block(inputs);
         let block = |i: usize| Block::new(&scope.part(format_args!("block{i}")), config, 0 < i);
         let bound = Init::Uniform(1.0 / (self.width as f64).sqrt());
         let class_token = match self.pooling {
@@ -266,6 +254,10 @@ impl Architecture for FtTransformerParams {
         })
     }
 
+    fn blocks(&self) -> usize {
+        self.blocks
+    }
+
     fn bins(&self) -> Option<usize> {
         self.numeric.bins()
     }
@@ -279,9 +271,21 @@ impl Architecture for FtTransformerParams {
     }
 
     fn numbers_a_row(&self, inputs: &Inputs) -> usize {
-        let t = inputs.columns() + 1;
-        let hidden = (self.width as f64 * self.hidden) as usize;
-        self.blocks * t * (16 * self.width + 6 * hidden + 6 * self.heads * t)
+        self.blocks * self.block(inputs).numbers_a_row()
+    }
+}
+
+impl FtTransformerParams {
+    fn block(&self, inputs: &Inputs) -> BlockConfig {
+        let attention = AttentionConfig {
+            width: self.width,
+            heads: self.heads,
+            dropout: self.attention_dropout,
+            position: Position::None,
+            steps: inputs.columns() + 1,
+        };
+        let dropout = [self.hidden_dropout, self.residual_dropout];
+        BlockConfig::new(attention, self.hidden, self.gate, dropout)
     }
 }
 
@@ -302,16 +306,27 @@ impl Net for FtNet {
         Some(&self.tokens)
     }
 
-    fn forward(&self, batch: &Batch, pass: &Pass) -> Tensor<3> {
-        let mut x = self.embed(batch);
-        let (last, blocks) = self.blocks.split_last().expect("a net has at least one block");
-        for block in blocks {
-            x = block.forward(x, None, pass);
-        }
-        let pooled = match self.class_token {
-            Some(_) => last.forward_first(x, pass),
-            None => last.forward(x, None, pass).mean_dim(1),
+    fn begin(&self, batch: &Batch) -> Vec<Tensor<3>> {
+        vec![self.embed(batch)]
+    }
+
+    fn n_stages(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// A block; the last one works out what is read of it alone.
+    fn stage(&self, i: usize, x: Vec<Tensor<3>>, _: &Batch, pass: &Pass) -> Vec<Tensor<3>> {
+        let is_last = i + 1 == self.blocks.len();
+        let block = |x: Tensor<3>| match self.class_token {
+            Some(_) if is_last => self.blocks[i].forward_first(x, pass),
+            None if is_last => self.blocks[i].forward(x, None, pass).mean_dim(1),
+            _ => self.blocks[i].forward(x, None, pass),
         };
+        x.into_iter().map(block).collect()
+    }
+
+    fn end(&self, mut x: Vec<Tensor<3>>) -> Tensor<3> {
+        let pooled = x.remove(0);
         self.head.forward(relu(self.norm.forward(pooled)))
     }
 

@@ -85,12 +85,11 @@ impl<A: Architecture> NetLearner<A> {
         // For each row its columns and its window in 4 bytes each, target, weight, and places in
         // orders of rows.
         let a_row = 4 * (inputs.columns() + self.params.window().unwrap_or(1)) + 40;
-        Need {
-            weights,
-            between: self.params.numbers_a_row(inputs),
-            batch: self.params.training().batch_size.min(n_rows),
-            data: n_rows * a_row,
-        }
+        let training = self.params.training();
+        let all = self.params.numbers_a_row(inputs);
+        // Of one block everything, of the others what lies between them, which is far less.
+        let between = if training.recompute { all / self.params.blocks() + all / 4 } else { all };
+        Need { weights, between, batch: training.batch_size.min(n_rows), data: n_rows * a_row }
     }
 
     fn plan(&self, need: Need, threads: usize) -> Result<Plan> {

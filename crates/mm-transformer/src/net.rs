@@ -13,11 +13,29 @@ use crate::{
     weights::Scope,
 };
 
-/// A net over tensors: scores of the rows of a batch.
+/// A net over tensors: scores of the rows of a batch, in stages.
 pub trait Net: fmt::Debug + Send + Sync {
     /// (*n*, *m*, *k*): *n* rows, *m* members, whose predictions are averaged, *k* scores. Each
     /// member has a loss of its own in training.
-    fn forward(&self, batch: &Batch, pass: &Pass) -> Tensor<3>;
+    fn forward(&self, batch: &Batch, pass: &Pass) -> Tensor<3> {
+        let mut x = self.begin(batch);
+        for i in 0..self.n_stages() {
+            x = self.stage(i, x, batch, pass);
+        }
+        self.end(x)
+    }
+
+    /// What the first stage is given.
+    fn begin(&self, batch: &Batch) -> Vec<Tensor<3>>;
+
+    /// How many stages lie between beginning and end.
+    fn n_stages(&self) -> usize;
+
+    /// What stage `i` makes of `x`; everything that comes in from before is in `x`.
+    fn stage(&self, i: usize, x: Vec<Tensor<3>>, batch: &Batch, pass: &Pass) -> Vec<Tensor<3>>;
+
+    /// The scores from what the last stage made.
+    fn end(&self, x: Vec<Tensor<3>>) -> Tensor<3>;
 
     /// The vectors of its columns, if nothing else of a row's cells comes in; else none.
     fn tokens(&self) -> Option<&Tokens>;
@@ -41,6 +59,9 @@ pub trait Architecture: Params + PartialEq + Send + Sync + 'static {
 
     /// Makes the net; which parameters it asks for must depend on `self` and `inputs` alone.
     fn net(&self, scope: &Scope<'_>, inputs: &Inputs) -> Result<Self::Net>;
+
+    /// Depth.
+    fn blocks(&self) -> usize;
 
     /// Bins of piecewise-linear embeddings, if it has some.
     fn bins(&self) -> Option<usize>;

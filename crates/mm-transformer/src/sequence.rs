@@ -206,19 +206,7 @@ impl Architecture for SequenceTransformerParams {
 
     fn net(&self, scope: &Scope<'_>, inputs: &Inputs) -> Result<SequenceNet> {
         let tokens = self.window / self.patch;
-        let config = BlockConfig {
-            attention: AttentionConfig {
-                width: self.width,
-                heads: self.heads,
-                dropout: self.attention_dropout,
-                position: self.position,
-                steps: tokens,
-            },
-            hidden: ((self.width as f64 * self.hidden) as usize).max(1),
-            gate: self.gate,
-            hidden_dropout: self.hidden_dropout,
-            residual_dropout: self.residual_dropout,
-        };
+        let config = self.block();
         let block = |i: usize| Block::new(&scope.part(format_args!("block{i}")), config, true);
         let shape = [1, tokens, self.width];
         let places = match self.position {
@@ -245,6 +233,10 @@ impl Architecture for SequenceTransformerParams {
         })
     }
 
+    fn blocks(&self) -> usize {
+        self.blocks
+    }
+
     fn bins(&self) -> Option<usize> {
         self.numeric.bins()
     }
@@ -262,10 +254,22 @@ impl Architecture for SequenceTransformerParams {
     }
 
     fn numbers_a_row(&self, inputs: &Inputs) -> usize {
-        let t = self.window / self.patch;
-        let hidden = (self.width as f64 * self.hidden) as usize;
         let columns = 4 * self.window * inputs.columns() * self.column_width;
-        columns + self.blocks * t * (16 * self.width + 6 * hidden + 6 * self.heads * t)
+        columns + self.blocks * self.block().numbers_a_row()
+    }
+}
+
+impl SequenceTransformerParams {
+    fn block(&self) -> BlockConfig {
+        let attention = AttentionConfig {
+            width: self.width,
+            heads: self.heads,
+            dropout: self.attention_dropout,
+            position: self.position,
+            steps: self.window / self.patch,
+        };
+        let dropout = [self.hidden_dropout, self.residual_dropout];
+        BlockConfig::new(attention, self.hidden, self.gate, dropout)
     }
 }
 
@@ -314,7 +318,9 @@ impl Net for SequenceNet {
         (!self.instance_norm).then_some(&self.columns)
     }
 
-    fn forward(&self, batch: &Batch, pass: &Pass) -> Tensor<3> {
+    /// The tokens, the linear part of the scores, and with instance normalisation what mean and
+    /// deviation were.
+    fn begin(&self, batch: &Batch) -> Vec<Tensor<3>> {
         let raw = self.steps(batch);
         let present = self.present(raw.clone(), batch);
         let (steps, level) = if self.instance_norm {
@@ -329,15 +335,29 @@ impl Net for SequenceNet {
         if let Some(places) = &self.places {
             x = x + places.clone();
         }
+        [x, present].into_iter().chain(level).collect()
+    }
+
+    fn n_stages(&self) -> usize {
+        self.blocks.len()
+    }
+
+    fn stage(&self, i: usize, mut x: Vec<Tensor<3>>, batch: &Batch, pass: &Pass) -> Vec<Tensor<3>> {
+        let tokens = batch.steps / self.patch;
         let lengths: Vec<usize> = batch.lengths.iter().map(|l| l.div_ceil(self.patch)).collect();
         let mask = Mask::new(&lengths, tokens, true);
-        for block in &self.blocks {
-            x = block.forward(x, Some(&mask), pass);
-        }
-        let mut last = self.norm.forward(x.narrow(1, tokens - 1, 1));
-        if let Some(level) = level {
-            last = Tensor::cat(vec![last, level], 2);
-        }
-        self.head.forward(last) + present
+        x[0] = self.blocks[i].forward(x[0].clone(), Some(&mask), pass);
+        x
+    }
+
+    fn end(&self, x: Vec<Tensor<3>>) -> Tensor<3> {
+        let mut x = x.into_iter();
+        let (Some(tokens), Some(present)) = (x.next(), x.next()) else {
+            unreachable!("`begin` gives tokens and the linear part");
+        };
+        let last = tokens.dims()[1] - 1;
+        let last = self.norm.forward(tokens.narrow(1, last, 1));
+        let last = std::iter::once(last).chain(x).collect();
+        self.head.forward(Tensor::cat(last, 2)) + present
     }
 }

@@ -197,6 +197,10 @@ impl Architecture for TabmParams {
         })
     }
 
+    fn blocks(&self) -> usize {
+        self.blocks
+    }
+
     fn bins(&self) -> Option<usize> {
         self.numeric.bins()
     }
@@ -220,16 +224,23 @@ impl Net for TabmNet {
         Some(&self.tokens)
     }
 
-    fn forward(&self, batch: &Batch, pass: &Pass) -> Tensor<3> {
-        let [members, length] = self.views.dims();
-        let n = batch.rows;
-        let joined = Tensor::cat(self.tokens.forward(batch), 1).reshape([n, length]);
-        let mut x = views(joined, &self.views);
-        for layer in &self.layers {
-            x = layer.relu(x, self.dropout, pass);
-        }
-        debug_assert_eq!(x.dims()[1], members);
-        let scores = heads(x, &self.heads);
+    /// The columns' vectors joined, as each member sees them.
+    fn begin(&self, batch: &Batch) -> Vec<Tensor<3>> {
+        let length = self.views.dims()[1];
+        let joined = Tensor::cat(self.tokens.forward(batch), 1).reshape([batch.rows, length]);
+        vec![views(joined, &self.views)]
+    }
+
+    fn n_stages(&self) -> usize {
+        self.layers.len()
+    }
+
+    fn stage(&self, i: usize, x: Vec<Tensor<3>>, _: &Batch, pass: &Pass) -> Vec<Tensor<3>> {
+        x.into_iter().map(|x| self.layers[i].relu(x, self.dropout, pass)).collect()
+    }
+
+    fn end(&self, mut x: Vec<Tensor<3>>) -> Tensor<3> {
+        let scores = heads(x.remove(0), &self.heads);
         scores + self.bias.clone().unsqueeze()
     }
 }

@@ -15,6 +15,8 @@
 //! A limit on memory is kept by a plan that is made before the fit (`memory.rs`). Where a piece does
 //! not fit into the device's memory all the same, pieces are halved and the batch is done again.
 
+use std::ops::Range;
+
 use burn::tensor::{Device as BurnDevice, Tensor, TensorData};
 use mm_core::{
     Dataset, Direction, Error, FitContext, Matrix, Metric, Output, Patience, Result, Slot, Step,
@@ -22,17 +24,17 @@ use mm_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    device::Device,
+    device::{Device, cpu},
     loss::{Loss, TargetScale},
     memory::Plan,
-    net::{Architecture, Net as _},
+    net::{Architecture, Net},
     nn::pass::Pass,
     optimizer::{Schedule, average, clip},
-    prepare::{Hide, Inputs, Prepared},
+    prepare::{Batch, Hide, Inputs, Prepared},
     random::Key,
     snapshot::{Keeper, State},
     team::Team,
-    weights::{Role, Weights, read},
+    weights::{Weights, read},
 };
 
 /// What came of a fit.
@@ -277,6 +279,10 @@ impl<A: Architecture> Trainer<'_, A> {
     }
 
     /// What the rows of one piece add to loss and gradient.
+    ///
+    /// The net is run in segments: all of it at once, or one part after another. Before the last one
+    /// there is no tape; then, from the last one back, each is run with a tape, and the slopes at its
+    /// beginning are those that the one before needs at its end.
     fn piece(
         &self,
         weights: &Weights,
@@ -286,23 +292,57 @@ impl<A: Architecture> Trainer<'_, A> {
         total: f64,
         key: Key,
     ) -> Result<(f64, Vec<f32>)> {
-        let specs = weights.specs().iter();
-        let leaves: Vec<Tensor<1>> = specs
-            .zip(tensors)
-            .map(|(spec, tensor)| {
-                let leaf = tensor.clone().autodiff();
-                if spec.role == Role::Fixed { leaf } else { leaf.require_grad() }
-            })
-            .collect();
-        let net = weights.bind(&leaves, |scope| self.params.net(scope, self.inputs))?;
+        let net = |tensors: &[Tensor<1>]| {
+            weights.bind(tensors, |scope| self.params.net(scope, self.inputs))
+        };
+        // On the tape's device though nothing of it is on the tape: operations differ in their bits.
+        let constants: Vec<_> = tensors.iter().cloned().map(Tensor::autodiff).collect();
+        let device = constants.first().map_or_else(cpu, Tensor::device);
         let rate = self.params.training().hide;
-        let hide = Hide { key: key.named("hide"), rate, first_row };
-        let device = leaves[0].device();
-        let places = self.rows.of(rows);
-        let steps = self.rows.steps;
-        let batch = self.rows.prepared.batch(self.inputs, &places, steps, Some(hide), &device);
-        let scores = net.forward(&batch, &Pass::training(key.named("dropout"), first_row));
-        let [_, members, k] = scores.dims();
+        let hide = Some(Hide { key: key.named("hide"), rate, first_row });
+        let (places, steps) = (self.rows.of(rows), self.rows.steps);
+        let batch = self.rows.prepared.batch(self.inputs, &places, steps, hide, &device);
+        let pass = Pass::training(key.named("dropout"), first_row);
+
+        let untaped = net(&constants)?;
+        let segments = segments(&untaped, self.params.training().recompute);
+        let mut starts = vec![(Vec::new(), pass.asked())];
+        for segment in &segments[..segments.len() - 1] {
+            let x = starts.last().map_or_else(Vec::new, |(x, _)| x.clone());
+            let x = run(&untaped, segment.clone(), x, &batch, &pass);
+            starts.push((x, pass.asked()));
+        }
+        let mut gradient = vec![0.0; weights.values.len()];
+        let (mut loss, mut slopes) = (0.0, None);
+        for (segment, (x, asked)) in segments.into_iter().zip(starts).rev() {
+            let leaves = weights.leaves(tensors);
+            let x: Vec<_> = x.into_iter().map(Tensor::require_grad).collect();
+            pass.back_to(asked);
+            let y = run(&net(&leaves)?, segment, x.clone(), &batch, &pass);
+            let slopes_of_y = match slopes.take() {
+                Some(slopes) => slopes,
+                None => {
+                    let of_scores;
+                    (loss, of_scores) = self.slopes(&y[0], rows, total)?;
+                    vec![of_scores]
+                }
+            };
+            let sums = y.into_iter().zip(slopes_of_y).map(|(y, slopes)| (y * slopes).sum());
+            let sum = sums.reduce(|a, b| a + b).expect("a part makes something");
+            let mut grads = sum.backward();
+            weights.add_gradient(&leaves, &mut grads, &mut gradient)?;
+            let mut slope = |x: Tensor<3>| match x.grad_remove(&mut grads) {
+                Some(slopes) => slopes.autodiff(),
+                None => x.zeros_like(),
+            };
+            slopes = Some(x.into_iter().map(&mut slope).collect::<Vec<_>>());
+        }
+        Ok((loss, gradient))
+    }
+
+    /// The loss of rows with the given scores, and its slopes in them.
+    fn slopes(&self, scores: &Tensor<3>, rows: &[u32], total: f64) -> Result<(f64, Tensor<3>)> {
+        let [n, members, k] = scores.dims();
         let values = read(scores.clone().inner())?;
         let mut slopes = vec![0.0; values.len()];
         let mut loss = 0.0;
@@ -314,9 +354,8 @@ impl<A: Architecture> Trainer<'_, A> {
                 loss += factor * self.loss.slope(scores, y, factor, slopes);
             }
         }
-        let slopes = Tensor::from_data(TensorData::new(slopes, [rows.len(), members, k]), &device);
-        let mut grads = (scores * slopes).sum().backward();
-        Ok((loss, weights.gradient(&leaves, &mut grads)?))
+        let slopes = TensorData::new(slopes, [n, members, k]);
+        Ok((loss, Tensor::from_data(slopes, &scores.device())))
     }
 
     /// Predictions of `rows` by the given weights.
@@ -347,6 +386,29 @@ impl<A: Architecture> Trainer<'_, A> {
         });
         Matrix::new(predicted?, n_outputs)
     }
+}
+
+/// The parts of a net (its beginning, its stages, its end) that are run under one tape.
+fn segments(net: &impl Net, each_alone: bool) -> Vec<Range<usize>> {
+    let parts = net.n_stages() + 2;
+    let length = if each_alone { 1 } else { parts };
+    (0..parts).step_by(length).map(|first| first..first + length).collect()
+}
+
+/// Runs some parts of a net.
+fn run(
+    net: &impl Net,
+    parts: Range<usize>,
+    x: Vec<Tensor<3>>,
+    batch: &Batch,
+    pass: &Pass,
+) -> Vec<Tensor<3>> {
+    let last = net.n_stages() + 1;
+    parts.fold(x, |x, part| match part {
+        0 => net.begin(batch),
+        _ if part == last => vec![net.end(x)],
+        _ => net.stage(part - 1, x, batch, pass),
+    })
 }
 
 /// How a fit ended.

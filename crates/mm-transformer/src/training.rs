@@ -13,6 +13,7 @@ use crate::{device::Device, loss::Objective};
 /// | `batch_size` | 256 | 1 to 10⁶ | rows of a step; all rows if there are fewer |
 /// | `micro_batch` | none | 1 to 10⁶ | rows of a step that are on a device at once; none: 32 on the processor, elsewhere the batch, or the device's part of it |
 /// | `memory` | none | ≥ 1 | bytes that a fit may take beyond its data; smaller pieces and fewer at once keep it |
+/// | `recompute` | false | | whether what lies within a block is computed once more for its slopes rather than kept: less memory, for one more pass forward; the same fit to the bit |
 /// | `learning_rate` | 0.0005 | (0, 1] | at its peak |
 /// | `warm_up` | 0.05 | [0, 1) | part of all steps in which the rate rises from 0 |
 /// | `cosine` | true | | whether the rate falls to 0 after the rise |
@@ -41,6 +42,8 @@ pub struct TrainingParams {
     pub micro_batch: Option<usize>,
     /// Bytes that a fit may take beyond its data.
     pub memory: Option<usize>,
+    /// Whether what lies within a block is computed once more for its slopes rather than kept.
+    pub recompute: bool,
     /// The learning rate at its peak.
     pub learning_rate: f64,
     /// Part of all steps in which the rate rises.
@@ -78,6 +81,7 @@ impl Default for TrainingParams {
             batch_size: 256,
             micro_batch: None,
             memory: None,
+            recompute: false,
             learning_rate: 5e-4,
             warm_up: 0.05,
             cosine: true,

@@ -161,16 +161,29 @@ impl Weights {
         build(&Scope { source: &source, path: String::new() })
     }
 
-    /// The gradient of every parameter, in the layout of `values`; 0 where there is none.
-    pub(crate) fn gradient(&self, leaves: &[Tensor<1>], grads: &mut Gradients) -> Result<Vec<f32>> {
-        let mut flat = vec![0.0; self.values.len()];
+    /// The parameters as the leaves of a tape; those that are trained have slopes.
+    pub(crate) fn leaves(&self, tensors: &[Tensor<1>]) -> Vec<Tensor<1>> {
+        let leaf = |(spec, tensor): (&Spec, &Tensor<1>)| {
+            let leaf = tensor.clone().autodiff();
+            if spec.role == Role::Fixed { leaf } else { leaf.require_grad() }
+        };
+        self.specs.iter().zip(tensors).map(leaf).collect()
+    }
+
+    /// Adds the slopes that a tape has for its leaves to `gradient`, in the layout of `values`.
+    pub(crate) fn add_gradient(
+        &self,
+        leaves: &[Tensor<1>],
+        grads: &mut Gradients,
+        gradient: &mut [f32],
+    ) -> Result<()> {
         for (spec, leaf) in self.specs.iter().zip(leaves) {
-            if let Some(gradient) = leaf.grad_remove(grads) {
-                let data = read(gradient)?;
-                flat[spec.range.clone()].copy_from_slice(&data);
+            if let Some(slopes) = leaf.grad_remove(grads) {
+                let sums = gradient[spec.range.clone()].iter_mut().zip(read(slopes)?);
+                sums.for_each(|(sum, slope)| *sum += slope);
             }
         }
-        Ok(flat)
+        Ok(())
     }
 
     /// The weights as a safetensors file.

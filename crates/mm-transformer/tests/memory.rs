@@ -90,6 +90,19 @@ fn a_fit_takes_what_was_estimated_and_no_more_than_was_allowed() {
         check("ft_transformer", small, fit(learner, &data, 2));
     }
 
+    // Of six blocks one is kept at a time.
+    let deep = |recompute| {
+        ft(|p| (p.blocks, p.training.micro_batch, p.training.recompute) = (6, Some(128), recompute))
+    };
+    let [all, one] = [false, true].map(|recompute| {
+        let learner = deep(recompute);
+        let taken = fit(&learner, &data, 1);
+        check("six blocks", learner.memory(&data, 1).expect("an estimate"), taken);
+        taken
+    });
+    // What there is besides is some ten arrays of the length of the weights.
+    assert!(3 * one < 2 * all, "{one} bytes with a block at a time, {all} with all");
+
     // What is allowed is kept, by fewer pieces at once and by smaller ones.
     let free = ft(|_| {}).memory(&data, 3).expect("an estimate");
     for part in [2, 3] {

@@ -43,7 +43,8 @@ fn run<L, const D: usize, const E: usize>(
     // What nobody may look at can be anything, and so its product with 0.
     let mut grads = (y * slopes).sum().backward();
     let dx = read(x.grad(&grads).expect("x has slopes")).expect("reads");
-    let dweights = weights.gradient(&leaves, &mut grads).expect("reads");
+    let mut dweights = vec![0.0; weights.values.len()];
+    weights.add_gradient(&leaves, &mut grads, &mut dweights).expect("reads");
     [values, dx, dweights]
 }
 

@@ -33,6 +33,26 @@ pub(crate) struct BlockConfig {
     pub(crate) residual_dropout: f64,
 }
 
+impl BlockConfig {
+    /// With a feed-forward layer `hidden` times as wide as the vectors, and dropout within it and of
+    /// what is added to the shortcut.
+    pub(crate) fn new(
+        attention: AttentionConfig,
+        hidden: f64,
+        gate: Gate,
+        [hidden_dropout, residual_dropout]: [f64; 2],
+    ) -> Self {
+        let hidden = ((attention.width as f64 * hidden) as usize).max(1);
+        Self { attention, hidden, gate, hidden_dropout, residual_dropout }
+    }
+
+    /// Roughly how many numbers a row of `attention.steps` vectors leaves on the tape.
+    pub(crate) fn numbers_a_row(&self) -> usize {
+        let AttentionConfig { width, heads, steps, .. } = self.attention;
+        steps * (16 * width + 6 * self.hidden + 6 * heads * steps)
+    }
+}
+
 /// *x* + attention(norm(*x*)), then *x* + feed-forward(norm(*x*)).
 ///
 /// In the first block of an FT-Transformer attention has no norm before it (Gorishniy et al. 2021).

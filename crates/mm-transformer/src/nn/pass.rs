@@ -36,6 +36,16 @@ impl Pass {
         (0.0 < rate).then(|| Dropout { key: key.part(layer), first_row: self.first_row, rate })
     }
 
+    /// How many layers asked so far.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.get()
+    }
+
+    /// Goes back to where so many layers had asked, so that the same is dropped once more.
+    pub(crate) fn back_to(&self, asked: u64) {
+        self.asked.set(asked);
+    }
+
     /// Sets each number to 0 with probability `rate` and divides the others by 1 − `rate`, so that
     /// the expectation stays (Srivastava et al. 2014). The first dimension of `x` is rows.
     pub(crate) fn dropout<const D: usize>(&self, x: Tensor<D>, rate: f64) -> Tensor<D> {

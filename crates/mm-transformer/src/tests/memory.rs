@@ -4,7 +4,7 @@ use burn::tensor::{Tensor, activation::relu};
 use mm_core::{FitContext, Learner as _, Model as _, ParamError, Params, Result, Tag};
 use serde::{Deserialize, Serialize};
 
-use super::{same_sign, small_tabm};
+use super::{same_sign, small_ft, small_sequence, small_tabm};
 use crate::{
     NetLearner, Scaling, TabmParams, TrainingParams,
     net::{Architecture, Net},
@@ -45,9 +45,21 @@ impl Net for FragileNet {
         self.inner.tokens()
     }
 
-    fn forward(&self, batch: &Batch, pass: &Pass) -> Tensor<3> {
+    fn begin(&self, batch: &Batch) -> Vec<Tensor<3>> {
         assert!(batch.rows <= self.most_rows, "can't allocate buffer: out of memory");
-        let scores = self.inner.forward(batch, pass);
+        self.inner.begin(batch)
+    }
+
+    fn n_stages(&self) -> usize {
+        self.inner.n_stages()
+    }
+
+    fn stage(&self, i: usize, x: Vec<Tensor<3>>, batch: &Batch, pass: &Pass) -> Vec<Tensor<3>> {
+        self.inner.stage(i, x, batch, pass)
+    }
+
+    fn end(&self, x: Vec<Tensor<3>>) -> Tensor<3> {
+        let scores = self.inner.end(x);
         let Some(bias) = &self.bias else { return scores };
         let beyond = relu(bias.clone().abs() - 0.3) * 1e38 * 1e38;
         scores + (bias.clone() + beyond).unsqueeze()
@@ -65,6 +77,10 @@ impl Architecture for FragileParams {
         let bias = || scope.param("more", [1], Role::Free, Init::Zeros);
         let bias = self.overflows.then(bias).transpose()?;
         Ok(FragileNet { inner, most_rows: self.most_rows, bias })
+    }
+
+    fn blocks(&self) -> usize {
+        self.inner.blocks
     }
 
     fn bins(&self) -> Option<usize> {
@@ -178,4 +194,34 @@ fn a_fit_that_diverges_gives_the_best_before_or_names_the_epoch() {
     let error = learner.fit(&data, &ctx).expect_err("nobody could tell whether it is any good");
     let named = format!("loss in epoch {epoch}: expected a finite number");
     assert!(error.to_string().starts_with(&named), "{error}, expected epoch {epoch}");
+}
+
+#[test]
+fn blocks_that_are_computed_once_more_give_the_same_fit_to_the_bit() {
+    let data = same_sign(100);
+    let ctx = FitContext::seeded(5);
+    let ft = |recompute| {
+        let learner = small_ft(|p| {
+            (p.blocks, p.residual_dropout, p.training.hide) = (3, 0.1, 0.1);
+            p.training.recompute = recompute;
+        });
+        learner.fit(&data, &ctx).expect("fits").to_safetensors().expect("writes")
+    };
+    assert_eq!(ft(true), ft(false));
+    let tabm = |recompute| {
+        let learner = small_tabm(|p| (p.blocks, p.training.recompute) = (3, recompute));
+        learner.fit(&data, &ctx).expect("fits").to_safetensors().expect("writes")
+    };
+    assert_eq!(tabm(true), tabm(false));
+    let frame = data.frame().clone().with_times((0..100).collect()).expect("length");
+    let series = data.with_frame(frame).expect("length");
+    let sequence = |recompute, instance_norm| {
+        let learner = small_sequence(|p| {
+            (p.blocks, p.instance_norm, p.training.recompute) = (2, instance_norm, recompute);
+        });
+        learner.fit(&series, &ctx).expect("fits").to_safetensors().expect("writes")
+    };
+    for instance_norm in [false, true] {
+        assert_eq!(sequence(true, instance_norm), sequence(false, instance_norm));
+    }
 }

@@ -117,11 +117,10 @@ impl Booster {
         }
         for (i, &sample) in samples.iter().enumerate() {
             // Few rows of a prefix are added up anew for less than their sums cost.
-            let is_worth = |group: &&mut &mut Group| {
-                samples.len() == 1 || ROWS_OF_BIN * group.n_bins <= sample.rows().len()
-            };
-            let slots = kept.iter_mut().filter(is_worth).map(|group| group.slot(i)).collect();
-            score::update(sample, depth, slots);
+            let n_rows = sample.rows().len();
+            let is_worth = |n_bins: usize| samples.len() == 1 || ROWS_OF_BIN * n_bins <= n_rows;
+            let slots = kept.iter_mut().filter(|group| is_worth(group.n_bins));
+            score::update(sample, depth, slots.map(|group| group.slot(i)).collect());
         }
     }
 

@@ -96,15 +96,13 @@ pub(crate) fn apply<const N: usize, const D: usize, O: Operation<N>>(
     let all = inputs.iter().map(|x| x.as_ref().map_or_else(lifted, tracked));
     let all: Vec<Tracked> = all.collect::<Option<_>>()?;
     let all: [Tracked; N] = all.try_into().ok()?;
-    Some(match first.autodiff {
-        DispatchAutodiffContext::Enabled(GradientCheckpointingStrategy::Balanced) => {
-            let out = record::<BalancedCheckpointing, _, _, _>(operation, all, shape, false);
-            Tensor::from_primitive::<Autodiff<Flex, BalancedCheckpointing>>(out)
-        }
-        _ => {
-            let out = record::<NoCheckpointing, _, _, _>(operation, all, shape, true);
-            Tensor::from_primitive::<Autodiff<Flex>>(out)
-        }
+    let again = GradientCheckpointingStrategy::Balanced;
+    Some(if first.autodiff == DispatchAutodiffContext::Enabled(again) {
+        let out = record::<BalancedCheckpointing, _, _, _>(operation, all, shape, false);
+        Tensor::from_primitive::<Autodiff<Flex, BalancedCheckpointing>>(out)
+    } else {
+        let out = record::<NoCheckpointing, _, _, _>(operation, all, shape, true);
+        Tensor::from_primitive::<Autodiff<Flex>>(out)
     })
 }
 
@@ -161,12 +159,11 @@ impl<O: Operation<N>, const N: usize> Backward<Flex, N> for Record<O> {
         let slopes = grads.consume::<Flex>(&ops.node).to_contiguous();
         let arrays = inputs.each_ref().map(values);
         let again;
-        let kept = match kept {
-            Some(kept) => kept,
-            None => {
-                again = operation.forward(arrays, true).1;
-                &again
-            }
+        let kept = if let Some(kept) = kept {
+            kept
+        } else {
+            again = operation.forward(arrays, true).1;
+            &again
         };
         let all = operation.gradient(arrays, kept, values(output), values(&slopes));
         for ((parent, input), slopes) in ops.parents.into_iter().zip(inputs).zip(all) {

@@ -319,13 +319,12 @@ impl<A: Architecture> Trainer<'_, A> {
             let x: Vec<_> = x.into_iter().map(Tensor::require_grad).collect();
             pass.back_to(asked);
             let y = run(&net(&leaves)?, segment, x.clone(), &batch, &pass);
-            let slopes_of_y = match slopes.take() {
-                Some(slopes) => slopes,
-                None => {
-                    let of_scores;
-                    (loss, of_scores) = self.slopes(&y[0], rows, total)?;
-                    vec![of_scores]
-                }
+            let slopes_of_y = if let Some(slopes) = slopes.take() {
+                slopes
+            } else {
+                let of_scores;
+                (loss, of_scores) = self.slopes(&y[0], rows, total)?;
+                vec![of_scores]
             };
             let sums = y.into_iter().zip(slopes_of_y).map(|(y, slopes)| (y * slopes).sum());
             let sum = sums.reduce(|a, b| a + b).expect("a part makes something");

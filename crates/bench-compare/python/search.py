@@ -1,14 +1,14 @@
 """Searches of boosters' parameters, ours and Optuna's with the engines' own packages, in equal time.
 
     search.py run BENCH OUT SECONDS SEED MODE KIND DATA.csv TARGET [OPTION...]
-    search.py score OUT [SEED]
+    search.py score OUT [SEED [held-out]]
     search.py table OUT
 
 `run` gives `BENCH`, which is `search`, and then Optuna (every other time the other way round) so many
 seconds, wall clock, for the same rows, folds, space (the medium one of `mm_trees`), and two threads, and
 appends what they found to the JSON lines of `OUT`. `score` fits both sides' best params anew by the
 engine's own package: over the same folds, under another seed, and to all rows for those that were held
-back. `table` prints what came of it. Optuna proposes by TPE and prunes by Wilcoxon's test over the
+back, or to these alone. `table` prints what came of it. Optuna proposes by TPE and prunes by Wilcoxon's test over the
 folds' scores; either side gives up what runs when time is up, but for its first trial. OPTION
 `optuna-defaults` enqueues the engine's defaults for Optuna, too, which ours does by itself.
 
@@ -306,27 +306,28 @@ def run(bench, out, seconds, seed, mode, kind, path, target, *options):
     show(line)
 
 
-def score(out, seed="12345"):
+def score(out, seed="12345", only=None):
     lines = [json.loads(line) for line in pathlib.Path(out).read_text().splitlines()]
     for line in lines:
         engine, fold_of = ENGINES[line["kind"]], np.array(line["fold_of"])
         data = Data(line["data"], line["target"], line["kind"] == "catboost")
         for side in ("ours", "optuna"):
             found = line[side]
-            if "again" in found:
+            if "held_out_again" in found:
                 continue
             go_on = lambda raises=True: True
             scores = []
-            for f in range(fold_of.max() + 1):
+            for f in range(0 if only else fold_of.max() + 1):
                 train, test = np.flatnonzero(fold_of != f), np.flatnonzero(fold_of == f)
                 predict = engine.fit(found["params"], data, train, int(seed), go_on)
                 scores.append(data.loss(data.y[test], predict(data.x.iloc[test])))
             every = np.arange(len(data.y))
             predict = engine.fit(found["params"], data, every, int(seed), go_on)
-            found["again"] = float(np.mean(scores))
+            if scores:
+                found["again"] = float(np.mean(scores))
             found["held_out_again"] = data.loss(data.y_held, predict(data.x_held))
         show(line)
-    pathlib.Path(out).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        pathlib.Path(out).write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def show(line):
@@ -334,7 +335,7 @@ def show(line):
     name = pathlib.Path(line["data"]).stem
     parts = [f"| {name} | {line['kind']} "]
     for key in ("validation", "again", "held_out_again"):
-        if key in ours:
+        if key in ours and key in other:
             change = 100 * (ours[key] / other[key] - 1)
             parts.append(f"| {ours[key]:.5g} | {other[key]:.5g} | {change:+.2f} % ")
     parts.append(f"| {ours['trials']} ({ours['pruned']}) | {other['trials']} ({other['pruned']}) |")

@@ -67,6 +67,8 @@ impl<'a> Lock<'a> {
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
         remove(self.path);
+        // Only now is it the turn of another of ours.
+        drop(self.own.take());
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 use super::{Climbed, Config, Cost, CostKind, Progress, Scored, Steps};
 use crate::{
     context::{Signal, Step},
+    envelope::Envelope,
     error::{Error, Result},
     metric::{Direction, Metric},
     model::Model,
@@ -201,7 +202,7 @@ impl Run<'_> {
             return Err(Error::Deadline);
         }
         let score = fold.score(&self.metric, &self.data.take(&self.folds[f].test))?;
-        let bytes = stores.then(|| model.to_envelope().map(|it| it.into_bytes())).transpose()?;
+        let bytes = stores.then(|| model.to_envelope().map(Envelope::into_bytes)).transpose()?;
         let cost = Cost {
             fit_seconds: Some(fold.timing.fit_seconds),
             predict_micros: Some(fold.micros_a_row()),
@@ -273,7 +274,9 @@ impl Scored {
             })
         };
         let mut cost = Cost::default();
-        CostKind::ALL.into_iter().for_each(|kind| *cost.get_mut(kind) = over_folds(kind));
+        for kind in CostKind::ALL {
+            *cost.get_mut(kind) = over_folds(kind);
+        }
         Self { score, error, cost }
     }
 }

@@ -58,8 +58,8 @@ impl JournalStorage {
     /// # Errors
     ///
     /// [`Error::Io`] for a path that cannot be read or appended to; [`Error::Corrupt`] within the
-    /// path and line for a line that is no operation. O(file) in time, of which what the side index has
-    /// is read some ten times faster.
+    /// path and line for a line that is no operation. O(file) in time; what the side index has
+    /// is not parsed again.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let opened = OpenOptions::new().append(true).create(true).open(path);

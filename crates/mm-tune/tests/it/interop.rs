@@ -134,7 +134,7 @@ pub(crate) fn race(path: &str) -> Result<()> {
         let (study, mut ran) = (study()?, Vec::new());
         while study.trials()?.iter().any(|trial| trial.state == TrialState::Waiting) {
             let mut trial = study.ask()?;
-            if trial.frozen().system_attrs.is_empty() {
+            if !trial.frozen().system_attrs.contains_key("fixed_params") {
                 study.tell_failed(&trial)?; // The queue was emptied meanwhile.
                 continue;
             }

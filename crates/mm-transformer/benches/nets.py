@@ -135,4 +135,5 @@ def main():
     print(json.dumps({"model": model, "threads": threads, "torch": torch.__version__, **result}))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@
 //!
 //! `TEST` is a file with the numbers of the test rows. Of the others, each eighth says when to stop,
 //! and the one after it chooses weights. `ft` fits an FT-Transformer with `PARAMS`, in JSON, and prints
-//! its loss on the test rows: `python/nets.py` does the same with PyTorch. `ensemble` fits it beside
+//! its loss on the test rows: `python/train_net.py` does the same with PyTorch. `ensemble` fits it beside
 //! TabM, LightGBM, XGBoost, and CatBoost, all stopped early by the same rows, and prints what the
 //! greedy selection makes of them.
 

@@ -77,18 +77,26 @@ pub(crate) struct Drops {
 /// The matrices of a block, laid out for products.
 #[derive(Debug)]
 pub(crate) struct Maps {
-    query: Panels,
-    key: Panels,
-    value: Panels,
-    out: Panels,
-    up: Panels,
-    gate: Panels,
-    down: Panels,
+    pub(super) query: Panels,
+    pub(super) key: Panels,
+    pub(super) value: Panels,
+    pub(super) out: Panels,
+    pub(super) up: Panels,
+    pub(super) gate: Panels,
+    pub(super) down: Panels,
 }
 
 impl Maps {
     fn new(inputs: &[&[f32]], d: usize, h: usize) -> Self {
-        let map = |at: usize, k, n| Panels::new(inputs[at], n, k, n);
+        Self::each(d, h, |at, from, to| Panels::new(inputs[at], to, from, to))
+    }
+
+    pub(super) fn transposed(inputs: &[&[f32]], d: usize, h: usize) -> Self {
+        Self::each(d, h, |at, from, to| Panels::transposed(inputs[at], to, to, from))
+    }
+
+    /// Lays out each by its place among the inputs and its shape, (from, to).
+    fn each(d: usize, h: usize, map: impl Fn(usize, usize, usize) -> Panels) -> Self {
         Self {
             query: map(input::QUERY, d, d),
             key: map(input::KEY, d, d),

@@ -12,40 +12,13 @@
 
 use crate::fused::{
     attention::{Asked, Heads, Scratch, rotate},
-    block::{BlockOperation, Kept, input},
+    block::{BlockOperation, Kept, Maps, input},
     buffer::Buffer,
     gate::{gated, gated_gradient},
     norm::{norm, norm_gradient},
     product::{Left, Panels, Start, product},
     simd::{add, add_rows, multiply},
 };
-
-/// The matrices of a block, transposed, laid out for products.
-struct Turned {
-    query: Panels,
-    key: Panels,
-    value: Panels,
-    out: Panels,
-    up: Panels,
-    gate: Panels,
-    down: Panels,
-}
-
-impl Turned {
-    fn new(inputs: &[&[f32]], d: usize, h: usize) -> Self {
-        // (`from`, `to`) is the shape of the map itself.
-        let turned = |at: usize, from, to| Panels::transposed(inputs[at], to, to, from);
-        Self {
-            query: turned(input::QUERY, d, d),
-            key: turned(input::KEY, d, d),
-            value: turned(input::VALUE, d, d),
-            out: turned(input::OUT, d, d),
-            up: turned(input::UP, d, h),
-            gate: turned(input::GATE, d, h),
-            down: turned(input::DOWN, h, d),
-        }
-    }
-}
 
 /// What one chunk needs for its time.
 struct Room {
@@ -72,7 +45,7 @@ impl BlockOperation {
     ) -> [Vec<f32>; input::COUNT] {
         let Heads { width: d, asking: q, tokens: t, .. } = self.heads;
         let (rows, h) = (self.rows_a_chunk(), self.hidden);
-        let turned = Turned::new(inputs, d, h);
+        let turned = Maps::transposed(inputs, d, h);
         let mut room = Room {
             right: Panels::default(),
             normed: Buffer::new(rows * t * d),
@@ -97,7 +70,7 @@ impl BlockOperation {
     fn hidden_gradient(
         &self,
         inputs: &[&[f32]],
-        turned: &Turned,
+        turned: &Maps,
         rows: (usize, usize),
         kept: &Kept<&[f32]>,
         dy: &[f32],
@@ -141,7 +114,7 @@ impl BlockOperation {
     fn attention_gradient(
         &self,
         inputs: &[&[f32]],
-        turned: &Turned,
+        turned: &Maps,
         (first, n): (usize, usize),
         kept: &Kept<&[f32]>,
         room: &mut Room,

@@ -25,12 +25,15 @@ use mm_core::Direction;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::state::{State, Study};
+use super::{
+    journal::{code_of, state_of},
+    state::{State, Study},
+};
 use crate::{
     distribution::Distribution,
     json::Json,
     storage::StudyRecord,
-    trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
+    trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId},
 };
 
 /// The first bytes of the file; the number is raised whenever the layout changes.
@@ -160,14 +163,6 @@ struct TrialImage {
     completed: Option<i64>,
 }
 
-const STATES: [TrialState; 5] = [
-    TrialState::Running,
-    TrialState::Complete,
-    TrialState::Pruned,
-    TrialState::Fail,
-    TrialState::Waiting,
-];
-
 /// Gives each name and each distribution a place. Those that are shared are found by their address.
 #[derive(Default)]
 struct Places {
@@ -229,7 +224,7 @@ impl Image {
         };
         TrialImage {
             id: trial.id.0,
-            state: STATES.iter().position(|&state| state == trial.state).unwrap_or(0) as u8,
+            state: code_of(trial.state) as u8,
             values: trial.values.clone(),
             params: trial.params.iter().map(param).collect(),
             intermediate: trial.intermediate.iter().map(|(&step, &x)| (step, x)).collect(),
@@ -258,7 +253,7 @@ impl Image {
             Some(Arc::new(FrozenTrial {
                 id: TrialId(image.id),
                 number: number as u64,
-                state: *STATES.get(usize::from(image.state))?,
+                state: state_of(image.state.into()).ok()?,
                 values: image.values,
                 params: params?,
                 intermediate: image.intermediate.into_iter().collect(),

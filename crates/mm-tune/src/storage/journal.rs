@@ -411,6 +411,7 @@ fn distribution(text: &str) -> Result<Arc<Distribution>> {
     Ok(Arc::new(Distribution::try_from(&Json::parse(text)?)?))
 }
 
+/// By the code that stands in a journal.
 const STATES: [TrialState; 5] = [
     TrialState::Running,
     TrialState::Complete,
@@ -419,11 +420,11 @@ const STATES: [TrialState; 5] = [
     TrialState::Waiting,
 ];
 
-fn code_of(state: TrialState) -> i64 {
+pub(super) fn code_of(state: TrialState) -> i64 {
     STATES.iter().position(|&known| known == state).map_or(0, |code| code as i64)
 }
 
-fn state_of(code: i64) -> Result<TrialState> {
+pub(super) fn state_of(code: i64) -> Result<TrialState> {
     let state = usize::try_from(code).ok().and_then(|code| STATES.get(code).copied());
     state.ok_or_else(|| Error::corrupt("an operation", "a state from 0 to 4", code))
 }

@@ -1,6 +1,6 @@
 """The peer of `nets ft`: the same FT-Transformer in PyTorch, on the same rows.
 
-    nets.py DATA.csv TARGET TEST SEED PARAMS
+    train_net.py DATA.csv TARGET TEST SEED PARAMS
 
 The architecture is that of Gorishniy et al. 2021 as their package `rtdl` has it: a token a column, a
 class token, pre-norm blocks without the first attention norm, ReGLU, the class token's last vector.
@@ -12,6 +12,7 @@ scikit-learn.
 import copy
 import json
 import math
+import pathlib
 import sys
 
 import numpy as np
@@ -21,25 +22,8 @@ from sklearn.preprocessing import QuantileTransformer
 from torch import nn
 from torch.nn import functional as F
 
-
-class Block(nn.Module):
-    def __init__(self, d, heads, normed, attention_dropout, hidden_dropout):
-        super().__init__()
-        hidden = int(d * 4 / 3)
-        self.norm1 = nn.LayerNorm(d) if normed else nn.Identity()
-        self.qkv, self.out = nn.Linear(d, 3 * d), nn.Linear(d, d)
-        self.norm2 = nn.LayerNorm(d)
-        self.up, self.down = nn.Linear(d, 2 * hidden), nn.Linear(hidden, d)
-        self.heads, self.p, self.drop = heads, attention_dropout, nn.Dropout(hidden_dropout)
-
-    def forward(self, x):
-        n, t, d = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(n, t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        p = self.p if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=p)
-        x = x + self.out(y.transpose(1, 2).reshape(n, t, d))
-        value, gate = self.up(self.norm2(x)).chunk(2, -1)
-        return x + self.down(self.drop(value * F.relu(gate)))
+sys.path.append(str(pathlib.Path(__file__).parents[2] / "mm-transformer" / "benches"))
+from nets import Block  # noqa: E402
 
 
 class FtTransformer(nn.Module):
@@ -51,8 +35,8 @@ class FtTransformer(nn.Module):
         self.slope, self.bias, self.cls = draw(numbers, d), draw(numbers + len(levels), d), draw(1, 1, d)
         self.tables = nn.ParameterList([draw(count + 1, d) for count in levels])
         rates = params.get("attention_dropout", 0.2), params.get("hidden_dropout", 0.1)
-        heads, blocks = params.get("heads", 8), params.get("blocks", 3)
-        self.blocks = nn.ModuleList(Block(d, heads, i > 0, *rates) for i in range(blocks))
+        heads, blocks, hidden = params.get("heads", 8), params.get("blocks", 3), int(d * 4 / 3)
+        self.blocks = nn.ModuleList(Block(d, heads, hidden, i > 0, *rates) for i in range(blocks))
         self.norm, self.head = nn.LayerNorm(d), nn.Linear(d, outputs)
 
     def forward(self, x, c):
@@ -61,7 +45,7 @@ class FtTransformer(nn.Module):
         x = torch.cat(tokens, 1) + self.bias
         x = torch.cat([self.cls.expand(len(x), -1, -1), x], 1)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, False)
         return self.head(F.relu(self.norm(x[:, 0])))
 
 

@@ -133,4 +133,5 @@ def main():
     print(json.dumps(line | {"epochs": epoch + 1}))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -2,9 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
-use burn::tensor::Device as BurnDevice;
+use burn::tensor::{Device as BurnDevice, FloatDType};
 use mm_core::{Error, Result};
 use serde::{Deserialize, Serialize};
+
+use crate::training::Precision;
 
 /// A device to train on. Written `cpu`, `cuda:0`, `wgpu:1`.
 ///
@@ -84,6 +86,16 @@ impl Device {
             let names: Vec<String> = Self::list().iter().map(Self::to_string).collect();
             Error::data("device", format_args!("one of {}", names.join(", ")), self)
         })
+    }
+
+    /// The device, if it can multiply in `precision`.
+    pub(crate) fn open_for(self, precision: Precision) -> Result<BurnDevice> {
+        let device = self.open()?;
+        if precision == Precision::Bf16 && !device.supports_dtype(FloatDType::BF16) {
+            let place = format_args!("training.precision on {self}");
+            return Err(Error::data(place, "f32: the device has no bf16", "bf16"));
+        }
+        Ok(device)
     }
 }
 

@@ -72,7 +72,7 @@ pub use crate::{
     sequence::{SequenceTransformer, SequenceTransformerModel, SequenceTransformerParams},
     tabm::{Tabm, TabmModel, TabmParams},
     train::FitReport,
-    training::TrainingParams,
+    training::{Precision, TrainingParams},
     weights::Storage,
 };
 

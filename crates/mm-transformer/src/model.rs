@@ -104,7 +104,7 @@ impl<A: Architecture> NetLearner<A> {
     }
 
     /// Fits, from the weights and the preparation of `previous` if there is one.
-    fn fit_net(
+    pub(crate) fn fit_net(
         &self,
         previous: Option<&NetModel<A>>,
         data: &Dataset,
@@ -286,7 +286,7 @@ pub struct NetModel<A: Architecture> {
     report: FitReport,
     preparation: Preparation,
     history: History,
-    weights: Weights,
+    pub(crate) weights: Weights,
     storage: Storage,
     loss: Loss,
     net: A::Net,

@@ -93,13 +93,17 @@ impl<A: Architecture> Trainer<'_, A> {
     /// Trains `weights`, and returns the best with a report. `slot` is where the fit keeps its state.
     pub(crate) fn run(&self, weights: Weights, slot: Option<Slot>) -> Result<(Weights, FitReport)> {
         let params = self.params.training();
-        let devices = params.devices().map(Device::open).collect::<Result<Vec<_>>>()?;
+        let open = |device: Device| device.open_for(params.precision);
+        let devices = params.devices().map(open).collect::<Result<Vec<_>>>()?;
         let team = Team::new(self.plan.workers, devices.len())?;
         let at_once = self.plan.rows_at_once;
         let mut keeper = Keeper::new(slot);
         let mut state = keeper.resume(State::new(weights, 0.0 < params.average, at_once));
-        let end = self.epochs(&mut state, &mut keeper, &team, &devices)?;
-        keeper.finish(end == End::Done, &state)?;
+        let end = self.epochs(&mut state, &mut keeper, &team, &devices);
+        if matches!(end, Ok(_) | Err(Error::Cancelled)) {
+            keeper.finish(matches!(end, Ok(End::Done)), &state)?;
+        }
+        end?;
         let State { weights, best, mut report, .. } = state;
         let is_scored = best.is_some() && self.validation.is_some();
         match report.diverged_in {
@@ -302,7 +306,8 @@ impl<A: Architecture> Trainer<'_, A> {
         let hide = Some(Hide { key: key.named("hide"), rate, first_row });
         let (places, steps) = (self.rows.of(rows), self.rows.steps);
         let batch = self.rows.prepared.batch(self.inputs, &places, steps, hide, &device);
-        let pass = Pass::training(key.named("dropout"), first_row);
+        let mut pass = Pass::training(key.named("dropout"), first_row);
+        pass.precision = self.params.training().precision;
 
         let untaped = net(&constants)?;
         let segments = segments(&untaped, self.params.training().recompute);

@@ -26,6 +26,7 @@ use crate::{device::Device, loss::Objective};
 /// | `objective` | mean | | regression only: the mean, or quantiles |
 /// | `hide` | 0.0 | [0, 1) | part of the cells that are hidden in each step: numbers as missing, levels as unknown |
 /// | `early_stopping` | 16 epochs | | when to stop before `epochs`; needs validation data |
+/// | `precision` | `f32` | | of the factors of matrix products while the net is trained |
 /// | `device` | `cpu` | | where to train; predictions are made on the processor |
 /// | `more_devices` | none | at most 63 | devices that share each batch with `device`, each a part of its rows |
 ///
@@ -68,6 +69,8 @@ pub struct TrainingParams {
     pub hide: f64,
     /// When to stop early.
     pub early_stopping: Option<EarlyStopping>,
+    /// Precision of the factors of matrix products.
+    pub precision: Precision,
     /// Where to train.
     pub device: Device,
     /// Devices that share each batch with `device`.
@@ -94,10 +97,28 @@ impl Default for TrainingParams {
             objective: Objective::Mean,
             hide: 0.0,
             early_stopping: Some(EarlyStopping::after(16)),
+            precision: Precision::F32,
             device: Device::Cpu,
             more_devices: Vec::new(),
         }
     }
+}
+
+/// The precision of the factors of matrix products in blocks and layers while a net is trained.
+///
+/// Weights and their steps, sums, norms, shares of attention, scores, and losses are of 32 bits in any
+/// case, and so are predictions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits with the range of 32 and a mantissa of 8 (Kalamkar et al. 2019, "A study of BFLOAT16
+    /// for deep learning training"), for devices that multiply them faster. The processor does not: there
+    /// it is the same rounding at several times the cost.
+    Bf16,
 }
 
 /// Rows that the processor works on at once: few enough for what lies between the layers to stay in

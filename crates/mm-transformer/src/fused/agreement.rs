@@ -167,9 +167,9 @@ fn dense_layers_agree_with_single_operations() {
                     (true, Some(rate)) => {
                         layer.fused(&x, Ending::Relu(pass.drops(rate))).expect("native")
                     }
-                    (false, None) => layer.composed(x),
+                    (false, None) => layer.composed(x, &pass),
                     (false, Some(rate)) => {
-                        pass.dropout(burn::tensor::activation::relu(layer.composed(x)), rate)
+                        pass.dropout(burn::tensor::activation::relu(layer.composed(x, &pass)), rate)
                     }
                 }
             })

@@ -119,23 +119,29 @@ impl Attention {
         pass: &Pass,
     ) -> Tensor<3> {
         let [n, q, d] = asking.dims();
-        let shares = pass.dropout(self.shares(asking, x.clone(), mask), self.dropout);
-        let values = self.split(self.value.composed(x));
-        let mixed = shares.matmul(values).swap_dims(1, 2).reshape([n, q, d]);
-        self.out.composed(mixed)
+        let shares = pass.dropout(self.shares(asking, x.clone(), mask, pass), self.dropout);
+        let values = self.split(self.value.composed(x, pass));
+        let mixed = pass.product(shares, values).swap_dims(1, 2).reshape([n, q, d]);
+        self.out.composed(mixed, pass)
     }
 
     /// How much each asking vector takes of each vector of `x`, by head: (*n*, heads, *q*, *t*),
     /// each row adding up to 1.
-    pub(crate) fn shares(&self, asking: Tensor<3>, x: Tensor<3>, mask: Option<&Mask>) -> Tensor<4> {
-        let mut queries = self.split(self.query.composed(asking));
-        let mut keys = self.split(self.key.composed(x));
+    pub(crate) fn shares(
+        &self,
+        asking: Tensor<3>,
+        x: Tensor<3>,
+        mask: Option<&Mask>,
+        pass: &Pass,
+    ) -> Tensor<4> {
+        let mut queries = self.split(self.query.composed(asking, pass));
+        let mut keys = self.split(self.key.composed(x, pass));
         if let Some(rotary) = &self.rotary {
             queries = rotary.forward(queries);
             keys = rotary.forward(keys);
         }
         let scale = 1.0 / (queries.dims()[3] as f64).sqrt();
-        let mut scores = (queries * scale).matmul(keys.swap_dims(2, 3));
+        let mut scores = pass.product(queries * scale, keys.swap_dims(2, 3));
         if let Some(relative) = &self.relative {
             scores = scores + relative.forward();
         }

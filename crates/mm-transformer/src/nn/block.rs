@@ -9,7 +9,7 @@ use crate::{
     fused::{
         attention::Heads,
         block::{BlockOperation, Drops, Maps, input as at},
-        tape::{apply, input, is_native},
+        tape::{apply, input},
     },
     nn::{
         attention::{Attention, AttentionConfig, Mask},
@@ -84,7 +84,7 @@ impl Block {
     /// (*n*, *t*, *d*) → the same.
     pub(crate) fn forward(&self, x: Tensor<3>, mask: Option<&Mask>, pass: &Pass) -> Tensor<3> {
         let asking = x.dims()[1];
-        if is_native(&x)
+        if pass.is_fused(&x)
             && let Some(y) = self.fused(&x, asking, mask, pass)
         {
             return y;
@@ -95,7 +95,7 @@ impl Block {
     /// (*n*, *t*, *d*) → (*n*, 1, *d*): the block's output for the first vector alone, which is all
     /// that is read of the last block.
     pub(crate) fn forward_first(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        if is_native(&x)
+        if pass.is_fused(&x)
             && let Some(y) = self.fused(&x, 1, None, pass)
         {
             return y;
@@ -174,7 +174,7 @@ impl Block {
     /// How much each vector takes of each other: (*n*, heads, *t*, *t*).
     pub(crate) fn shares(&self, x: Tensor<3>, mask: Option<&Mask>) -> Tensor<4> {
         let x = self.normed(x);
-        self.attention.shares(x.clone(), x, mask)
+        self.attention.shares(x.clone(), x, mask, &Pass::plain())
     }
 
     fn normed(&self, x: Tensor<3>) -> Tensor<3> {

@@ -53,11 +53,12 @@ impl FeedForward {
 
     /// (*n*, *t*, *d*) → the same. Dropout falls on what is between the maps.
     pub(crate) fn forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        let gate = self.gate.composed(x.clone());
+        let gate = self.gate.composed(x.clone(), pass);
         let open = match self.kind {
             Gate::Reglu => relu(gate),
             Gate::Geglu => gelu(gate),
         };
-        self.out.composed(pass.dropout(self.value.composed(x) * open, self.dropout))
+        let hidden = pass.dropout(self.value.composed(x, pass) * open, self.dropout);
+        self.out.composed(hidden, pass)
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     fused::{
         dense::{DenseOperation, Ending},
         product::Panels,
-        tape::{apply, input, is_native},
+        tape::{apply, input},
     },
     nn::pass::Pass,
     weights::{Init, Role, Scope},
@@ -37,17 +37,17 @@ impl Linear {
 
     /// (*n*, *t*, inputs) → (*n*, *t*, outputs).
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.fused(&x, Ending::Nothing).unwrap_or_else(|| self.composed(x))
+        self.fused(&x, Ending::Nothing).unwrap_or_else(|| self.composed(x, &Pass::plain()))
     }
 
     /// The map, then a ReLU, then dropout at `rate`.
     pub(crate) fn relu(&self, x: Tensor<3>, rate: f64, pass: &Pass) -> Tensor<3> {
-        if is_native(&x)
+        if pass.is_fused(&x)
             && let Some(y) = self.fused(&x, Ending::Relu(pass.drops(rate)))
         {
             return y;
         }
-        pass.dropout(relu(self.composed(x)), rate)
+        pass.dropout(relu(self.composed(x, pass)), rate)
     }
 
     /// As one operation, on the processor.
@@ -61,9 +61,9 @@ impl Linear {
     }
 
     /// As operations of Burn, on any device.
-    pub(crate) fn composed(&self, x: Tensor<3>) -> Tensor<3> {
+    pub(crate) fn composed(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
         let [n, t, inputs] = x.dims();
-        let y = x.reshape([n * t, inputs]).matmul(self.weight.clone());
+        let y = pass.product(x.reshape([n * t, inputs]), self.weight.clone());
         let outputs = y.dims()[1];
         (y + self.bias.clone().unsqueeze()).reshape([n, t, outputs])
     }

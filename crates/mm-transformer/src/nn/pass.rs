@@ -2,9 +2,13 @@
 
 use std::cell::Cell;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{FloatDType, Tensor, TensorData};
 
-use crate::{fused::simd::looped, random::Key};
+use crate::{
+    fused::{simd::looped, tape::is_native},
+    random::Key,
+    training::Precision,
+};
 
 /// One forward pass: with dropout when a net is trained, without when it is used.
 ///
@@ -15,17 +19,34 @@ pub struct Pass {
     key: Option<Key>,
     first_row: usize,
     asked: Cell<u64>,
+    pub(crate) precision: Precision,
 }
 
 impl Pass {
     /// A pass that drops nothing.
     pub(crate) fn plain() -> Self {
-        Self { key: None, first_row: 0, asked: Cell::new(0) }
+        Self { key: None, first_row: 0, asked: Cell::new(0), precision: Precision::F32 }
     }
 
     /// A pass of training over the rows of a batch from `first_row` on.
     pub(crate) fn training(key: Key, first_row: usize) -> Self {
-        Self { key: Some(key), first_row, asked: Cell::new(0) }
+        Self { key: Some(key), first_row, ..Self::plain() }
+    }
+
+    /// Whether what is done to `x` is done by the processor's own operations, which are of 32 bits.
+    pub(crate) fn is_fused<const D: usize>(&self, x: &Tensor<D>) -> bool {
+        self.precision == Precision::F32 && is_native(x)
+    }
+
+    /// The matrix product of the last two dimensions, its factors rounded to the pass's precision.
+    pub(crate) fn product<const D: usize>(&self, a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+        match self.precision {
+            Precision::F32 => a.matmul(b),
+            Precision::Bf16 => {
+                let half = |x: Tensor<D>| x.cast(FloatDType::BF16);
+                half(a).matmul(half(b)).cast(FloatDType::F32)
+            }
+        }
     }
 
     /// What the next layer drops, at `rate`; none if nothing.
@@ -126,6 +147,22 @@ mod tests {
         assert!((share - 0.25).abs() < 5.0 * (0.25_f64 * 0.75 / 70_000.0).sqrt(), "{share}");
         assert!(first.iter().all(|x| [0.0, 1.0 / 0.75].contains(x)));
         assert_ne!(first, second);
+    }
+
+    #[test]
+    fn factors_of_products_and_of_their_slopes_are_rounded_as_the_pass_says() {
+        // The mantissa of bf16 ends at 2⁻⁷, so 1 + 2⁻⁹ becomes 1, and 3 stays.
+        let fine = 1.0 + 0.5_f32.powi(9);
+        for (precision, expected) in [(Precision::F32, fine), (Precision::Bf16, 1.0)] {
+            let pass = Pass { precision, ..Pass::plain() };
+            let number = |x: f32| Tensor::<2>::from_floats([[x]], &cpu()).autodiff();
+            let (a, b) = (number(3.0).require_grad(), number(fine).require_grad());
+            let y = pass.product(a.clone(), b);
+            assert_eq!(read(y.clone()).expect("reads"), [3.0 * expected], "{precision:?}");
+            let mut slopes = y.backward();
+            let slope = a.grad_remove(&mut slopes).expect("on the tape");
+            assert_eq!(read(slope).expect("reads"), [expected], "{precision:?}");
+        }
     }
 
     #[test]

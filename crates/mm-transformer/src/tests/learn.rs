@@ -3,12 +3,14 @@
 use std::sync::Mutex;
 
 use mm_core::{
-    Dataset, EarlyStopping, FitContext, Frame, Learner, Metric, Model as _, Output, Signal, Step,
-    Task,
+    Dataset, EarlyStopping, FitContext, Frame, Learner, Matrix, Metric, Model as _, Output, Signal,
+    Step, Task,
 };
 
 use super::{same_sign, small_ft, small_tabm, square};
-use crate::{Device, FtTransformerParams, Objective, Storage, TabmParams, TrainingParams};
+use crate::{
+    Device, FtTransformerParams, Objective, Precision, Storage, TabmParams, TrainingParams,
+};
 
 fn score<L: Learner>(learner: &L, train: &Dataset, test: &Dataset, metric: Metric) -> f64 {
     let model = learner.fit(train, &FitContext::seeded(3)).expect("fits");
@@ -91,6 +93,25 @@ fn pieces_of_another_size_change_a_fit_by_roundings_alone() {
             assert!((a - b).abs() < 1e-4, "{micro_batch} rows at once: {a} against {b}");
         }
     }
+}
+
+#[test]
+fn a_fit_with_products_of_16_bits_learns_as_much_and_does_not_depend_on_threads() {
+    let (train, test) = parts(&same_sign(400));
+    let fit = |precision, threads| {
+        let learner = small_ft(|p| {
+            longer(&mut p.training);
+            p.training.precision = precision;
+        });
+        let ctx = FitContext::seeded(3);
+        let model = learner.fit(&train, &ctx.with_threads(threads)).expect("fits");
+        model.predict(test.frame()).expect("predicts")
+    };
+    let right = |y: &Matrix| Metric::Accuracy.score(test.truth(), y).expect("scores");
+    let (whole, half) = (fit(Precision::F32, 1), fit(Precision::Bf16, 1));
+    assert_ne!(whole, half, "products are rounded");
+    assert!(0.9 < right(&half), "a linear model has 0.5, this one {}", right(&half));
+    assert_eq!(fit(Precision::Bf16, 3), half);
 }
 
 #[test]

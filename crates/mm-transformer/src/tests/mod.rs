@@ -3,6 +3,7 @@
 mod conform;
 mod learn;
 mod memory;
+mod oracle;
 mod resume;
 mod sequences;
 

@@ -23,9 +23,9 @@
 //!
 //! # What is deliberately absent
 //!
-//! No pretrained weights; no mixed precision: weights are trained and used in 32 bits, and may be
-//! stored in 16 ([`Storage`]); no batches prepared ahead by a thread of their own; no thread that outlives a
-//! call. Training on other devices than the processor (features `cuda`, `wgpu`) was never run.
+//! No pretrained weights; no batches prepared ahead by a thread of their own; no thread that outlives a
+//! call. Training on other devices than the processor (features `cuda`, `wgpu`) was never run, nor were
+//! products of 16 bits on one that multiplies them faster ([`Precision`]).
 
 #![forbid(unsafe_code)]
 

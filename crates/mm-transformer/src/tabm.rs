@@ -39,7 +39,8 @@
 
 use burn::tensor::Tensor;
 use mm_core::{FloatRange, IntRange, ParamError, Params, Result, Search, SpaceSize, Suggest, Tag};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::{Map, Value};
 
 use crate::{
     ft_transformer::{check_depth, check_dropout},
@@ -88,12 +89,27 @@ pub struct TabmParams {
     /// How numbers are scaled before.
     pub scaling: Scaling,
     /// How it is trained.
+    #[serde(deserialize_with = "training")]
     pub training: TrainingParams,
+}
+
+/// TabM takes longer steps than other nets.
+fn default_training() -> TrainingParams {
+    TrainingParams { learning_rate: 2e-3, weight_decay: 3e-4, ..TrainingParams::default() }
+}
+
+/// Reads what is given, and takes the rest from [`default_training`].
+fn training<'de, D: Deserializer<'de>>(given: D) -> Result<TrainingParams, D::Error> {
+    let given = Map::<String, Value>::deserialize(given)?;
+    let mut all = serde_json::to_value(default_training()).map_err(D::Error::custom)?;
+    if let Value::Object(all) = &mut all {
+        all.extend(given);
+    }
+    serde_json::from_value(all).map_err(D::Error::custom)
 }
 
 impl Default for TabmParams {
     fn default() -> Self {
-        let training = TrainingParams::default();
         Self {
             members: 32,
             blocks: 2,
@@ -102,7 +118,7 @@ impl Default for TabmParams {
             embedding_width: 16,
             numeric: NumericEmbedding::PiecewiseLinear { bins: 48 },
             scaling: Scaling::Quantile,
-            training: TrainingParams { learning_rate: 2e-3, weight_decay: 3e-4, ..training },
+            training: default_training(),
         }
     }
 }
@@ -242,5 +258,19 @@ impl Net for TabmNet {
     fn end(&self, mut x: Vec<Tensor<3>>) -> Tensor<3> {
         let scores = heads(x.remove(0), &self.heads);
         scores + self.bias.clone().unsqueeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn params_that_say_something_of_the_training_keep_the_other_defaults_of_tabm() {
+        let read = |text: &str| serde_json::from_str::<TabmParams>(text);
+        let expected = TabmParams::default().with(|p| p.training.epochs = 3);
+        assert_eq!(read(r#"{"training": {"epochs": 3}}"#).expect("valid"), expected);
+        let error = read(r#"{"training": {"epoch": 3}}"#).expect_err("no such field");
+        assert!(error.to_string().contains("unknown field `epoch`"), "{error}");
     }
 }

@@ -1,15 +1,15 @@
 //! What a net of this workspace reaches on a data set, and what weight an ensemble gives it.
 //!
 //! ```text
-//! nets ft DATA.csv TARGET TEST SEED PARAMS
+//! nets ft|tabm DATA.csv TARGET TEST SEED PARAMS
 //! nets ensemble DATA.csv TARGET TEST SEED PARAMS
 //! ```
 //!
 //! `TEST` is a file with the numbers of the test rows. Of the others, each eighth says when to stop,
 //! and the one after it chooses weights. `ft` fits an FT-Transformer with `PARAMS`, in JSON, and prints
-//! its loss on the test rows: `python/train_net.py` does the same with PyTorch. `ensemble` fits it beside
-//! TabM, LightGBM, XGBoost, and CatBoost, all stopped early by the same rows, and prints what the
-//! greedy selection makes of them.
+//! its loss on the test rows: `python/train_net.py` does the same with PyTorch; `tabm` fits TabM.
+//! `ensemble`, whose `PARAMS` are an object of both nets' by name, fits them beside LightGBM, XGBoost,
+//! and CatBoost, all stopped early by the same rows, and prints what the greedy selection makes of them.
 
 #![expect(clippy::print_stdout, reason = "a program whose output is its result")]
 
@@ -17,13 +17,14 @@ use std::{env, error::Error, fs};
 
 use mm::{
     core::{
-        BoxLearner, Dataset, EarlyStopping, FitContext, Learner, Matrix, Member, Metric,
-        Model as _, Params as _, Roles, Source,
+        BoxLearner, Dataset, EarlyStopping, FitContext, Learner, Matrix, Member, Metric, Model,
+        Params as _, Roles, Source,
     },
     ensemble::GreedyParams,
-    transformer::{FtTransformerParams, TabmParams},
+    transformer::{FitReport, FtTransformerParams, TabmParams},
     trees::{CatBoostParams, LightGbmParams, XgBoostParams},
 };
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -36,18 +37,34 @@ struct Parts {
     test: Dataset,
 }
 
+/// The nets of an ensemble; what is not given has its defaults.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Nets {
+    ft_transformer: FtTransformerParams,
+    tabm: TabmParams,
+}
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [what, csv, target, test, seed, params] = &arguments[..] else {
-        return Err("expected ft|ensemble DATA.csv TARGET TEST SEED PARAMS".into());
+        return Err("expected ft|tabm|ensemble DATA.csv TARGET TEST SEED PARAMS".into());
     };
     let (data, _) = Source::open(csv)?.dataset(&Roles::with_target(target))?;
     let (parts, seed) = (parts(&data, test)?, seed.parse()?);
-    let ft = serde_json::from_str::<FtTransformerParams>(params)?;
     let line = match what.as_str() {
-        "ft" => single(&ft.build()?, &parts, seed)?,
-        "ensemble" => ensemble(ft, &parts, seed)?,
-        other => return Err(format!("expected ft or ensemble, got {other}").into()),
+        "ft" => {
+            let learner = serde_json::from_str::<FtTransformerParams>(params)?.build()?;
+            let model = learner.fit(&parts.train, &context(&parts, seed))?;
+            single(&model, model.report(), &parts.test)?
+        }
+        "tabm" => {
+            let learner = serde_json::from_str::<TabmParams>(params)?.build()?;
+            let model = learner.fit(&parts.train, &context(&parts, seed))?;
+            single(&model, model.report(), &parts.test)?
+        }
+        "ensemble" => ensemble(serde_json::from_str(params)?, &parts, seed)?,
+        other => return Err(format!("expected ft, tabm, or ensemble, got {other}").into()),
     };
     println!("{line}");
     Ok(())
@@ -72,18 +89,18 @@ fn parts(data: &Dataset, test: &str) -> Result<Parts> {
     })
 }
 
-fn single(learner: &impl Learner, parts: &Parts, seed: u64) -> Result<Value> {
-    let model = learner.fit(&parts.train, &context(parts, seed))?;
-    scores(&parts.test, &model.predict(parts.test.frame())?)
+fn single(model: &impl Model, report: &FitReport, test: &Dataset) -> Result<Value> {
+    let mut line = scores(test, &model.predict(test.frame())?)?;
+    line["epochs"] = json!(report.epochs);
+    line["best_epoch"] = json!(report.best_epoch);
+    Ok(line)
 }
 
-fn ensemble(ft: FtTransformerParams, parts: &Parts, seed: u64) -> Result<Value> {
+fn ensemble(nets: Nets, parts: &Parts, seed: u64) -> Result<Value> {
     let stopping = || Some(EarlyStopping::after(50));
-    let mut tabm = TabmParams::default().with(|p| (p.width, p.members) = (128, 16));
-    tabm.training = ft.training.clone();
     let learners: [(&str, BoxLearner); 5] = [
-        ("ft_transformer", Box::new(ft.build()?)),
-        ("tabm", Box::new(tabm.build()?)),
+        ("ft_transformer", Box::new(nets.ft_transformer.build()?)),
+        ("tabm", Box::new(nets.tabm.build()?)),
         ("lightgbm", {
             let params = LightGbmParams::default();
             Box::new(params.with(|p| (p.rounds, p.early_stopping) = (1000, stopping())).build()?)

@@ -93,7 +93,11 @@ def main():
     else:
         y = torch.tensor(y.astype("category").cat.codes.to_numpy(int))
         lost = F.cross_entropy
-    net = FtTransformer(x.shape[1], levels, 1 if regression else int(y.max()) + 1, params)
+    outputs = 1 if regression else int(y.max()) + 1
+    if outputs == 2:  # One score, as in `rtdl`.
+        outputs = 1
+        lost = lambda scores, y: F.binary_cross_entropy_with_logits(scores[:, 0], y.float())
+    net = FtTransformer(x.shape[1], levels, outputs, params)
     plain = [p for n, p in net.named_parameters()
              if n.endswith("bias") or "norm" in n or n.split(".")[0] in ("slope", "cls", "tables")]
     decayed = [p for p in net.parameters() if not any(p is q for q in plain)]
@@ -128,7 +132,8 @@ def main():
     if regression:
         line = {"rmse": math.sqrt(float(lost(predicted, y[test]))) * spread}
     else:
-        right = (predicted.argmax(1) == y[test]).float().mean()
+        chosen = predicted.argmax(1) if 1 < outputs else predicted[:, 0] > 0
+        right = (chosen == y[test]).float().mean()
         line = {"log_loss": float(lost(predicted, y[test])), "accuracy": float(right)}
     print(json.dumps(line | {"epochs": epoch + 1}))
 

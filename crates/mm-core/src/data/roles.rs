@@ -256,8 +256,10 @@ pub(super) fn find<'a>(
         .collect();
     near.sort_unstable();
     let near: Vec<String> = near.iter().take(3).map(|n| format!("`{}`", n.1)).collect();
-    let got =
-        if near.is_empty() { "none".into() } else { format!("only near {}", near.join(", ")) };
+    let got = match near.is_empty() {
+        true => "none".into(),
+        false => format!("none; near it are {}", near.join(", ")),
+    };
     Err(Error::data(source, format_args!("a column {}", Quoted(name)), got))
 }
 
@@ -297,7 +299,7 @@ mod tests {
     fn a_misspelt_column_is_answered_with_near_names() {
         let names = ["distance", "arr_delay", "dep_delay", "origin"];
         let err = find("f.csv", "Distanse", names.into_iter()).expect_err("misspelt");
-        let text = "f.csv: expected a column \"Distanse\", got only near `distance`";
+        let text = "f.csv: expected a column \"Distanse\", got none; near it are `distance`";
         assert_eq!(err.to_string(), text);
         let err = find("f.csv", "zzz", names.into_iter()).expect_err("unlike any");
         assert_eq!(err.to_string(), "f.csv: expected a column \"zzz\", got none");

@@ -363,7 +363,7 @@ f.csv: 2 rows, 1 left out without a target
         for (i, edit) in edits.into_iter().enumerate() {
             let message = match i {
                 10 => "roles: expected a `target`, got none",
-                _ => "mail.csv: expected a column \"citi\", got only near `city`",
+                _ => "mail.csv: expected a column \"citi\", got none; near it are `city`",
             };
             refused(TEXT, &all_roles().with(edit), message);
         }

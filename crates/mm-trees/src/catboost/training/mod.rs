@@ -26,7 +26,7 @@
 //! # What is equal
 //!
 //! With the same data, parameters, and seed, the trees are those of CatBoost 1.2.10 on a CPU, split by
-//! split, and leaves differ by the rounding of sums. `docs/catboost.md` says what is compared, what
+//! split, and leaves of one output are equal to the bit. `docs/catboost.md` says what is compared, what
 //! differs, and what is absent.
 //!
 //! # Going on after a kill

@@ -34,13 +34,14 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use self::{
-    estimate::advance,
+    estimate::{Moves, advance},
     fold::{Fold, blockwise},
     statistics::Room,
 };
 use super::{
     bootstrap::Bootstrap,
     ctr::{Buckets, Classes, CtrColumn, Projection, StatisticKind},
+    fast_exp::exp_by_parts,
     fast_log::fast_ln,
     leaves::Estimation,
     loss::Loss,
@@ -159,7 +160,7 @@ impl Booster {
         settings.l2 *= total / n_rows as f64;
         settings.estimation.l2 = settings.l2;
         let scores: Vec<Vec<f64>> = if settings.loss.keeps_exp() {
-            start.iter().map(|scores| scores.iter().map(|a| a.exp()).collect()).collect()
+            start.iter().map(|scores| scores.iter().map(|&a| exp_by_parts(a)).collect()).collect()
         } else {
             start.to_vec()
         };
@@ -241,10 +242,10 @@ impl Booster {
         let rate = self.settings.learning_rate;
         let leaves: Vec<f64> = estimate.values.into_iter().map(|v| v * rate).collect();
         let fold = self.averaging.as_mut().unwrap_or(&mut self.folds[taken]);
-        advance(self.settings.loss, &mut fold.scores, &leaves, &leaf_of);
+        advance(&mut fold.scores, &Moves::of_model(self.settings.loss, &leaves), &leaf_of);
 
         let weights = match &self.learning.weights {
-            None => estimate.counts.iter().map(|&n| n as f64).collect(),
+            None => estimate.weights,
             Some(own) => {
                 let mut weights = vec![0.0; structure.n_leaves()];
                 for (&leaf, &weight) in leaf_of.iter().zip(own) {
@@ -316,7 +317,7 @@ impl Booster {
             // CatBoost takes the coarse logarithm here, too.
             let shrunk = |score: &mut f64| {
                 *score = if keeps_exp {
-                    (f64::from(fast_ln(*score as f32)) * by).exp()
+                    exp_by_parts(f64::from(fast_ln(*score as f32)) * by)
                 } else {
                     *score * by
                 };

@@ -74,7 +74,7 @@ pub(super) fn draw(
                 weights.par_chunks_mut(MVS_BLOCK).enumerate().for_each(|(block, weights)| {
                     let mut rng = Rng::of_task(seed, block);
                     let rows = block * MVS_BLOCK..block * MVS_BLOCK + weights.len();
-                    mvs(derivatives, rows, f64::from(fraction), lambda, &mut rng, weights);
+                    mvs(derivatives, rows, fraction, lambda, &mut rng, weights);
                 });
             }
         }
@@ -96,7 +96,7 @@ fn mean_gradient(derivatives: &[Vec<f64>]) -> f64 {
 fn mvs(
     derivatives: &[Vec<f64>],
     rows: std::ops::Range<usize>,
-    fraction: f64,
+    fraction: f32,
     lambda: f64,
     rng: &mut Rng,
     weights: &mut [f32],
@@ -112,7 +112,8 @@ fn mvs(
             *norm = norm.sqrt();
         }
     });
-    let threshold = threshold(&mut norms.clone(), fraction * weights.len() as f64);
+    let expected = f64::from(fraction * weights.len() as f32); // As in CatBoost.
+    let threshold = threshold(&mut norms.clone(), expected);
     let probabilities = &mut norms;
     widely(|| {
         for (p, weight) in probabilities.iter_mut().zip(&mut *weights) {
@@ -126,24 +127,24 @@ fn mvs(
 }
 
 /// The *t* for which Σ min(1, *c* / *t*) is `expected`, by a search that drops half of the candidates
-/// or so in each round: O(*n*) on average.
+/// or so in each round: O(*n*) on average. The order of all sums is CatBoost's.
 fn threshold(candidates: &mut [f64], expected: f64) -> f64 {
+    let mut places = vec![0; candidates.len()];
     let mut open = candidates;
     let (mut small, mut n_large) = (0.0, 0.0);
     loop {
-        let pivot = open[open.len() / 2];
-        let below = partition(open, |x| x < pivot);
-        let equal_end = below + partition(&mut open[below..], |x| x <= pivot);
+        let pivot = open[0];
+        let below = partition(open, &mut places, |x| x < pivot);
+        let equal_end = below + partition(&mut open[below..], &mut places, |x| x <= pivot);
         let below_sum: f64 = open[..below].iter().sum();
         let n_equal = (equal_end - below) as f64;
         let above = (open.len() - equal_end) as f64;
         let got = (small + below_sum) / pivot + n_large + above + n_equal;
         if got > expected {
-            let taken = small + below_sum + n_equal * pivot;
             if equal_end == open.len() {
-                return taken / (expected - n_large);
+                return (small + below_sum + n_equal * pivot) / (expected - n_large);
             }
-            small = taken;
+            small += n_equal * pivot + below_sum;
             open = &mut open[equal_end..];
         } else {
             if below == 0 {
@@ -155,15 +156,27 @@ fn threshold(candidates: &mut [f64], expected: f64) -> f64 {
     }
 }
 
-/// Moves what fulfils `test` to the front; how many do.
-fn partition(values: &mut [f64], test: impl Fn(f64) -> bool) -> usize {
-    let mut front = 0;
-    for i in 0..values.len() {
-        let is_in = test(values[i]);
-        values.swap(front, i);
-        front += usize::from(is_in);
+/// Moves what fulfils `test` to the front; how many do. What is out of place in front changes places with
+/// what is out of place behind, the first with the last and so on. There is room in `places`.
+fn partition(values: &mut [f64], places: &mut [u32], test: impl Fn(f64) -> bool) -> usize {
+    let n = values.iter().map(|&x| usize::from(test(x))).sum();
+    let mut n_front = 0;
+    for (i, &x) in values[..n].iter().enumerate() {
+        places[n_front] = i as u32;
+        n_front += usize::from(!test(x));
     }
-    front
+    let places = &places[..n_front];
+    let mut behind = values.len();
+    for &place in places {
+        loop {
+            behind -= 1;
+            if test(values[behind]) {
+                break;
+            }
+        }
+        values.swap(place as usize, behind);
+    }
+    n
 }
 
 #[cfg(test)]

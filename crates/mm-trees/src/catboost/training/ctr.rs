@@ -108,6 +108,11 @@ impl Projection {
         self.columns.len() + usize::from(!self.is_plain())
     }
 
+    /// Whether it is of one column alone.
+    pub(super) fn is_simple(&self) -> bool {
+        self.is_plain() && self.columns.len() == 1
+    }
+
     /// Whether it is about nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0

@@ -1,16 +1,17 @@
 //! The values of a tree's leaves: some Newton or gradient steps in each, or its quantile.
 //!
-//! Rows are put in order of their leaves first, so that every pass runs through memory once and the
-//! loops over rows vectorise. Sums are taken over pieces of fixed size, in a fixed order, whatever the
-//! number of threads.
+//! Sums are taken over blocks of rows, of fixed size and in a fixed order, whatever the number of
+//! threads; for leaves of one output as CatBoost takes them, so that the values are its own to the bit.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::{
-    loss::{CrossEntropySum, Loss, QUANTILE_DELTA},
+    fast_exp::exp,
+    loss::{Along, CrossEntropySum, Loss, QUANTILE_DELTA},
     monotone,
 };
-use crate::forest::kernel::widely;
 
 /// How leaves are estimated.
 #[derive(Debug, Clone, Copy)]
@@ -56,10 +57,13 @@ pub(super) struct Rows<'a> {
 pub(super) struct Estimate {
     /// The values, of shape (leaves, outputs), before the learning rate.
     pub(super) values: Vec<f64>,
+    /// Where scores are kept as exponentials, the product of those of the steps, which differs from the
+    /// exponential of the values in the last bits; empty for the leaves of the model.
+    pub(super) factors: Vec<f64>,
     /// How often derivatives were asked for; each costs a draw of the random stream.
     pub(super) draws: usize,
-    /// Rows in each leaf.
-    pub(super) counts: Vec<usize>,
+    /// The weight of the rows in each leaf, as the estimate heeds it.
+    pub(super) weights: Vec<f64>,
 }
 
 /// Which rows lie in which leaf: the rows in order of their leaves, and where each leaf starts.
@@ -97,14 +101,9 @@ impl ByLeaf {
         Self { order, starts }
     }
 
-    fn gather<T: Copy + Send + Sync>(&self, values: &[T]) -> Vec<T> {
-        let rows = self.order.par_iter().with_min_len(16 * PIECE);
-        rows.map(|&row| values[row as usize]).collect()
-    }
-
     /// How many rows each leaf has.
-    fn counts(&self) -> Vec<usize> {
-        self.starts.windows(2).map(|bounds| bounds[1] - bounds[0]).collect()
+    fn counts(&self) -> Vec<f64> {
+        self.starts.windows(2).map(|bounds| (bounds[1] - bounds[0]) as f64).collect()
     }
 
     /// Runs of rows of one leaf, of bounded length.
@@ -122,7 +121,7 @@ impl ByLeaf {
 /// Rows of a piece at most.
 const PIECE: usize = 1024;
 
-/// Rows of a piece that are worked on together, whose buffers stay in the first-level cache.
+/// Rows that are worked on together, whose buffers stay in the first-level cache.
 const STRIP: usize = 256;
 
 #[derive(Debug, Clone, Copy)]
@@ -140,13 +139,15 @@ pub(super) fn estimate(
     leaf_of: &[u32],
     n_leaves: usize,
 ) -> Estimate {
+    if how.method != Method::Exact && loss.n_outputs() == 1 {
+        return single(loss, how, rows, leaf_of, n_leaves);
+    }
     let by_leaf = ByLeaf::new(leaf_of, n_leaves, rows.order);
-    let (values, draws) = match (how.method, loss.n_outputs()) {
-        (Method::Exact, _) => (exact(loss, rows, &by_leaf), 0),
-        (_, 1) => single(loss, how, rows, &by_leaf, leaf_of),
-        _ => (multiple(loss, how, rows, &by_leaf, |_, _| ()), 0),
+    let values = match how.method {
+        Method::Exact => exact(loss, rows, &by_leaf),
+        _ => multiple(loss, how, rows, &by_leaf, |_, _| ()),
     };
-    Estimate { values, draws, counts: by_leaf.counts() }
+    Estimate { values, factors: Vec::new(), draws: 0, weights: by_leaf.counts() }
 }
 
 /// The same from the first `body` of some rows in order, for a loss of several outputs; and what each
@@ -187,213 +188,229 @@ pub(super) fn estimate_along(
         }
     };
     let values = multiple(loss, how, rows, &by_leaf, follow);
-    (Estimate { values, draws: 0, counts: by_leaf.counts() }, moves)
+    let weights = by_leaf.counts();
+    (Estimate { values, factors: Vec::new(), draws: 0, weights }, moves)
 }
 
-/// Sums over a leaf: of first and second derivatives, and the loss.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sums {
-    g: f64,
-    h: f64,
-    loss: f64,
+/// Numbers of the blocks' sums that are held at a time.
+const BLOCK_SUMS: usize = 1 << 19;
+
+/// How many rows of `n` are summed up at a stretch: CatBoost parts the rows into blocks, adds up each block's
+/// rows by leaf, and then the blocks in order, so that its sums come out only so.
+fn block_len(n: usize) -> usize {
+    const FEW_ROWS: usize = 10_000;
+    const BLOCKS: usize = 128;
+    if n < FEW_ROWS { n.max(1) } else { n.div_ceil(BLOCKS) }
 }
 
-/// Rows of one leaf, side by side.
-#[derive(Debug, Clone, Copy)]
-struct Span<'a> {
-    scores: &'a [f64],
-    target: &'a [f32],
-    weights: Option<&'a [f32]>,
+/// The sums of first and second derivatives by leaf, and the loss, of rows whose scores are moved by
+/// `moves`, exponentials where the loss keeps these, or stay.
+fn sums(
+    loss: Loss,
+    rows: &Along<'_>,
+    n_leaves: usize,
+    moves: Option<&[f64]>,
+    sums_loss: bool,
+) -> (Vec<[f64; 2]>, f64) {
+    let n = rows.scores.len();
+    let len = block_len(n);
+    let block = |block: usize| {
+        let rows_of_block = block * len..n.min((block + 1) * len);
+        sums_of_block(loss, rows, rows_of_block, n_leaves, moves, sums_loss)
+    };
+    let (mut sums, mut total) = (vec![[0.0; 2]; n_leaves], 0.0);
+    let n_blocks = n.div_ceil(len);
+    let together = (BLOCK_SUMS / n_leaves).max(2);
+    for first in (0..n_blocks).step_by(together) {
+        let blocks = first..n_blocks.min(first + together);
+        let parts: Vec<_> = blocks.into_par_iter().with_min_len(4).map(block).collect();
+        for (part, loss) in parts {
+            sums.iter_mut().zip(part).for_each(|(sum, part)| add(sum, part));
+            total += loss;
+        }
+    }
+    (sums, total)
 }
 
-impl Span<'_> {
-    /// The sums after a move of all scores, an exponential where the loss keeps these.
-    fn sums(self, loss: Loss, by: f64, sums_loss: bool) -> Sums {
-        let (mut sum_g, mut sum_h, mut total) = (LaneSum::default(), LaneSum::default(), 0.0);
-        let (mut moved, mut g, mut h) = ([0.0; STRIP], [0.0; STRIP], [0.0; STRIP]);
-        for start in (0..self.scores.len()).step_by(STRIP) {
-            let rows = start..self.scores.len().min(start + STRIP);
-            let (moved, g, h) =
-                (&mut moved[..rows.len()], &mut g[..rows.len()], &mut h[..rows.len()]);
-            let scores = &self.scores[rows.clone()];
+fn sums_of_block(
+    loss: Loss,
+    rows: &Along<'_>,
+    block: Range<usize>,
+    n_leaves: usize,
+    moves: Option<&[f64]>,
+    sums_loss: bool,
+) -> (Vec<[f64; 2]>, f64) {
+    let (mut sums, mut total) = (vec![[0.0; 2]; n_leaves], 0.0);
+    let (mut moved, mut g, mut h) = ([0.0; STRIP], [0.0; STRIP], [0.0; STRIP]);
+    for start in block.clone().step_by(STRIP) {
+        let at = start..block.end.min(start + STRIP);
+        let (g, h) = (&mut g[..at.len()], &mut h[..at.len()]);
+        let (leaf_of, target) = (&rows.leaf_of[at.clone()], &rows.target[at.clone()]);
+        let mut scores = &rows.scores[at.clone()];
+        if let Some(moves) = moves {
+            let moved = &mut moved[..at.len()];
+            let pairs =
+                scores.iter().zip(leaf_of).map(|(score, &leaf)| (score, moves[leaf as usize]));
             if loss.keeps_exp() {
-                moved.iter_mut().zip(scores).for_each(|(m, s)| *m = s * by);
+                moved.iter_mut().zip(pairs).for_each(|(moved, (score, by))| *moved = score * by);
             } else {
-                moved.iter_mut().zip(scores).for_each(|(m, s)| *m = s + by);
+                moved.iter_mut().zip(pairs).for_each(|(moved, (score, by))| *moved = score + by);
             }
-            let target = &self.target[rows.clone()];
-            loss.derivatives(moved, target, g, h);
-            let weights = self.weights.map(|w| &w[rows]);
-            if let Some(w) = weights {
-                for ((g, h), &w) in g.iter_mut().zip(h.iter_mut()).zip(w) {
-                    *g *= f64::from(w);
-                    *h *= f64::from(w);
-                }
-            }
-            widely(|| {
-                sum_g.add(g);
-                sum_h.add(h);
-            });
-            if sums_loss {
-                total = loss.sum(total, moved, target, weights);
+            scores = moved;
+        }
+        loss.derivatives(scores, target, g, h);
+        let weights = rows.weights.as_ref().map(|w| &w[at]);
+        if let Some(w) = weights {
+            for ((g, h), &w) in g.iter_mut().zip(h.iter_mut()).zip(w) {
+                *g *= f64::from(w);
+                *h *= f64::from(w);
             }
         }
-        Sums { g: sum_g.total(), h: sum_h.total(), loss: total }
-    }
-}
-
-/// A sum in four lanes. What is added has a multiple of four numbers, but for the last time.
-#[derive(Debug, Default)]
-struct LaneSum {
-    lanes: [f64; 4],
-    rest: f64,
-}
-
-impl LaneSum {
-    #[inline]
-    fn add(&mut self, values: &[f64]) {
-        let (fours, rest) = values.as_chunks::<4>();
-        for four in fours {
-            self.lanes.iter_mut().zip(four).for_each(|(lane, x)| *lane += x);
+        for ((&leaf, &g), &h) in leaf_of.iter().zip(&*g).zip(&*h) {
+            add(&mut sums[leaf as usize], [g, h]);
         }
-        self.rest += rest.iter().sum::<f64>();
+        if sums_loss {
+            total = loss.sum(total, scores, target, weights);
+        }
+    }
+    (sums, total)
+}
+
+fn add(sum: &mut [f64; 2], other: [f64; 2]) {
+    sum[0] += other[0];
+    sum[1] += other[1];
+}
+
+/// The weight of each leaf, and Σ *w y* of its rows, which the loss of exponentials leaves out.
+fn weights_of(rows: &Along<'_>, n_leaves: usize) -> Vec<[f64; 2]> {
+    let mut sums = vec![[0.0; 2]; n_leaves];
+    for (i, (&leaf, &y)) in rows.leaf_of.iter().zip(&*rows.target).enumerate() {
+        let w = rows.weights.as_ref().map_or(1.0, |w| f64::from(w[i]));
+        add(&mut sums[leaf as usize], [w, w * f64::from(y)]);
+    }
+    sums
+}
+
+/// The rows of leaves of one output each as they move step by step.
+struct Walk<'a> {
+    loss: Loss,
+    rows: Along<'a>,
+    /// See [`Rows::is_final`]. The scores themselves are moved if so.
+    is_final: bool,
+    /// What steps have come to by leaf if the scores stay; an exponential where the loss keeps these.
+    moves: Vec<f64>,
+}
+
+impl Walk<'_> {
+    fn sums(&self) -> Vec<[f64; 2]> {
+        let moves = (!self.is_final).then_some(&self.moves[..]);
+        sums(self.loss, &self.rows, self.moves.len(), moves, false).0
     }
 
-    #[inline]
-    fn total(&self) -> f64 {
-        let [a, b, c, d] = self.lanes;
-        (a + b) + (c + d) + self.rest
+    /// The sums of derivatives and the loss after a step to `values`.
+    fn sums_after(&self, step: &[f64], values: &[f64]) -> (Vec<[f64; 2]>, f64) {
+        let moves = self.exp(if self.is_final { step } else { values });
+        sums(self.loss, &self.rows, self.moves.len(), Some(&moves), true)
+    }
+
+    fn take(&mut self, step: &[f64]) {
+        let step = self.exp(step);
+        if self.is_final {
+            self.rows.advance(&step, self.loss.keeps_exp());
+        } else if self.loss.keeps_exp() {
+            self.moves.iter_mut().zip(step).for_each(|(all, by)| *all *= by);
+        } else {
+            self.moves.iter_mut().zip(step).for_each(|(all, by)| *all += by);
+        }
+    }
+
+    /// Values as the loss keeps them.
+    fn exp(&self, values: &[f64]) -> Vec<f64> {
+        if self.loss.keeps_exp() {
+            values.iter().map(|&v| exp(v)).collect()
+        } else {
+            values.to_vec()
+        }
     }
 }
 
-/// The values of leaves of one output each, and how often derivatives were asked for.
-#[expect(clippy::too_many_lines, reason = "one algorithm, told in one place")]
+/// Estimates leaves of one output each.
 fn single(
     loss: Loss,
     how: Estimation,
     rows: Rows<'_>,
-    by_leaf: &ByLeaf,
     leaf_of: &[u32],
-) -> (Vec<f64>, usize) {
-    let n_leaves = by_leaf.starts.len() - 1;
-    let scores = by_leaf.gather(&rows.scores[0]);
-    let target = by_leaf.gather(rows.target);
-    let weights = rows.weights.map(|w| by_leaf.gather(w));
-    let pieces = by_leaf.pieces();
-
-    let mut weight = vec![0.0; n_leaves];
-    let mut linear = vec![0.0; n_leaves]; // Σ w y, which the loss of exponentials leaves out.
-    for leaf in 0..n_leaves {
-        let span = by_leaf.starts[leaf]..by_leaf.starts[leaf + 1];
-        weight[leaf] = weights
-            .as_ref()
-            .map_or(span.len() as f64, |w| w[span.clone()].iter().map(|&w| f64::from(w)).sum());
-        if loss == Loss::Poisson && how.backtracks {
-            let y = target[span.clone()].iter().map(|&y| f64::from(y));
-            linear[leaf] = match &weights {
-                None => y.sum(),
-                Some(w) => y.zip(&w[span]).map(|(y, &w)| y * f64::from(w)).sum(),
-            };
-        }
-    }
-
-    let wants_loss = how.backtracks && 1 < how.steps;
-    let mut cross_entropy = (wants_loss && loss == Loss::CrossEntropy).then(|| {
-        let scores = &rows.scores[0][..leaf_of.len()];
-        CrossEntropySum::new(scores, rows.target, rows.weights, leaf_of, rows.order)
-    });
-    let sums_loss = wants_loss && cross_entropy.is_none();
-    let evaluate = |values: &[f64]| {
-        let moves: Vec<f64> = if loss.keeps_exp() {
-            values.iter().map(|v| v.exp()).collect()
-        } else {
-            values.to_vec()
-        };
-        let of_piece = |piece: &Piece| {
-            let rows = piece.start..piece.end;
-            let span = Span {
-                scores: &scores[rows.clone()],
-                target: &target[rows.clone()],
-                weights: weights.as_ref().map(|w| &w[rows]),
-            };
-            span.sums(loss, moves[piece.leaf], sums_loss)
-        };
-        let parts: Vec<Sums> = pieces.par_iter().with_min_len(8).map(of_piece).collect();
-        let mut sums = vec![Sums::default(); n_leaves];
-        let mut total = 0.0;
-        for (piece, part) in pieces.iter().zip(parts) {
-            let leaf = &mut sums[piece.leaf];
-            leaf.g += part.g;
-            leaf.h += part.h;
-            total += part.loss;
-        }
-        total -= values.iter().zip(&linear).map(|(v, y)| v * y).sum::<f64>();
-        (sums, total)
+    n_leaves: usize,
+) -> Estimate {
+    let scores = &rows.scores[0][..leaf_of.len()];
+    let along = Along::new(scores, rows.target, rows.weights, leaf_of, rows.order);
+    let weights = weights_of(&along, n_leaves);
+    // Poisson's loss is given up to this.
+    let linear = |values: &[f64]| match loss {
+        Loss::Poisson => values.iter().zip(&weights).map(|(v, [_, wy])| v * wy).sum(),
+        _ => 0.0,
     };
+    let still = f64::from(u8::from(loss.keeps_exp()));
+    let mut walk =
+        Walk { loss, rows: along, is_final: rows.is_final, moves: vec![still; n_leaves] };
+    let wants_loss = how.backtracks && 1 < how.steps;
+    let mut cross_entropy =
+        (wants_loss && loss == Loss::CrossEntropy).then(|| CrossEntropySum::new(&walk.rows));
 
     let mut values = vec![0.0; n_leaves];
-    let (mut sums, mut best) = evaluate(&values);
-    if let Some(cross_entropy) = &cross_entropy {
-        best = cross_entropy.after(&vec![1.0; n_leaves]);
-    }
+    let (mut sums, mut best) = match &cross_entropy {
+        Some(cross_entropy) => (walk.sums(), cross_entropy.after(&walk.rows, &vec![1.0; n_leaves])),
+        None if wants_loss => walk.sums_after(&values, &values),
+        None => (walk.sums(), 0.0),
+    };
     let (mut step, mut draws) = (0, 0);
     while step < how.steps {
         draws += 1;
         let delta: Vec<f64> = if rows.chains.is_empty() {
-            sums.iter().zip(&weight).map(|(sums, &w)| delta(how, sums.g, sums.h, w)).collect()
+            let leaves = sums.iter().zip(&weights);
+            leaves.map(|(&[g, h], &[w, _])| delta(how, g, h, w)).collect()
         } else {
-            monotone_delta(how, rows, &sums, &weight, &values)
+            monotone_delta(how, rows, &sums, &weights, &values)
         };
-        if !wants_loss {
-            values.iter_mut().zip(&delta).for_each(|(v, d)| *v += d);
-            step += 1;
-            if step < how.steps {
-                (sums, _) = evaluate(&values);
-            }
-            continue;
-        }
         let mut scale = 1.0;
         while step < how.steps {
-            let trial: Vec<f64> = values.iter().zip(&delta).map(|(v, d)| v + scale * d).collect();
-            let is_taken = match &mut cross_entropy {
-                None => {
-                    let (at_trial, loss) = evaluate(&trial);
-                    let is_taken = loss < best;
-                    if is_taken {
-                        (sums, best) = (at_trial, loss);
-                    }
-                    is_taken
+            let by: Vec<f64> = delta.iter().map(|d| scale * d).collect();
+            let trial: Vec<f64> = values.iter().zip(&by).map(|(v, d)| v + d).collect();
+            let is_last = step + 1 == how.steps;
+            let mut at_trial = None;
+            if wants_loss {
+                let loss = if let Some(cross_entropy) = &cross_entropy {
+                    let moves = if rows.is_final { &by } else { &trial };
+                    cross_entropy.after(&walk.rows, &walk.exp(moves))
+                } else {
+                    let (sums, loss) = walk.sums_after(&by, &trial);
+                    at_trial = Some(sums);
+                    loss - linear(&trial)
+                };
+                if best <= loss || loss.is_nan() {
+                    scale /= 2.0;
+                    step += 1;
+                    continue;
                 }
-                Some(cross_entropy) => {
-                    let factors: Vec<f64> = if rows.is_final {
-                        delta.iter().map(|d| (scale * d).exp()).collect()
-                    } else {
-                        trial.iter().map(|v| v.exp()).collect()
-                    };
-                    let loss = cross_entropy.after(&factors);
-                    let is_taken = loss < best;
-                    if is_taken {
-                        best = loss;
-                        if rows.is_final {
-                            cross_entropy.advance(&factors);
-                        }
-                        if step + 1 < how.steps {
-                            (sums, _) = evaluate(&trial);
-                        }
-                    }
-                    is_taken
-                }
-            };
-            if is_taken {
-                values = trial;
-                break;
+                best = loss;
             }
-            scale /= 2.0;
-            step += 1;
+            values = trial;
+            if !is_last || !rows.is_final {
+                walk.take(&by);
+            }
+            if !is_last {
+                if let (Some(cross_entropy), true) = (&mut cross_entropy, rows.is_final) {
+                    cross_entropy.follow(&walk.rows);
+                }
+                sums = at_trial.unwrap_or_else(|| walk.sums());
+            }
+            break;
         }
         step += 1;
     }
-    (values, draws)
+    let is_factor = loss.keeps_exp() && !rows.is_final;
+    let factors = if is_factor { walk.moves } else { Vec::new() };
+    Estimate { values, factors, draws, weights: weights.into_iter().map(|[w, _]| w).collect() }
 }
 
 /// One step of a leaf with sums `g` and `h` of derivatives and `weight`.
@@ -412,16 +429,16 @@ fn delta(how: Estimation, g: f64, h: f64, weight: f64) -> f64 {
 fn monotone_delta(
     how: Estimation,
     rows: Rows<'_>,
-    sums: &[Sums],
-    weight: &[f64],
+    sums: &[[f64; 2]],
+    weights: &[[f64; 2]],
     values: &[f64],
 ) -> Vec<f64> {
-    let below = |(sums, &weight): (&Sums, &f64)| match how.method {
+    let below = |(&[_, h], &[weight, _]): (&[f64; 2], &[f64; 2])| match how.method {
         Method::Gradient => weight + how.l2,
-        _ => how.l2 - sums.h,
+        _ => how.l2 - h,
     };
-    let below: Vec<f64> = sums.iter().zip(weight).map(below).collect();
-    let step = |(sums, &below): (&Sums, &f64)| if 0.0 < below { sums.g / below } else { 0.0 };
+    let below: Vec<f64> = sums.iter().zip(weights).map(below).collect();
+    let step = |(&[g, _], &below): (&[f64; 2], &f64)| if 0.0 < below { g / below } else { 0.0 };
     // For the folds that trees are grown on, CatBoost looks at the step alone.
     let start: Vec<f64> = values.iter().map(|&v| if rows.is_final { v } else { 0.0 }).collect();
     let steps = sums.iter().zip(&below).map(step);

@@ -226,19 +226,55 @@ fn softmax(scores: &[f64], out: &mut [f64]) {
     }
 }
 
+/// Rows of one score each, in the order of their fold.
+#[derive(Debug)]
+pub(super) struct Along<'a> {
+    /// As [`Loss::keeps_exp`] says.
+    pub(super) scores: Cow<'a, [f64]>,
+    pub(super) target: Cow<'a, [f32]>,
+    pub(super) weights: Option<Cow<'a, [f32]>>,
+    pub(super) leaf_of: Cow<'a, [u32]>,
+}
+
+impl<'a> Along<'a> {
+    /// Rows that are given in the order of the data.
+    pub(super) fn new(
+        scores: &'a [f64],
+        target: &'a [f32],
+        weights: Option<&'a [f32]>,
+        leaf_of: &'a [u32],
+        order: Option<&[u32]>,
+    ) -> Self {
+        Self {
+            scores: in_order(scores, order),
+            target: in_order(target, order),
+            weights: weights.map(|w| in_order(w, order)),
+            leaf_of: in_order(leaf_of, order),
+        }
+    }
+
+    /// Moves the scores of each leaf, by a factor or by a summand.
+    pub(super) fn advance(&mut self, by: &[f64], by_factor: bool) {
+        let blocks = self.scores.to_mut().par_chunks_mut(BLOCK);
+        blocks.zip(self.leaf_of.par_chunks(BLOCK)).for_each(|(scores, leaf_of)| {
+            let rows = scores.iter_mut().zip(leaf_of);
+            if by_factor {
+                rows.for_each(|(score, &leaf)| *score *= by[leaf as usize]);
+            } else {
+                rows.for_each(|(score, &leaf)| *score += by[leaf as usize]);
+            }
+        });
+    }
+}
+
 /// The sum of cross-entropy over rows as CatBoost's backtracking sees it: in `f32`, by a fast
 /// logarithm whose error exceeds what the last steps gain. Whether a step is taken is thus a matter of
 /// rounding, which is why it is followed to the bit: rows in the order of the fold, in blocks of 4096,
 /// in four lanes.
 #[derive(Debug)]
-pub(super) struct CrossEntropySum<'a> {
-    /// exp(score), row by row.
-    scores: Cow<'a, [f64]>,
-    /// The fast logarithms of these.
+pub(super) struct CrossEntropySum {
+    /// The fast logarithms of the rows' scores.
     logs: Vec<f32>,
-    target: Cow<'a, [f32]>,
-    weights: Option<Cow<'a, [f32]>>,
-    leaf_of: Cow<'a, [u32]>,
 }
 
 const BLOCK: usize = 4096;
@@ -247,46 +283,38 @@ const LANES: usize = 4;
 /// Rows of which each stage is done before the next, so that loops are short and vectorise.
 const STRIP: usize = 256;
 
-impl<'a> CrossEntropySum<'a> {
-    /// Of rows with scores exp(*a*), in the order given.
-    pub(super) fn new(
-        scores: &'a [f64],
-        target: &'a [f32],
-        weights: Option<&'a [f32]>,
-        leaf_of: &'a [u32],
-        order: Option<&[u32]>,
-    ) -> Self {
-        let scores = in_order(scores, order);
-        let mut logs = vec![0.0; scores.len()];
-        logs.par_chunks_mut(BLOCK).zip(scores.par_chunks(BLOCK)).for_each(|(logs, scores)| {
+impl CrossEntropySum {
+    pub(super) fn new(rows: &Along<'_>) -> Self {
+        let mut sum = Self { logs: vec![0.0; rows.scores.len()] };
+        sum.follow(rows);
+        sum
+    }
+
+    /// Takes note that the scores have moved.
+    pub(super) fn follow(&mut self, rows: &Along<'_>) {
+        let blocks = self.logs.par_chunks_mut(BLOCK).zip(rows.scores.par_chunks(BLOCK));
+        blocks.for_each(|(logs, scores)| {
             widely(|| logs.iter_mut().zip(scores).for_each(|(log, &e)| *log = fast_ln(e as f32)));
         });
-        Self {
-            scores,
-            logs,
-            target: in_order(target, order),
-            weights: weights.map(|w| in_order(w, order)),
-            leaf_of: in_order(leaf_of, order),
-        }
     }
 
     /// The mean loss after a step whose exponential is `factors`, by leaf.
-    pub(super) fn after(&self, factors: &[f64]) -> f64 {
-        let n = self.scores.len();
+    pub(super) fn after(&self, rows: &Along<'_>, factors: &[f64]) -> f64 {
+        let n = self.logs.len();
         let steps: Vec<(f64, f32)> = factors.iter().map(|&f| (f, fast_ln(f as f32))).collect();
         let blocks: Vec<(f64, f64)> = (0..n.div_ceil(BLOCK))
             .into_par_iter()
-            .map(|block| self.block(block * BLOCK..n.min((block + 1) * BLOCK), &steps))
+            .map(|block| self.block(rows, block * BLOCK..n.min((block + 1) * BLOCK), &steps))
             .collect();
         let (loss, weight) = blocks.iter().fold((0.0, 0.0), |sum, b| (sum.0 + b.0, sum.1 + b.1));
         loss / weight
     }
 
     /// The loss and the weight of a block after steps given as factors with their logarithms.
-    fn block(&self, rows: Range<usize>, steps: &[(f64, f32)]) -> (f64, f64) {
-        let (scores, logs) = (&self.scores[rows.clone()], &self.logs[rows.clone()]);
-        let (target, leaf_of) = (&self.target[rows.clone()], &self.leaf_of[rows.clone()]);
-        let weights = self.weights.as_ref().map(|w| &w[rows]);
+    fn block(&self, all: &Along<'_>, rows: Range<usize>, steps: &[(f64, f32)]) -> (f64, f64) {
+        let (scores, logs) = (&all.scores[rows.clone()], &self.logs[rows.clone()]);
+        let (target, leaf_of) = (&all.target[rows.clone()], &all.leaf_of[rows.clone()]);
+        let weights = all.weights.as_ref().map(|w| &w[rows]);
         let (mut loss, mut weight) = ([0.0_f32; LANES], [0.0_f32; LANES]);
         let (mut moved, mut log, mut terms) = ([0.0; STRIP], [0.0; STRIP], [0.0; STRIP]);
         let n_whole = scores.len() / LANES * LANES;
@@ -338,18 +366,6 @@ impl<'a> CrossEntropySum<'a> {
             weight += f64::from(w);
         }
         (loss, weight)
-    }
-
-    /// Takes the step.
-    pub(super) fn advance(&mut self, factors: &[f64]) {
-        let scores = self.scores.to_mut().par_chunks_mut(BLOCK);
-        let rows = scores.zip(self.logs.par_chunks_mut(BLOCK)).zip(self.leaf_of.par_chunks(BLOCK));
-        rows.for_each(|((scores, logs), leaf_of)| {
-            for (score, &leaf) in scores.iter_mut().zip(leaf_of) {
-                *score *= factors[leaf as usize];
-            }
-            widely(|| logs.iter_mut().zip(scores).for_each(|(log, e)| *log = fast_ln(*e as f32)));
-        });
     }
 }
 
@@ -428,7 +444,8 @@ mod tests {
         let target: Vec<f32> = (0..n).map(|i| f32::from(u8::from(i % 3 == 0))).collect();
         let weights: Vec<f32> = (0..n).map(|i| (i % 5) as f32).collect();
         let leaf_of: Vec<u32> = (0..n).map(|i| (i % 2) as u32).collect();
-        let sum = CrossEntropySum::new(&scores, &target, Some(&weights), &leaf_of, None);
+        let rows = Along::new(&scores, &target, Some(&weights), &leaf_of, None);
+        let sum = CrossEntropySum::new(&rows);
         let step = [0.3_f64, -0.2];
         let (mut exact, mut total) = (0.0, 0.0);
         for i in 0..n {
@@ -436,7 +453,7 @@ mod tests {
             exact += w * (a.exp().ln_1p() - f64::from(target[i]) * a);
             total += w;
         }
-        let fast = sum.after(&step.map(f64::exp));
+        let fast = sum.after(&rows, &step.map(f64::exp));
         assert!((fast - exact / total).abs() < 2e-4, "{fast}, exactly {}", exact / total);
     }
 }

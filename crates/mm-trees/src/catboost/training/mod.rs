@@ -20,13 +20,13 @@
 //! | `bootstrap.rs` | which rows a tree sees |
 //! | `leaves.rs`, `loss.rs` | values of leaves; derivatives of losses |
 //! | `snapshot.rs` | going on after a kill |
-//! | `rng.rs`, `fast_log.rs` | CatBoost's random stream, and its fast logarithm |
+//! | `rng.rs`, `fast_log.rs`, `fast_exp.rs` | CatBoost's random stream, its fast logarithm, and its exponentials |
 //! | `assemble.rs` | from grown trees to a model |
 //!
 //! # What is equal
 //!
 //! With the same data, parameters, and seed, the trees are those of CatBoost 1.2.10 on a CPU, split by
-//! split, and leaves differ by the rounding of sums. `docs/catboost.md` says what is compared, what
+//! split, and leaves of one output are equal to the bit. `docs/catboost.md` says what is compared, what
 //! differs, and what is absent.
 //!
 //! # Going on after a kill
@@ -59,6 +59,7 @@ mod boost;
 mod bootstrap;
 mod bundle;
 mod ctr;
+mod fast_exp;
 mod fast_log;
 mod leaves;
 mod loss;
@@ -403,7 +404,7 @@ impl CatBoostParams {
             }
             Loss::CrossEntropy => {
                 let p = mean();
-                let odds = (p / (1.0 - p)).ln();
+                let odds = -(1.0 / p - 1.0).ln();
                 if odds.is_finite() { odds } else { 0.0 }
             }
             _ => 0.0,

@@ -42,6 +42,9 @@ pub(super) struct Sample {
     stats: Vec<f64>,
     /// Where each leaf starts, and the end.
     starts: Vec<usize>,
+    /// Whether the left children of the last split are the smaller ones: all of them, as CatBoost takes
+    /// them, so that the sums of the larger ones are its own to the bit.
+    left_is_smaller: bool,
     /// Room for the next order of rows and stats, and for the way that each row goes.
     spare: (Vec<u32>, Vec<f64>, Vec<bool>),
 }
@@ -50,7 +53,8 @@ impl Sample {
     /// All `rows` in one leaf.
     pub(super) fn new(n_outputs: usize, rows: Vec<u32>, stats: Vec<f64>) -> Self {
         let starts = vec![0, rows.len()];
-        Self { n_outputs, rows, stats, starts, spare: (Vec::new(), Vec::new(), Vec::new()) }
+        let spare = (Vec::new(), Vec::new(), Vec::new());
+        Self { n_outputs, rows, stats, starts, left_is_smaller: false, spare }
     }
 
     /// How many leaves there are.
@@ -143,6 +147,7 @@ impl Sample {
         for leaf in 0..2 * n {
             starts[leaf + 1] += starts[leaf];
         }
+        self.left_is_smaller = 2 * starts[n] < self.rows.len();
         rows.resize(self.rows.len(), 0);
         stats.resize(self.stats.len(), 0.0);
         let places = Places { before: &self.starts, after: &starts, right };
@@ -430,7 +435,7 @@ fn update_batch<const N: usize>(sample: &Sample, depth: usize, slots: [&mut Slot
         histogram.sums.resize(2 * n * histogram.size, 0.0);
     }
     for leaf in 0..n {
-        let left_is_smaller = sample.len(leaf) < sample.len(leaf + n);
+        let left_is_smaller = sample.left_is_smaller;
         let smaller = if left_is_smaller { leaf } else { leaf + n };
         let sums = histograms.each_mut().map(|histogram| histogram.leaf(leaf + n));
         sample.accumulate(smaller, columns, sums);
@@ -481,29 +486,29 @@ pub(super) struct Scorer {
     /// The sums above and below the fraction line, of shape (columns, splits).
     above: Vec<f64>,
     below: Vec<f64>,
-    /// The left sides' sums of derivatives and weights.
-    left: Vec<f64>,
-    left_weight: Vec<f64>,
+    /// The sums of derivatives and weights of both sides.
+    derivatives: Sides,
+    weights: Sides,
     /// The same of the rows that judge, where these are others.
-    tail_left: Vec<f64>,
-    tail_left_weight: Vec<f64>,
+    tail_derivatives: Sides,
+    tail_weights: Sides,
 }
 
 impl Scorer {
     /// For columns of one shape.
     pub(super) fn new(function: ScoreFunction, columns: Columns<'_>, shape: Shape) -> Self {
         let n_splits = shape.n_splits(columns.n_bins);
-        let zeros = || vec![0.0; n_splits];
+        let sides = || Sides { left: vec![0.0; n_splits], right: vec![0.0; n_splits] };
         Self {
             function,
             shape,
             n_splits,
             above: vec![0.0; columns.width * n_splits],
             below: vec![1e-100; columns.width * n_splits],
-            left: zeros(),
-            left_weight: zeros(),
-            tail_left: zeros(),
-            tail_left_weight: zeros(),
+            derivatives: sides(),
+            weights: sides(),
+            tail_derivatives: sides(),
+            tail_weights: sides(),
         }
     }
 
@@ -556,63 +561,66 @@ impl Scorer {
 
     /// Adds one leaf with `sums` of shape (bins, outputs + 1).
     fn add(&mut self, column: usize, sums: &[f64], l2: f64, stride: usize) {
-        if let (2, Shape::Thresholds) = (stride, self.shape) {
+        let shape = self.shape;
+        if let (2, Shape::Thresholds) = (stride, shape) {
             let (bins, _) = sums.as_chunks::<2>();
             let mut all = [0.0; 2];
-            let left = self.left.iter_mut().zip(&mut self.left_weight);
-            for ((d, w), bin) in left.zip(bins) {
-                add(&mut all, *bin);
-                [*d, *w] = all;
-            }
-            for bin in &bins[self.n_splits..] {
+            for bin in bins {
                 add(&mut all, *bin);
             }
-            if all[1] > NO_WEIGHT {
-                self.add_output(column, all[0], all[1], l2);
+            if all[1] <= NO_WEIGHT {
+                return;
             }
+            let (mut left, mut right) = ([0.0; 2], all);
+            let derivatives = self.derivatives.iter_mut().zip(self.weights.iter_mut());
+            for (((d, rest_d), (w, rest_w)), bin) in derivatives.zip(bins) {
+                add(&mut left, *bin);
+                right = [right[0] - bin[0], right[1] - bin[1]];
+                ([*d, *w], [*rest_d, *rest_w]) = (left, right);
+            }
+            self.add_output(column, l2);
             return;
         }
-        let weight = one_side(sums, stride, stride - 1, self.shape, &mut self.left_weight);
-        if weight <= NO_WEIGHT {
+        if self.weights.fill(sums, stride, stride - 1, shape) <= NO_WEIGHT {
             return;
         }
         for output in 0..stride - 1 {
-            let derivative = one_side(sums, stride, output, self.shape, &mut self.left);
-            self.add_output(column, derivative, weight, l2);
+            self.derivatives.fill(sums, stride, output, shape);
+            self.add_output(column, l2);
         }
     }
 
     /// Adds one leaf with the sums of the rows that values are made of, and of those that judge.
     fn add_judged(&mut self, column: usize, body: &[f64], tail: &[f64], l2: f64, stride: usize) {
         let shape = self.shape;
-        let weight = one_side(body, stride, stride - 1, shape, &mut self.left_weight);
-        let tail_weight = one_side(tail, stride, stride - 1, shape, &mut self.tail_left_weight);
+        self.weights.fill(body, stride, stride - 1, shape);
+        self.tail_weights.fill(tail, stride, stride - 1, shape);
         let own = column * self.n_splits..(column + 1) * self.n_splits;
         for output in 0..stride - 1 {
-            let derivative = one_side(body, stride, output, shape, &mut self.left);
-            let tail_derivative = one_side(tail, stride, output, shape, &mut self.tail_left);
+            self.derivatives.fill(body, stride, output, shape);
+            self.tail_derivatives.fill(tail, stride, output, shape);
             widely(|| {
-                let made = self.left.iter().zip(&self.left_weight);
-                let judges = self.tail_left.iter().zip(&self.tail_left_weight);
+                let made = self.derivatives.iter().zip(self.weights.iter());
+                let judges = self.tail_derivatives.iter().zip(self.tail_weights.iter());
                 let totals = self.above[own.clone()].iter_mut().zip(&mut self.below[own.clone()]);
-                for ((above, below), ((&d, &w), (&g, &v))) in totals.zip(made.zip(judges)) {
-                    let (value, rest) = (value(d, w, l2), value(derivative - d, weight - w, l2));
-                    *above += value * g + rest * (tail_derivative - g);
-                    *below += value * value * v + rest * rest * (tail_weight - v);
+                for ((above, below), (((d, rest_d), (w, rest_w)), ((g, rest_g), (v, rest_v)))) in
+                    totals.zip(made.zip(judges))
+                {
+                    let (value, rest) = (value(d, w, l2), value(rest_d, rest_w, l2));
+                    *above += value * g + rest * rest_g;
+                    *below += value * value * v + rest * rest * rest_v;
                 }
             });
         }
     }
 
-    /// Adds one output of a leaf, with its sum of derivatives and its weight, whose left sides are
-    /// set.
-    fn add_output(&mut self, column: usize, derivative: f64, weight: f64, l2: f64) {
+    /// Adds one output of a leaf, both sides of which are set.
+    fn add_output(&mut self, column: usize, l2: f64) {
         let own = column * self.n_splits..(column + 1) * self.n_splits;
         widely(|| {
-            let sides = self.left.iter().zip(&self.left_weight);
+            let sides = self.derivatives.iter().zip(self.weights.iter());
             let totals = self.above[own.clone()].iter_mut().zip(&mut self.below[own.clone()]);
-            for ((above, below), (&d, &w)) in totals.zip(sides) {
-                let (rest_d, rest_w) = (derivative - d, weight - w);
+            for ((above, below), ((d, rest_d), (w, rest_w))) in totals.zip(sides) {
                 let (value, rest) = (value(d, w, l2), value(rest_d, rest_w, l2));
                 *above += value * d + rest * rest_d;
                 *below += value * value * w + rest * rest * rest_w;
@@ -621,23 +629,45 @@ impl Scorer {
     }
 }
 
+/// A number of both sides of each split of a column.
+#[derive(Debug)]
+struct Sides {
+    left: Vec<f64>,
+    right: Vec<f64>,
+}
+
+impl Sides {
+    fn iter(&self) -> impl Iterator<Item = (f64, f64)> {
+        self.left.iter().copied().zip(self.right.iter().copied())
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = (&mut f64, &mut f64)> {
+        self.left.iter_mut().zip(&mut self.right)
+    }
+
+    /// Sets the sums of column `at` of a histogram; the sum of all bins. What is right is what remains after
+    /// taking bin by bin away, as in CatBoost: the last bits differ from those of a difference of sums.
+    fn fill(&mut self, sums: &[f64], stride: usize, at: usize, shape: Shape) -> f64 {
+        let bins = sums.chunks_exact(stride).map(|bin| bin[at]);
+        let all = bins.clone().fold(0.0, |all, bin| all + bin);
+        let (mut left, mut right) = (0.0, all);
+        for ((l, r), bin) in self.iter_mut().zip(bins) {
+            left += bin;
+            right -= bin;
+            (*l, *r) = (left, right);
+            if shape == Shape::Levels {
+                (*l, right) = (bin, right + bin);
+            }
+        }
+        all
+    }
+}
+
 /// The value of a side with these sums.
 #[inline]
 fn value(d: f64, w: f64, l2: f64) -> f64 {
     let value = d * (1.0 / (w + l2)); // Not in a branch, so that the loop vectorises.
     if w > NO_WEIGHT { value } else { 0.0 }
-}
-
-/// Puts the sums of column `at` of the left sides of all splits into `out`; the sum of all bins.
-fn one_side(sums: &[f64], stride: usize, at: usize, shape: Shape, out: &mut [f64]) -> f64 {
-    let mut all = 0.0;
-    for (i, bin) in sums.chunks_exact(stride).enumerate() {
-        all += bin[at];
-        if let Some(out) = out.get_mut(i) {
-            *out = if shape == Shape::Thresholds { all } else { bin[at] };
-        }
-    }
-    all
 }
 
 #[cfg(test)]

@@ -118,6 +118,11 @@ impl Group {
         Self { source, bins: Arc::clone(bins), width, n_bins, histograms: Vec::new() }
     }
 
+    /// Whether it is of the statistics of a single column.
+    pub(super) fn is_simple(&self) -> bool {
+        matches!(&self.source, Source::Ctr(projection) if projection.is_simple())
+    }
+
     pub(super) fn columns(&self) -> Columns<'_> {
         Columns { bins: &self.bins, width: self.width, n_bins: self.n_bins }
     }

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::{
     super::{
+        fast_exp::{exp, exp_by_parts},
         fast_log::fast_ln,
         leaves::{self, Estimate, Estimation, Method, Rows},
         loss::Loss,
@@ -108,8 +109,8 @@ impl Fold {
         leaf_of: &[u32],
     ) {
         let Some(prefixes) = &mut self.prefixes else {
-            let values = self.estimate(settings, learning, tree, false, leaf_of).values;
-            advance(settings.loss, &mut self.scores, &moves(settings, values), leaf_of);
+            let leaves = self.estimate(settings, learning, tree, false, leaf_of);
+            advance(&mut self.scores, &Moves::of_fold(settings, &leaves), leaf_of);
             return;
         };
         let leaf_at = in_order(leaf_of, self.order.as_deref());
@@ -143,13 +144,13 @@ impl Prefix {
         let rows = Rows { target, weights, scores, order: None, is_final: false, chains };
         if loss.n_outputs() == 1 {
             let estimate = leaves::estimate(loss, how, rows, &leaf_at[..body], tree.n_leaves);
-            advance(loss, &mut self.scores, &moves(settings, estimate.values), leaf_at);
+            advance(&mut self.scores, &Moves::of_fold(settings, &estimate), leaf_at);
             return;
         }
         let (estimate, tail) =
             leaves::estimate_along(loss, how, rows, leaf_at, body, tree.n_leaves);
         let of_body = &leaf_at[..body];
-        advance(loss, &mut self.scores, &moves(settings, estimate.values), of_body);
+        advance(&mut self.scores, &Moves::of_fold(settings, &estimate), of_body);
         for (scores, moves) in self.scores.iter_mut().zip(tail) {
             let moves = scores[body..].iter_mut().zip(moves);
             moves.for_each(|(score, by)| *score += by * settings.learning_rate);
@@ -157,35 +158,49 @@ impl Prefix {
     }
 }
 
-/// What the values of a fold's leaves move its scores by.
-fn moves(settings: &Settings, values: Vec<f64>) -> Vec<f64> {
-    let rate = settings.learning_rate;
-    if settings.loss.keeps_exp() {
-        // CatBoost goes back to the value by the coarse logarithm, for these folds only.
-        let value = |v: f64| f64::from(fast_ln(v.exp() as f32));
-        return values.into_iter().map(|v| value(v) * rate).collect();
-    }
-    values.into_iter().map(|v| v * rate).collect()
+/// What leaves do to the scores of their rows.
+pub(super) struct Moves {
+    /// Of shape (leaves, outputs); factors where the loss keeps exponentials, else summands.
+    values: Vec<f64>,
+    are_factors: bool,
 }
 
-/// Adds the leaves' values to the scores.
-pub(super) fn advance(loss: Loss, scores: &mut [Vec<f64>], values: &[f64], leaf_of: &[u32]) {
+impl Moves {
+    /// By the model's leaves, after the learning rate.
+    pub(super) fn of_model(loss: Loss, leaves: &[f64]) -> Self {
+        let are_factors = loss.keeps_exp();
+        let values = leaves.iter().map(|&v| if are_factors { exp(v) } else { v }).collect();
+        Self { values, are_factors }
+    }
+
+    /// By the leaves as a fold that trees are grown on estimates them.
+    fn of_fold(settings: &Settings, leaves: &Estimate) -> Self {
+        let rate = settings.learning_rate;
+        let are_factors = settings.loss.keeps_exp();
+        let values = if are_factors {
+            // CatBoost goes back to the value by the coarse logarithm, for these folds only.
+            let factor = |&by: &f64| exp_by_parts(f64::from(fast_ln(by as f32)) * rate);
+            leaves.factors.iter().map(factor).collect()
+        } else {
+            leaves.values.iter().map(|v| v * rate).collect()
+        };
+        Self { values, are_factors }
+    }
+}
+
+/// Moves the scores.
+pub(super) fn advance(scores: &mut [Vec<f64>], moves: &Moves, leaf_of: &[u32]) {
     const BLOCK: usize = 16_384;
     let k = scores.len();
     for (output, scores) in scores.iter_mut().enumerate() {
-        let moves: Vec<f64> = values
-            .iter()
-            .skip(output)
-            .step_by(k)
-            .map(|v| if loss.keeps_exp() { v.exp() } else { *v })
-            .collect();
+        let by: Vec<f64> = moves.values.iter().skip(output).step_by(k).copied().collect();
         scores.par_chunks_mut(BLOCK).zip(leaf_of.par_chunks(BLOCK)).for_each(
             |(scores, leaf_of)| {
                 let rows = scores.iter_mut().zip(leaf_of);
-                if loss.keeps_exp() {
-                    rows.for_each(|(score, &leaf)| *score *= moves[leaf as usize]);
+                if moves.are_factors {
+                    rows.for_each(|(score, &leaf)| *score *= by[leaf as usize]);
                 } else {
-                    rows.for_each(|(score, &leaf)| *score += moves[leaf as usize]);
+                    rows.for_each(|(score, &leaf)| *score += by[leaf as usize]);
                 }
             },
         );

@@ -59,8 +59,11 @@ impl Booster {
                 let (split, column) = tasks[task].split(candidate);
                 (split, column, score)
             });
+            // Statistics of single columns are added up anew at each level, as in CatBoost: the last bits of
+            // what remains of a parent are others.
             let groups = tasks.into_iter().flat_map(|task| task.groups);
-            histograms.extend(groups.map(|group| (group.source, group.histograms)));
+            let kept = groups.filter(|group| !group.is_simple());
+            histograms.extend(kept.map(|group| (group.source, group.histograms)));
             let Some((split, column, score)) = chosen else { break };
             before = score;
             self.note(&split, &[]);

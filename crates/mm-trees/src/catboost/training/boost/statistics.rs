@@ -44,8 +44,7 @@ pub(super) type Extended = (Arc<Projection>, Option<(usize, u32)>);
 impl Booster {
     /// The statistics of a projection.
     pub(in super::super) fn statistics(&self, projection: &Projection) -> &[CtrColumn] {
-        let is_simple = projection.is_plain() && projection.columns.len() == 1;
-        if is_simple { &self.settings.simple } else { &self.settings.combined }
+        if projection.is_simple() { &self.settings.simple } else { &self.settings.combined }
     }
 
     /// Sees to it that the fold has the statistics of the projections. Each is a single column, or

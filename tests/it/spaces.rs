@@ -117,6 +117,33 @@ fn every_space_contains_the_defaults() {
 }
 
 #[test]
+fn every_portfolio_lies_inside() {
+    let catalog = mm::catalog();
+    let mut kinds = Vec::new();
+    for kind in catalog.searchable() {
+        for size in SIZES {
+            let family = Family::new(kind, json!({}));
+            let points = family.portfolio(&catalog, size).expect("draws");
+            let wanted = catalog.portfolio(kind, size);
+            assert_eq!(points.len(), wanted.len());
+            for (told, wanted) in points.into_iter().zip(&wanted) {
+                let drawn = family.draw(&catalog, size, &mut Told(told)).expect("draws");
+                assert_eq!(&drawn, wanted, "{kind}, {size:?}");
+            }
+            if !wanted.is_empty() && size == SpaceSize::Medium {
+                kinds.push(kind);
+            }
+        }
+    }
+    assert_eq!(kinds, ["lightgbm", "xgboost"]);
+    // What is fixed stays so.
+    let family = Family::new("xgboost", json!({"learning_rate": 0.5}));
+    let points = family.portfolio(&catalog, SpaceSize::Medium).expect("draws");
+    let asks = |name: &str| points.iter().flatten().any(|(asked, _)| asked == name);
+    assert!(!asks("learning_rate") && asks("sampling.rows"));
+}
+
+#[test]
 fn larger_spaces_ask_for_more() {
     let catalog = mm::catalog();
     for kind in catalog.searchable() {

@@ -302,6 +302,31 @@ fn a_search_finds_nothing_worse_than_the_defaults() {
 }
 
 #[test]
+fn after_the_defaults_a_search_tries_the_portfolio_whatever_is_promoted_meanwhile() {
+    let catalog = mm::catalog();
+    let rates: Vec<String> = catalog
+        .portfolio("xgboost", SpaceSize::Medium)
+        .iter()
+        .map(|point| point["learning_rate"].to_string())
+        .collect();
+    let tune = TunePlan::trials(24).with(|t| {
+        t.rungs = Some(Rungs { first: 2, last: 8, eta: 2 });
+    });
+    let folder = scratch("tuning-portfolio");
+    let candidate = Candidate::of_kind("xgboost").tuned(tune);
+    run(&plan([candidate]).with(|p| p.checkpoint = Some(folder.clone())), &flights(20));
+    let journal = fs::read_to_string(folder.join("tuning.journal")).expect("the journal");
+    let mut all = journal.replace("\\\"", "\"").replace(' ', "");
+    assert!(all.contains("mm:continues"), "some were promoted");
+    for rate in std::iter::once("0.3").chain(rates.iter().map(String::as_str)) {
+        let told = format!("\"learning_rate\":{rate},");
+        let (_, rest) = all.split_once(&told).unwrap_or_else(|| panic!("{told} in {all}"));
+        all = rest.to_owned();
+    }
+    fs::remove_dir_all(folder).expect("removes");
+}
+
+#[test]
 fn catboost_climbs_rungs_with_categories_too() {
     let rounds = AtomicUsize::new(0);
     let watcher = |event: &Event<'_>| {
@@ -413,6 +438,28 @@ fn the_space_of_a_composite_is_that_of_its_members() {
     assert!(journal.contains("\"members.1.of."), "{journal}");
     assert!(!journal.contains("\"members.0.rounds\""), "what is fixed is not asked for");
     assert_eq!(tuned.best.params["members"][0]["params"]["rounds"], 9);
+    fs::remove_dir_all(folder).expect("removes");
+}
+
+#[test]
+fn the_space_of_a_stack_is_also_that_of_its_last_learner() {
+    let tune = TunePlan::trials(4).with(|t| t.space = SpaceSize::Small);
+    let mut ensemble = Candidate::of_kind("ensemble").tuned(tune);
+    let meta = json!({"kind": "lightgbm", "params": {"rounds": 9}});
+    ensemble.params = json!({
+        "members": [{"kind": "naive_bayes"}, {"kind": "lightgbm", "params": {"rounds": 9}}],
+        "combine": {"kind": "stack", "params": {"meta": meta}},
+    });
+    let folder = scratch("tuning-stack");
+    let plan = plan([ensemble]).with(|p| p.checkpoint = Some(folder.clone()));
+    let outcome = run(&plan, &flights(40));
+    let tuned = &outcome.tuned[0].1;
+    assert_eq!((tuned.trials, tuned.failed), (4, 0), "{tuned:?}");
+    let journal = fs::read_to_string(folder.join("tuning.journal")).expect("the journal");
+    assert!(journal.contains("\"combine.params.meta.learning_rate\""), "{journal}");
+    let meta = &tuned.best.params["combine"]["params"]["meta"]["params"];
+    assert_eq!(meta["rounds"], 9, "what is fixed stays so");
+    assert!(meta["learning_rate"].is_f64(), "{meta}");
     fs::remove_dir_all(folder).expect("removes");
 }
 

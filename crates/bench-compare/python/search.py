@@ -347,4 +347,5 @@ def table(out):
         show(json.loads(line))
 
 
-{"run": run, "score": score, "table": table}[sys.argv[1]](*sys.argv[2:])
+if __name__ == "__main__":
+    {"run": run, "score": score, "table": table}[sys.argv[1]](*sys.argv[2:])

@@ -1,6 +1,8 @@
 """Optuna's side of `cargo bench -p mm-tune --bench speed`, which runs this and says what is printed.
 
     tune.py cost SAMPLER N              CPU ms a trial over the last tenth of N trials of mixed10
+    tune.py storage SAMPLER KIND N      CPU ms, and ms, a trial over the second half of N trials of mixed10
+                                        in a file of KIND: `sqlite`, `journal`
     tune.py quality SAMPLER NAME SEEDS  the best of 200 trials, for each seed, in order
 
 The objectives are those of `crates/mm-tune/benches/speed.rs`. Nothing is printed for a sampler that
@@ -9,6 +11,7 @@ Optuna does not have, or that needs packages that are not there.
 
 import math
 import sys
+import tempfile
 import time
 import warnings
 
@@ -96,6 +99,19 @@ try:
         start = time.process_time()
         run(study, mixed10, n // 10)
         print((time.process_time() - start) * 1e3 / (n // 10))
+    elif part == "storage":
+        kind, n = rest[0], int(rest[1])
+        with tempfile.TemporaryDirectory() as folder:
+            if kind == "sqlite":
+                storage = optuna.storages.RDBStorage(f"sqlite:///{folder}/study.db")
+            else:
+                backend = optuna.storages.journal.JournalFileBackend(f"{folder}/study.journal")
+                storage = optuna.storages.JournalStorage(backend)
+            study = optuna.create_study(storage=storage, sampler=sampler(name, 0))
+            run(study, mixed10, n - n // 2)
+            start, wall = time.process_time(), time.monotonic()
+            run(study, mixed10, n // 2)
+            print((time.process_time() - start) * 1e3 / (n // 2), (time.monotonic() - wall) * 1e3 / (n // 2))
     else:
         bests = []
         for seed in range(int(rest[1])):

@@ -35,7 +35,7 @@ pub struct Catalog {
     kinds: BTreeMap<&'static str, Kind>,
     combiners: BTreeMap<&'static str, Arc<Combine>>,
     loaders: BTreeMap<&'static str, Loader>,
-    spaces: BTreeMap<&'static str, Draw>,
+    spaces: BTreeMap<&'static str, Space>,
     members: BTreeMap<&'static str, &'static [&'static str]>,
 }
 
@@ -43,6 +43,12 @@ pub struct Catalog {
 struct Kind {
     build: Arc<Build>,
     defaults: Value,
+}
+
+#[derive(Clone, Copy)]
+struct Space {
+    draw: Draw,
+    portfolio: fn(SpaceSize) -> Vec<Value>,
 }
 
 #[derive(Clone, Copy)]
@@ -136,14 +142,17 @@ impl Catalog {
             let params = P::search(size, draw)?;
             serde_json::to_value(params).map_err(|e| Error::config("params", e.to_string()))
         };
-        let before = self.spaces.insert(kind, draw);
+        let portfolio = |size| {
+            P::portfolio(size).into_iter().filter_map(|p| serde_json::to_value(p).ok()).collect()
+        };
+        let before = self.spaces.insert(kind, Space { draw, portfolio });
         assert!(before.is_none(), "two search spaces have the kind `{kind}`");
         self
     }
 
-    /// Says where the config of a composite kind has its members: fields that hold a
-    /// [`Candidate`](crate::Candidate), a list of them, or lists of lists. The search space of the
-    /// composite is then those of its members together.
+    /// Says where the config of a composite kind has its members: fields, by the dotted paths to them,
+    /// that hold a [`Candidate`](crate::Candidate), a list of them, or lists of lists. The search space of
+    /// the composite is then those of its members together.
     #[must_use]
     pub fn with_members(mut self, kind: &'static str, fields: &'static [&'static str]) -> Self {
         self.members.insert(kind, fields);
@@ -161,7 +170,13 @@ impl Catalog {
         let Some(space) = self.spaces.get(kind) else {
             return Err(unknown(kind, self.spaces.keys()));
         };
-        space(size, draw)
+        (space.draw)(size, draw)
+    }
+
+    /// Points of a kind's search space that a search tries after the defaults: see
+    /// [`Search::portfolio`].
+    pub fn portfolio(&self, kind: &str, size: SpaceSize) -> Vec<Value> {
+        self.spaces.get(kind).map(|space| (space.portfolio)(size)).unwrap_or_default()
     }
 
     /// The kinds that have a search space, sorted.

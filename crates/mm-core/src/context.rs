@@ -33,6 +33,9 @@ pub struct FitContext<'a> {
     pub deadline: Option<Instant>,
     /// Held-out data for early stopping and for the observer's metrics.
     pub validation: Option<&'a Dataset>,
+    /// Boosted trees score the validation data after every so many rounds, and after the last. 1 unless
+    /// somebody asks for less: between two scores early stopping learns nothing.
+    pub score_every: NonZeroUsize,
     /// Calls the fit off from another thread.
     pub cancel: Option<&'a Cancel>,
     /// Where a long fit keeps its state, so that it goes on after a kill.
@@ -49,6 +52,7 @@ impl FitContext<'static> {
             threads: NonZeroUsize::MIN,
             deadline: None,
             validation: None,
+            score_every: NonZeroUsize::MIN,
             cancel: None,
             snapshots: None,
             observer: &Silent,
@@ -126,6 +130,11 @@ impl<'a> FitContext<'a> {
     /// An error if the fit was called off.
     pub fn check_cancelled(&self) -> Result<()> {
         if self.cancel.is_some_and(Cancel::is_cancelled) { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    /// Whether the validation data are scored after round `round`, from 1, of `rounds`.
+    pub fn is_scored(&self, round: usize, rounds: usize) -> bool {
+        round.is_multiple_of(self.score_every.get()) || round == rounds
     }
 
     /// Reports one finished iteration and asks whether to go on: what every iterative learner

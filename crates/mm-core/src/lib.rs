@@ -60,7 +60,7 @@ pub use crate::{
         ClassWeight, Column, ColumnKind, ColumnReport, Dataset, Frame, Levels, Matrix, Output,
         ReadReport, Role, Roles, Schema, Source, Task, TaskKind, TimeUnit, Truth,
     },
-    durable::replace as replace_file,
+    durable::{replace as replace_file, sweep_beside},
     early_stopping::{EarlyStopping, Patience},
     envelope::{BodyReader, BodyWriter, Envelope, Persist, Tag},
     error::{Error, ParamError, Result},

@@ -19,6 +19,16 @@ use crate::{
 pub trait Search: Params {
     /// Draws params from the space of that size.
     fn search(size: SpaceSize, draw: &mut dyn Suggest) -> Result<Self>;
+
+    /// Points of the space of that size that have done well together on many data sets, the most useful
+    /// first: a search tries them after the defaults, which are not among them. None unless a kind has
+    /// some; rounds among them are those of no particular data set.
+    ///
+    /// Such portfolios are those of Feurer et al., *Auto-Sklearn 2.0* (JMLR 2022).
+    fn portfolio(size: SpaceSize) -> Vec<Self> {
+        let _ = size;
+        Vec::new()
+    }
 }
 
 /// How much of a kind's parameters a search covers.

@@ -46,10 +46,12 @@ enum Place<T> {
 }
 
 impl Snapshots {
-    /// In `folder`, which is made if it is not there; every 10 minutes.
+    /// In `folder`, which is made if it is not there; every 10 minutes. What a kill in the middle of
+    /// writing has left there is removed.
     pub fn new(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        durable::sweep(&folder, |_| true);
         Ok(Self { place: Place::Disk(folder), ..Self::in_memory() })
     }
 
@@ -189,6 +191,19 @@ mod tests {
         assert_eq!(fs::read_dir(&folder).expect("lists").count(), 1, "nothing is left aside");
         slot.clear();
         assert_eq!(snapshots.slot(&["learner", "seed 1"]).load(), None);
+        fs::remove_dir_all(folder).expect("removes");
+    }
+
+    #[test]
+    fn what_a_kill_in_the_middle_of_writing_left_is_removed_when_the_folder_is_opened_again() {
+        let folder = scratch("snapshot-killed");
+        let mut slot = Snapshots::new(&folder).expect("makes the folder").slot(&["a"]);
+        slot.keep(b"state").expect("writes");
+        let left = folder.join(format!("{}.snapshot.4711-0.tmp", slot.key));
+        fs::write(&left, b"sta").expect("writes");
+        let slot = Snapshots::new(&folder).expect("opens").slot(&["a"]);
+        assert!(!left.exists());
+        assert_eq!(slot.load(), Some(b"state".to_vec()));
         fs::remove_dir_all(folder).expect("removes");
     }
 

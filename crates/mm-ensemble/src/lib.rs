@@ -116,7 +116,8 @@ pub fn register(catalog: Catalog) -> Catalog {
         Ok(limited(stack.build(catalog)?, limits))
     });
     catalog
-        .with_members("ensemble", &["members", "layers"])
+        // The last of a stack's, if it is named.
+        .with_members("ensemble", &["members", "layers", "combine.params.meta"])
         .with_members("bag", &["of"])
         .with_members("calibrated", &["of"])
         .with_members("conformal", &["of"])

@@ -41,7 +41,7 @@ pub(crate) fn continued<M>(
 /// Boosts round after round until `rounds` are done, or `grow` says that nothing is left to grow,
 /// or the watch, the observer, or the deadline ends it; the number of rounds done.
 ///
-/// `grow` adds a round and shows the watch, if there is one, what it came to.
+/// `grow` adds a round and shows the watch, if there is one and the round is scored, what it came to.
 pub(crate) fn boost(
     rounds: usize,
     ctx: &FitContext<'_>,
@@ -49,10 +49,11 @@ pub(crate) fn boost(
     mut grow: impl FnMut(usize, Option<&mut Watch<'_>>) -> Result<bool>,
 ) -> Result<usize> {
     for round in 1..=rounds {
-        if !grow(round, watch.as_mut())? {
+        let is_scored = ctx.is_scored(round, rounds);
+        if !grow(round, watch.as_mut().filter(|_| is_scored))? {
             return Ok(round - 1);
         }
-        let metrics = watch.as_ref().map_or(&[][..], |watch| &watch.metrics);
+        let metrics = watch.as_ref().filter(|_| is_scored).map_or(&[][..], |watch| &watch.metrics);
         let goes_on = ctx.step(&Step::new(round, rounds, metrics))?;
         if !goes_on || watch.as_ref().is_some_and(|watch| watch.is_over) {
             return Ok(round);

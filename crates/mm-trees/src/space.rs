@@ -13,10 +13,17 @@ use mm_core::{FloatRange, IntRange, Result, Search, SpaceSize, Suggest};
 
 use crate::catboost::{self, CatBoostParams};
 
+/// Rounds of the points of portfolios, which were chosen for 100 to 1000.
+///
+/// What points they are was found by `crates/bench-compare/python/portfolio.py` on seven data sets: credit-g,
+/// bike-sharing, polish-bankruptcy, elec2, digits, and nycflights with two targets.
+#[cfg(any(feature = "lightgbm", feature = "xgboost"))]
+const PORTFOLIO_ROUNDS: usize = 300;
+
 /// A share of rows or columns, in twentieths.
 fn share(draw: &mut dyn Suggest, name: &str) -> Result<f64> {
-    // Steps of a twentieth leave 1 a rounding error away.
-    Ok(draw.float(name, FloatRange::new(0.4, 1.0).step(0.05))?.min(1.0))
+    // Steps of a twentieth end a rounding error away.
+    Ok((20.0 * draw.float(name, FloatRange::new(0.4, 1.0).step(0.05))?).round() / 20.0)
 }
 
 fn whole(draw: &mut dyn Suggest, name: &str, range: IntRange) -> Result<usize> {
@@ -37,7 +44,7 @@ impl Search for crate::LightGbmParams {
         p.tree.leaves = whole(draw, "tree.leaves", IntRange::log(4, 256))?;
         p.tree.min_data_in_leaf = whole(draw, "tree.min_data_in_leaf", IntRange::log(2, 200))?;
         if SpaceSize::Medium <= size {
-            p.sampling.rows = match share(draw, "sampling.rows")? {
+            p.sampling.rows = match share(draw, "sampling.rows.bagging.fraction")? {
                 1.0 => RowSampling::All,
                 fraction => RowSampling::Bagging(Bagging::of(fraction)),
             };
@@ -61,6 +68,37 @@ impl Search for crate::LightGbmParams {
             categorical.max_threshold = whole(draw, "categorical.max_threshold", levels)?;
         }
         Ok(p)
+    }
+
+    fn portfolio(size: SpaceSize) -> Vec<Self> {
+        use mm_core::Params as _;
+
+        use crate::lightgbm::{Bagging, RowSampling};
+
+        // Learning rate, leaves, rows of a leaf, rows, columns, L1, L2.
+        let points = [
+            (0.11, 200, 5, 0.95, 0.9, 0.0017, 30.0),
+            (0.047, 34, 3, 0.5, 0.4, 0.0, 1.7),
+            (0.17, 150, 140, 0.9, 0.55, 0.0088, 0.0053),
+            (0.13, 20, 54, 1.0, 0.85, 0.33, 0.044),
+            (0.04, 14, 3, 0.65, 0.8, 0.0022, 0.15),
+            (0.022, 64, 2, 0.9, 0.85, 0.19, 0.0),
+        ];
+        let point = |(rate, leaves, min_data, rows, columns, l1, l2)| {
+            Self::default().with(|p| {
+                (p.rounds, p.learning_rate) = (PORTFOLIO_ROUNDS, rate);
+                (p.tree.leaves, p.tree.min_data_in_leaf) = (leaves, min_data);
+                if SpaceSize::Medium <= size {
+                    p.sampling.rows = match rows {
+                        1.0 => RowSampling::All,
+                        fraction => RowSampling::Bagging(Bagging::of(fraction)),
+                    };
+                    p.sampling.columns = columns;
+                    (p.penalty.l1, p.penalty.l2) = (l1, l2);
+                }
+            })
+        };
+        points.map(point).into()
     }
 }
 
@@ -104,6 +142,35 @@ impl Search for crate::XgBoostParams {
             categorical.max_threshold = whole(draw, "categorical.max_threshold", levels)? as u32;
         }
         Ok(p)
+    }
+
+    fn portfolio(size: SpaceSize) -> Vec<Self> {
+        use mm_core::Params as _;
+
+        use crate::xgboost::Growth;
+
+        // Learning rate, depth, Hessian of a leaf, rows, columns, L1, L2, gain.
+        let points = [
+            (0.037, 7, 0.67, 0.9, 0.55, 0.0, 0.069, 0.0069),
+            (0.15, 7, 0.18, 0.85, 0.75, 11.0, 2.4, 0.0022),
+            (0.023, 7, 3.9, 0.95, 1.0, 0.016, 0.39, 0.021),
+            (0.38, 5, 0.29, 0.45, 0.75, 0.034, 0.022, 0.00013),
+            (0.12, 4, 0.043, 0.95, 0.4, 0.0, 0.24, 0.34),
+            (0.31, 5, 0.028, 0.55, 0.45, 8.4, 0.0, 0.00031),
+        ];
+        let point = |(rate, max_depth, hessian, rows, columns, l1, l2, min_gain)| {
+            Self::default().with(|p| {
+                p.rounds = PORTFOLIO_ROUNDS;
+                p.learning_rate = rate;
+                p.tree.growth = Growth::Depthwise { max_depth };
+                p.tree.min_hessian_in_leaf = hessian;
+                if SpaceSize::Medium <= size {
+                    (p.sampling.rows, p.sampling.columns) = (rows, columns);
+                    (p.penalty.l1, p.penalty.l2, p.penalty.min_gain) = (l1, l2, min_gain);
+                }
+            })
+        };
+        points.map(point).into()
     }
 }
 

@@ -1,17 +1,17 @@
 //! CPU time and quality of the samplers, beside Optuna's: `cargo bench -p mm-tune --bench speed`.
 //!
-//! Arguments choose a part: `cost`, `memory`, or `quality`, and names of samplers (`tpe`, `cma`, `gp`, …).
+//! Arguments choose a part: `cost`, `storage`, `memory`, or `quality`, and names of samplers (`tpe`, `cma`, `gp`, …).
 //! `--seeds n` sets the number of studies behind a median. If `MM_TUNE_PYTHON` names a Python that has
 //! Optuna, the same is done there (`crates/bench-compare/python/tune.py`) and printed beside.
 
 #![expect(clippy::print_stdout, reason = "a benchmark reports")]
 
-use std::{f64::consts::PI, process::Command};
+use std::{f64::consts::PI, process::Command, sync::Arc, time::Instant};
 
-use mm_core::{Direction, FloatRange, IntRange, Result, Suggest};
+use mm_core::{Direction, Error, FloatRange, IntRange, Result, Suggest};
 use mm_tune::{
-    AutoSampler, CmaSampler, GpSampler, NsgaSampler, Outcome, QmcSampler, RandomSampler, Study,
-    TpeParams, TpeSampler, Trial,
+    AutoSampler, CmaSampler, GpSampler, JournalStorage, NsgaSampler, Outcome, QmcSampler,
+    RandomSampler, Storage, Study, TpeParams, TpeSampler, Trial,
 };
 
 fn branin(t: &mut Trial) -> Result<f64> {
@@ -83,7 +83,10 @@ fn is_slow(sampler: &str) -> bool {
 }
 
 fn study(sampler: &str, seed: u64) -> Result<Study> {
-    let study = Study::in_memory(Direction::Minimize).with_seed(seed);
+    sampled(sampler, Study::in_memory(Direction::Minimize).with_seed(seed))
+}
+
+fn sampled(sampler: &str, study: Study) -> Result<Study> {
     Ok(match sampler {
         "cma" => study.with_sampler(CmaSampler::default()),
         "gp" => study.with_sampler(GpSampler::default()),
@@ -115,6 +118,26 @@ fn cost(sampler: &str, n: usize) -> Result<f64> {
         study.optimize(n / 10, wrap)?;
     }
     Ok((cpu_ms() - start) / (studies.len() * (n / 10)) as f64)
+}
+
+/// CPU ms a trial over the second half of `n` trials of `mixed10` in a file, and the wall clock's.
+fn storage_cost(kind: &str, sampler: &str, n: usize) -> Result<[f64; 2]> {
+    let folder = std::env::temp_dir().join(format!("mm-tune-speed-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+    let storage: Arc<dyn Storage> = match kind {
+        #[cfg(feature = "sqlite")]
+        "sqlite" => Arc::new(mm_tune::SqliteStorage::open(folder.join("study.db"))?),
+        _ => Arc::new(JournalStorage::open(folder.join("study.journal"))?),
+    };
+    let study = sampled(sampler, Study::open(storage, "speed", &[Direction::Minimize])?)?;
+    let wrap = |t: &mut Trial| mixed10(t).map(Outcome::from);
+    study.optimize(n - n / 2, wrap)?;
+    let (cpu, wall) = (cpu_ms(), Instant::now());
+    study.optimize(n / 2, wrap)?;
+    let took = [cpu_ms() - cpu, wall.elapsed().as_secs_f64() * 1e3];
+    drop(study);
+    std::fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
+    Ok(took.map(|ms| ms / (n / 2) as f64))
 }
 
 /// Bytes a trial that the process grows by over the last four fifths of `n` trials of `mixed10`.
@@ -163,7 +186,7 @@ fn main() -> Result<()> {
     let flag = args.iter().position(|arg| arg == "--seeds");
     let seeds = flag.and_then(|at| args.get(at + 1)?.parse().ok()).unwrap_or(20);
     let asked = |name: &str| args.iter().any(|arg| arg == name);
-    let any_part = !["cost", "memory", "quality"].into_iter().any(asked);
+    let any_part = !["cost", "storage", "memory", "quality"].into_iter().any(asked);
     let samplers: Vec<&str> = SAMPLERS.into_iter().filter(|name| asked(name)).collect();
     let samplers = if samplers.is_empty() { SAMPLERS.to_vec() } else { samplers };
 
@@ -184,6 +207,31 @@ fn main() -> Result<()> {
                 print!("cost {sampler} n={n}: {ours:.3} CPU ms a trial");
                 if theirs.is_finite() {
                     print!("; Optuna {theirs:.3}, {:.1} times that", theirs / ours);
+                }
+                println!();
+            }
+        }
+    }
+    if any_part || asked("storage") {
+        let kinds =
+            if cfg!(feature = "sqlite") { &["sqlite", "journal"][..] } else { &["journal"] };
+        for kind in kinds {
+            for sampler in ["random", "tpe"] {
+                let least = |a: [f64; 2], b: &[f64]| [a[0].min(b[0]), a[1].min(b[1])];
+                let (mut ours, mut theirs) = ([f64::INFINITY; 2], [f64::INFINITY; 2]);
+                for _ in 0..3 {
+                    ours = least(ours, &storage_cost(kind, sampler, 200)?);
+                    if let Some(told) = optuna(&["storage", sampler, kind, "200"]) {
+                        theirs = least(theirs, &told);
+                    }
+                }
+                print!("storage {kind} {sampler} n=200: {:.3} CPU ms, {:.3} ms", ours[0], ours[1]);
+                if theirs[0].is_finite() {
+                    let [cpu, wall] = [0, 1].map(|i| theirs[i] / ours[i]);
+                    print!(
+                        "; Optuna {:.3}, {:.3}: {cpu:.0}, {wall:.0} times",
+                        theirs[0], theirs[1]
+                    );
                 }
                 println!();
             }

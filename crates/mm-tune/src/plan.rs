@@ -101,7 +101,7 @@ impl Tuner for PlanTuner {
             .with_seed(task.seed())
             .with_sampler(Any(sampler(plan)?))
             .with_pruner(Any(pruner))
-            .with_first(defaults(task)?)
+            .with_first(first(task)?)
             .without_duplicates();
         if plan.storage.is_some() || task.checkpoint().is_some() {
             let mut heartbeat = Heartbeat::every(BEAT);
@@ -133,11 +133,11 @@ impl Tuner for PlanTuner {
     }
 }
 
-/// The kinds' defaults, for the first trials.
-fn defaults(task: &TuneTask<'_>) -> Result<Vec<Vec<(String, Json)>>> {
+/// The kinds' defaults and portfolios, for the first trials.
+fn first(task: &TuneTask<'_>) -> Result<Vec<Vec<(String, Json)>>> {
     let json = |(name, x): (String, Value)| Ok((name, Json::parse(&x.to_string())?));
     let point = |point: Vec<(String, Value)>| point.into_iter().map(json).collect();
-    task.defaults()?.into_iter().map(point).collect()
+    task.first()?.into_iter().map(point).collect()
 }
 
 /// Scores trials.

@@ -14,16 +14,15 @@ use crate::{
     plan::{self, Ending},
     storage::Write,
     study::{Outcome, Study, Trial},
-    trial::{Attrs, FrozenTrial, TrialId, TrialState},
+    trial::{Attrs, FROM, FrozenTrial, TrialId, TrialState},
 };
 
 /// The attribute that says which rung a trial is to reach, from 0, which is left out.
 const RUNG: &str = "mm:rung";
-/// The attribute with the number of the trial whose models it continues from.
-const FROM: &str = "mm:continues";
 /// The attribute with the score on a rung, which it ends with.
 const REACHED: &str = "mm:reached:";
-
+/// The attribute with what can be expected of a trial beyond the rung that it has reached.
+const EXPECTED: &str = "mm:expected";
 /// The attribute with the number of rounds that were best, if fewer than the rung has.
 const BEST: &str = "mm:rounds";
 
@@ -48,8 +47,8 @@ impl<'a> Climb<'a> {
     pub(crate) fn score(&self, study: &Study, trial: &mut Trial) -> Result<Outcome> {
         let (rung, from) = {
             let frozen = trial.frozen();
-            let int = |key| frozen.system_attrs.get(key).and_then(Json::as_i64);
-            (int(RUNG).unwrap_or(0).unsigned_abs() as usize, int(FROM))
+            let rung = frozen.system_attrs.get(RUNG).and_then(Json::as_i64);
+            (rung.unwrap_or(0).unsigned_abs() as usize, frozen.continues())
         };
         if let Some(from) = from
             && is_continued(study, from, Some(trial.frozen().id))
@@ -65,7 +64,7 @@ impl<'a> Climb<'a> {
         };
         let config = trial.draw(|space| self.task.draw(space))?;
         plan::note_config(trial, &config)?;
-        let models = from.and_then(|from| self.models.take(from.unsigned_abs()));
+        let models = from.and_then(|from| self.models.take(from));
         let climbed = match &models {
             Some(models) => {
                 let done = self.rounds[rung.saturating_sub(1)];
@@ -79,7 +78,7 @@ impl<'a> Climb<'a> {
             }
             None => self.task.climb(&config, rounds, None),
         };
-        let Climbed { mut scored, rounds: best, models: reached, .. } = match climbed {
+        let Climbed { mut scored, rounds: best, expected, models: reached, .. } = match climbed {
             Ok(climbed) => climbed,
             Err(error) if plan::ends_the_run(&error) => {
                 study.give_back(trial)?;
@@ -92,7 +91,7 @@ impl<'a> Climb<'a> {
             // What the rungs below took is a part of the fit.
             let before = study.with_history(|history| {
                 let mut all = history.finished().iter();
-                let trial = all.find(|trial| trial.number == from.unsigned_abs());
+                let trial = all.find(|trial| trial.number == from);
                 trial.and_then(|trial| plan::scored(trial, score).cost.fit_seconds)
             });
             scored.cost.fit_seconds =
@@ -101,6 +100,7 @@ impl<'a> Climb<'a> {
         plan::note_scored(trial, self.task, &scored)?;
         trial.report(rounds as u64, score)?;
         trial.note(&format!("{REACHED}{rung}"), score.into())?;
+        trial.note(EXPECTED, expected.into())?;
         if best < rounds {
             trial.note(BEST, Json::Int(best as i64))?;
         }
@@ -140,7 +140,11 @@ impl<'a> Climb<'a> {
                 .iter()
                 .filter(|trial| trial.state.is_finished() && trial.state != TrialState::Fail)
                 .filter(|trial| trial.violation() <= 0.0)
-                .filter_map(|trial| Some((trial.system_attrs.get(&key)?.as_f64()?, trial)))
+                .filter_map(|trial| {
+                    let score = trial.system_attrs.get(&key)?.as_f64()?;
+                    let expected = trial.system_attrs.get(EXPECTED).and_then(Json::as_f64);
+                    Some((expected.unwrap_or(score), trial))
+                })
                 .collect();
             there.sort_by(|a, b| {
                 let order = match self.task.direction() {
@@ -158,7 +162,7 @@ impl<'a> Climb<'a> {
                 if !rises(trial) {
                     continue;
                 }
-                if is_continued(study, trial.number as i64, None) {
+                if is_continued(study, trial.number, None) {
                     continue;
                 }
                 let next = next_rung(trial, rung + 1);
@@ -193,13 +197,13 @@ fn next_rung(trial: &FrozenTrial, rung: usize) -> FrozenTrial {
 }
 
 /// Whether a trial continues from `number`, other than `me` and before it.
-fn is_continued(study: &Study, number: i64, me: Option<TrialId>) -> bool {
+fn is_continued(study: &Study, number: u64, me: Option<TrialId>) -> bool {
     study.with_history(|history| {
         let mut all = history.finished().iter().chain(history.open());
         all.any(|trial| {
             trial.state != TrialState::Fail
                 && me.is_none_or(|me| trial.id < me)
-                && trial.system_attrs.get(FROM).and_then(Json::as_i64) == Some(number)
+                && trial.continues() == Some(number)
         })
     })
 }
@@ -233,18 +237,16 @@ impl Models {
             return;
         };
         let write = || {
-            fs::create_dir_all(folder)?;
+            fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
             let mut bytes = Vec::new();
             for model in models {
                 bytes.extend((model.len() as u64).to_le_bytes());
                 bytes.extend(model);
             }
-            let aside = folder.join(format!("{number}.{}", std::process::id()));
-            fs::write(&aside, bytes)?;
-            fs::rename(aside, folder.join(format!("{number}.models")))
+            mm_core::replace_file(&folder.join(format!("{number}.models")), &bytes)
         };
         if let Err(error) = write() {
-            tracing::warn!(%error, folder = %folder.display(), "models of a rung are not kept");
+            tracing::warn!(error = error.chain(), "models of a rung are not kept");
         }
     }
 

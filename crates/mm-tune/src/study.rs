@@ -176,7 +176,8 @@ impl Study {
 
     /// Lets the study's first trials, by number, try these parameters (external values); what is not
     /// among them is sampled. As if they had been [enqueued](Self::enqueue) first, but of several
-    /// workers, and of one that starts again, none does so twice. Nothing by default.
+    /// workers, and of one that starts again, none does so twice. Trials that only go on with another's
+    /// models do not count. Nothing by default.
     #[must_use]
     pub fn with_first<K: Into<String>>(
         self,
@@ -231,7 +232,7 @@ impl Study {
 
     fn begin(&self, history: &mut History, mut frozen: FrozenTrial) -> Result<Trial> {
         let is_new = frozen.params.is_empty() && !frozen.system_attrs.contains_key(FIXED);
-        if let Some(first) = self.first.get(frozen.number as usize).filter(|_| is_new) {
+        if is_new && let Some(first) = self.first_of(history, frozen.number) {
             let fixed = (FIXED.to_owned(), Json::Object(first.clone()));
             self.storage
                 .write(frozen.id, &[Write::SystemAttr(fixed.0.clone(), fixed.1.clone())])?;
@@ -259,6 +260,17 @@ impl Study {
             is_pruned: AtomicBool::new(false),
             known: None,
         })
+    }
+
+    /// What trial `number` is to try of the first.
+    fn first_of(&self, history: &History, number: u64) -> Option<&BTreeMap<String, Json>> {
+        if self.first.is_empty() {
+            return None;
+        }
+        let before = history.finished().iter().chain(history.open());
+        let goes_on =
+            |trial: &&Arc<FrozenTrial>| trial.number < number && trial.continues().is_some();
+        self.first.get((number as usize).saturating_sub(before.filter(goes_on).count()))
     }
 
     /// Adds a trial with these parameters (external values) to the queue; parameters that are not

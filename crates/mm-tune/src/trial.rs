@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use crate::{distribution::Distribution, json::Json};
 
+/// The attribute of a trial that continues from another's models, with the number of that one.
+pub(crate) const FROM: &str = "mm:continues";
+
 /// A study's key in its storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StudyId(pub i64);
@@ -89,6 +92,11 @@ impl FrozenTrial {
                 _ => 0.0,
             })
             .sum()
+    }
+
+    /// The number of the trial whose models this one continues from, on a higher rung.
+    pub(crate) fn continues(&self) -> Option<u64> {
+        u64::try_from(self.system_attrs.get(FROM)?.as_i64()?).ok()
     }
 }
 

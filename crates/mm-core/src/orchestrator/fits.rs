@@ -41,8 +41,8 @@ pub(super) struct Manner<'a> {
     pub(super) deadline: Option<Instant>,
     /// Seconds after which the fit ends.
     pub(super) seconds: Option<f64>,
-    /// What the fit is scored on after each round, where the plan has no `validation`.
-    pub(super) watched: Option<&'a Dataset>,
+    /// What the fit is scored on after every so many rounds, where the plan has no `validation`.
+    pub(super) watched: Option<(&'a Dataset, NonZeroUsize)>,
     /// In place of the run's.
     pub(super) snapshots: Option<&'a Snapshots>,
 }
@@ -105,8 +105,11 @@ impl Run<'_> {
             return Err(Error::Deadline);
         }
         let (train, held_out) = self.training(fold)?;
-        if let Some(held_out) = held_out.as_ref().or(manner.watched) {
+        if let Some(held_out) = &held_out {
             ctx = ctx.with_validation(held_out);
+        } else if let Some((watched, every)) = manner.watched {
+            ctx = ctx.with_validation(watched);
+            ctx.score_every = every;
         }
         let started = Instant::now();
         let model = match (manner.after, candidate.learner.as_warm_start()) {

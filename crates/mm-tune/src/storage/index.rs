@@ -90,6 +90,7 @@ pub(super) fn keep(journal: &Path, state: &State, offset: u64, line: u64) {
         [&MAGIC[..], &Sha256::digest(&content), &content].concat()
     });
     let Some(bytes) = encoded else { return };
+    mm_core::sweep_beside(&path_of(journal));
     if let Err(error) = mm_core::replace_file(&path_of(journal), &bytes) {
         tracing::debug!(error = error.chain(), "the journal's index cannot be written");
     }

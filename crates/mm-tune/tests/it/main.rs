@@ -1,5 +1,6 @@
 //! Behaviour that users of the crate rely on.
 
+mod bad_input;
 mod importance;
 mod interop;
 #[cfg(feature = "postgres")]

@@ -10,6 +10,7 @@ mod space;
 
 use std::{
     fmt,
+    num::NonZeroUsize,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
@@ -289,22 +290,27 @@ impl<'a> TuneTask<'a> {
         config(&self.families[chosen], &mut Prefixed { prefix: choices[chosen], draw })
     }
 
-    /// The kinds' own defaults, a point of the space each, as the answers to what
-    /// [`draw`](Self::draw) asks: see [`Family::defaults`].
-    pub fn defaults(&self) -> Result<Vec<Vec<(String, Value)>>> {
+    /// What a search begins with: the kinds' own defaults, a point of the space each, as the answers to
+    /// what [`draw`](Self::draw) asks, and then their [portfolios](crate::Search::portfolio), of which the
+    /// kinds take turns.
+    pub fn first(&self) -> Result<Vec<Vec<(String, Value)>>> {
         let (catalog, space) = (self.run.outer.catalog, self.plan.space);
         let is_alone = self.families.len() == 1;
-        let of = |(i, family): (usize, &Family)| {
-            let answers = family.defaults(catalog, space)?;
-            if is_alone {
-                return Ok(answers);
-            }
+        let mut all: Vec<(usize, usize, Vec<(String, Value)>)> = Vec::new();
+        for (i, family) in self.families.iter().enumerate() {
+            let portfolio = family.portfolio(catalog, space)?;
+            let points = std::iter::once(family.defaults(catalog, space)?).chain(portfolio);
             let name = format!("{i}.{}", family.kind);
-            let kind = ("kind".to_owned(), Value::String(name.clone()));
-            let named = answers.into_iter().map(|(key, x)| (format!("{name}.{key}"), x));
-            Ok(std::iter::once(kind).chain(named).collect())
-        };
-        self.families.iter().enumerate().map(of).collect()
+            for (turn, mut point) in points.enumerate() {
+                if !is_alone {
+                    point.iter_mut().for_each(|(key, _)| *key = format!("{name}.{key}"));
+                    point.insert(0, ("kind".to_owned(), Value::String(name.clone())));
+                }
+                all.push((turn, i, point));
+            }
+        }
+        all.sort_by_key(|&(turn, i, _)| (turn, i));
+        Ok(all.into_iter().map(|(_, _, point)| point).collect())
     }
 
     /// Cross-validates a configuration. Without `watch` folds are fitted side by side; with it, so
@@ -353,6 +359,7 @@ impl<'a> TuneTask<'a> {
             deadline: self.own_deadline().filter(|_| has_score),
             fit_seconds: self.plan.limits.fit_seconds,
             weighs_models: self.plan.weighs_models(),
+            score_every: self.plan.rungs.map_or(NonZeroUsize::MIN, Rungs::score_every),
         }
     }
 
@@ -370,13 +377,17 @@ impl<'a> TuneTask<'a> {
 pub struct Climbed {
     /// What it came to with `rounds`.
     pub scored: Scored,
-    /// Of the rounds up to the rung, so many were best: fewer than the rung has where each round could
-    /// be scored, which is so for kinds that continue from a model, if the plan's metric is the task's
-    /// default one, has no `validation`, and nothing stops early. Costs but the fit's are then in
-    /// proportion.
+    /// Of the rounds up to the rung, so many were best: fewer than the rung has where rounds could be
+    /// scored (every twentieth part of the lowest rung), which is so for kinds that continue from a
+    /// model, if the plan's metric is the task's default one, has no `validation`, and nothing stops
+    /// early. Costs but the fit's are then in proportion. The fit of a fold ends when the last third of
+    /// its rounds was of no use.
     pub rounds: usize,
+    /// What it can be expected to come to with many more rounds: as far as rounds could be scored, where
+    /// the curve of their scores is heading.
+    pub expected: f64,
     /// The folds' models, as they are stored: what the next rung begins with. None of a kind that
-    /// [resumes](crate::Learner::resumes).
+    /// [resumes](crate::Learner::resumes), nor if a fold has ended before the rung.
     pub models: Vec<Vec<u8>>,
 }
 

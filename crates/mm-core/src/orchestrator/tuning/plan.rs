@@ -1,6 +1,7 @@
 //! What a plan says of a search.
 
 use std::{
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -28,8 +29,9 @@ use crate::{error::ParamError, metric::Direction, search::SpaceSize};
 /// | `storage` | the checkpoint | where trials are kept: a file or an address that the tuner knows |
 ///
 /// What a candidate's `params` say is fixed; the search fills in the rest of its space. The first
-/// trial of each kind has the kind's defaults, so the search finds nothing worse than these. The best
-/// configuration then takes the candidate's place.
+/// trial of each kind has the kind's defaults, so the search finds nothing worse than these; the kind's
+/// [portfolio](crate::Search::portfolio) comes next. The best configuration then takes the candidate's
+/// place.
 ///
 /// The search and the leaderboard use the same folds, so the winner's score is that of the best of
 /// many draws and a little too good; compare it with candidates that were tuned as long, or hold a
@@ -163,11 +165,12 @@ pub enum Steps {
 /// ([`WarmStart`](crate::WarmStart)) differs from that by rounding, and by what is drawn at random;
 /// the winner is then fitted at once.
 ///
-/// Where each round can be scored (see [`Climbed::rounds`](crate::Climbed::rounds)), a trial counts with
-/// the best of its rounds, and one that was best well before its rung does not go on.
+/// The best are those that can be [expected](crate::Climbed::expected) to come to most, so that those which
+/// learn slowly are not paused for that alone. Where rounds can be scored (see [`Climbed::rounds`](crate::Climbed::rounds)), a trial counts with the
+/// best of them, stops when the last third has been of no use, and does not go on if it was best well
+/// before its rung.
 ///
-/// A low first rung tries more configurations, but prefers those that learn fast to those that learn
-/// well.
+/// A low first rung tries more configurations, but knows less of those that learn slowly.
 ///
 /// | field | default | domain | effect |
 /// | --- | ---: | --- | --- |
@@ -198,6 +201,11 @@ impl Rungs {
         let below = std::iter::successors(Some(self.first), |n| n.checked_mul(self.eta));
         let is_far = |n: &usize| (*n as f64) * (self.eta as f64).sqrt() <= self.last as f64;
         below.take_while(is_far).chain([self.last]).collect()
+    }
+
+    /// Rounds between two scores of a fit.
+    pub(super) fn score_every(self) -> NonZeroUsize {
+        NonZeroUsize::new(self.first / 20).unwrap_or(NonZeroUsize::MIN)
     }
 
     fn check(self) -> Result<(), ParamError> {

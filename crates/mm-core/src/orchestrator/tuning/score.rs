@@ -2,7 +2,10 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Instant,
 };
@@ -32,6 +35,8 @@ pub(super) struct Rules {
     pub(super) fit_seconds: Option<f64>,
     /// Whether models are stored to see how large they are.
     pub(super) weighs_models: bool,
+    /// Fits on rungs are scored after so many rounds each.
+    pub(super) score_every: NonZeroUsize,
 }
 
 /// A fold of a configuration.
@@ -76,36 +81,44 @@ impl Run<'_> {
             && !stops
             && self.plan.validation.is_none()
             && self.metric == Metric::default_for(self.data.task());
-        let (curves, metric) = (Curves::new(self.folds.len()), self.metric.to_string());
+        let direction = self.metric.direction();
+        let curves = Curves::new(self.folds.len(), direction, done);
+        let metric = self.metric.to_string();
         let tried = self.side_by_side(|f, threads| {
             let model = models.get(f).map(|bytes| catalog.open(bytes)).transpose()?;
             let after = model.map(|model| Rung { model, rounds: done });
             let test = watches.then(|| self.data.take(&self.folds[f].test));
-            let hear = |step: &Step<'_>| {
-                if let Some((_, score)) = step.metrics.iter().find(|(name, _)| *name == metric) {
-                    curves.note(f, step.iteration, *score);
-                }
-                GO
+            let hear = |step: &Step<'_>| match step
+                .metrics
+                .iter()
+                .find(|(name, _)| watches && *name == metric)
+            {
+                Some((_, score)) => curves.note(f, step.iteration, *score),
+                None => GO,
             };
             let mut manner = Manner { hear: &hear, ..rules.manner(threads) };
             (manner.after, manner.snapshots) = (after.as_ref(), resumes.then_some(kept));
-            manner.watched = test.as_ref();
+            manner.watched = test.as_ref().map(|test| (test, rules.score_every));
             self.try_fold(&candidate, f, manner, rules.weighs_models || keeps_models)
         })?;
         let mut scored = Scored::of(&tried);
-        let mut best = rounds;
-        if let Some((round, folds)) = curves.best(self.metric.direction())
-            && done + round < rounds
+        let (mut best, reached, gain) = (rounds, curves.reached(), curves.gain());
+        // Of folds that have not all come to the rung only the rounds that they share can be compared.
+        let stopped = curves.has_stopped();
+        if let Some((round, folds)) = curves.best()
+            && round < rounds
         {
             let (score, error) = mean_and_error(&folds);
-            if self.metric.direction().is_better(score, scored.score) {
-                best = done + round;
-                let cost = scored.cost.in_proportion(best as f64 / rounds as f64);
+            if stopped || direction.is_better(score, scored.score) {
+                best = round;
+                let cost = scored.cost.in_proportion(best as f64 / reached.unwrap_or(1.0));
                 scored = Scored { score, error, cost };
             }
         }
+        let keeps_models = keeps_models && !stopped;
         let models = tried.into_iter().filter_map(|tried| tried.bytes.filter(|_| keeps_models));
-        Ok(Climbed { scored, rounds: best, models: models.collect() })
+        let models = models.collect();
+        Ok(Climbed { scored, rounds: best, expected: scored.score - gain, models })
     }
 
     pub(super) fn score(
@@ -220,35 +233,98 @@ impl Rules {
     }
 }
 
-/// The scores of the folds after each round, from the first.
-struct Curves(Vec<Mutex<Vec<f64>>>);
+/// The scores of the folds after rounds that are the same for all, in order.
+struct Curves {
+    folds: Vec<Mutex<Vec<(usize, f64)>>>,
+    direction: Direction,
+    /// Rounds that the folds begin with.
+    done: usize,
+    /// Whether the fit of a fold was ended.
+    stopped: AtomicBool,
+}
+
+/// A fold is not ended for having been better fewer rounds ago than this.
+const PATIENCE: usize = 10;
 
 impl Curves {
-    fn new(n_folds: usize) -> Self {
-        Self((0..n_folds).map(|_| Mutex::default()).collect())
+    fn new(n_folds: usize, direction: Direction, done: usize) -> Self {
+        let folds = (0..n_folds).map(|_| Mutex::default()).collect();
+        Self { folds, direction, done, stopped: AtomicBool::new(false) }
     }
 
-    /// Rounds come in order; one whose score is not told ends the curve.
-    fn note(&self, fold: usize, round: usize, score: f64) {
-        let mut curve = self.0[fold].lock().unwrap_or_else(PoisonError::into_inner);
-        if curve.len() + 1 == round {
-            curve.push(score);
+    /// Takes the score of a fold after so many rounds from where it began, and ends its fit when a third
+    /// of all rounds have been of no use.
+    fn note(&self, fold: usize, iteration: usize, score: f64) -> Signal {
+        let round = self.done + iteration;
+        let mut curve = self.folds[fold].lock().unwrap_or_else(PoisonError::into_inner);
+        curve.push((round, score));
+        let best = curve.iter().copied().reduce(|a, b| self.better(a, b)).map_or(0, |best| best.0);
+        if round - best < PATIENCE.max(round / 3) {
+            return GO;
         }
+        self.stopped.store(true, Ordering::Relaxed);
+        Signal::Stop
     }
 
-    /// The round with the best mean, the first of equals, and the folds' scores then; of the rounds
+    fn better(&self, a: (usize, f64), b: (usize, f64)) -> (usize, f64) {
+        if self.direction.is_better(b.1, a.1) { b } else { a }
+    }
+
+    fn has_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// By how much further rounds can be expected to lower the mean score: by what a geometric series has
+    /// yet to come to after its last two terms, which are the changes of the last two thirds (Aitken
+    /// 1926). Curves of boosting end more slowly than that, so a term counts as at most 2/3 of the one
+    /// before. 0 for what has no curve, or one that does not go the better way.
+    fn gain(&self) -> f64 {
+        let Some(mean) = self.mean().filter(|mean| 6 <= mean.len() && !self.has_stopped()) else {
+            return 0.0;
+        };
+        let (n, third) = (mean.len() - 1, mean.len() / 3);
+        let [early, late] = [n - third, n].map(|i| mean[i - third] - mean[i]);
+        let sign = if self.direction.is_better(0.0, 1.0) { 1.0 } else { -1.0 };
+        if early * sign <= 0.0 || late * sign <= 0.0 {
+            return 0.0;
+        }
+        let ratio = (late / early).min(2.0 / 3.0);
+        late * ratio / (1.0 - ratio)
+    }
+
+    /// The mean over the folds after each round that was scored in all.
+    fn mean(&self) -> Option<Vec<f64>> {
+        let curves = self.folds.iter();
+        let curves: Vec<_> =
+            curves.map(|curve| curve.lock().unwrap_or_else(PoisonError::into_inner)).collect();
+        let n = curves.iter().map(|curve| curve.len()).min()?;
+        let at = |i: usize| curves.iter().map(|curve| curve[i].1).sum::<f64>();
+        Some((0..n).map(|i| at(i) / curves.len() as f64).collect())
+    }
+
+    /// The rounds that the folds have come to, in the mean; none if they were not heard of.
+    fn reached(&self) -> Option<f64> {
+        let last = |curve: &Mutex<Vec<(usize, f64)>>| {
+            let curve = curve.lock().unwrap_or_else(PoisonError::into_inner);
+            curve.last().map(|&(round, _)| round as f64)
+        };
+        let all: Option<Vec<f64>> = self.folds.iter().map(last).collect();
+        all.map(|all| all.iter().sum::<f64>() / all.len() as f64)
+    }
+
+    /// The number of rounds with the best mean, the first of equals, and the folds' scores then; of those
     /// that all folds have.
-    fn best(self, direction: Direction) -> Option<(usize, Vec<f64>)> {
-        let curves = self.0.into_iter();
-        let curves: Vec<Vec<f64>> = curves
+    fn best(self) -> Option<(usize, Vec<f64>)> {
+        let curves = self.folds.into_iter();
+        let curves: Vec<Vec<(usize, f64)>> = curves
             .map(|curve| curve.into_inner().unwrap_or_else(PoisonError::into_inner))
             .collect();
-        let n_rounds = curves.iter().map(Vec::len).min()?;
-        let at = |round: usize| -> Vec<f64> { curves.iter().map(|curve| curve[round]).collect() };
-        let mean = |round: usize| mean_and_error(&at(round)).0;
-        let best = (0..n_rounds)
-            .reduce(|a, b| if direction.is_better(mean(b), mean(a)) { b } else { a })?;
-        Some((best + 1, at(best)))
+        let n = curves.iter().map(Vec::len).min()?;
+        let at = |i: usize| -> Vec<f64> { curves.iter().map(|curve| curve[i].1).collect() };
+        let mean = |i: usize| mean_and_error(&at(i)).0;
+        let best =
+            (0..n).reduce(|a, b| if self.direction.is_better(mean(b), mean(a)) { b } else { a })?;
+        Some((curves[0][best].0, at(best)))
     }
 }
 
@@ -363,5 +439,59 @@ impl Drop for Seat<'_, '_> {
         if table.turn == self.fold {
             self.turns.advance(&mut table, self.fold);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A curve of one fold after every fifth of 100 rounds.
+    fn curve(score: impl Fn(f64) -> f64, direction: Direction) -> (Curves, Vec<Signal>) {
+        let curves = Curves::new(1, direction, 0);
+        let rounds = (1..=20).map(|i| 5 * i);
+        let told = rounds.map(|round| curves.note(0, round, score(round as f64))).collect();
+        (curves, told)
+    }
+
+    #[test]
+    fn a_geometric_curve_is_known_to_its_end() {
+        let (down, _) = curve(|t| 0.25 + 0.5 * (-t / 30.0).exp(), Direction::Minimize);
+        let end = down.mean().expect("scored")[19];
+        assert!((end - down.gain() - 0.25).abs() < 1e-12, "{}", down.gain());
+        let (up, _) = curve(|t| 0.75 - 0.5 * (-t / 30.0).exp(), Direction::Maximize);
+        let end = up.mean().expect("scored")[19];
+        assert!((end - up.gain() - 0.75).abs() < 1e-12, "{}", up.gain());
+    }
+
+    #[test]
+    fn nothing_is_expected_of_a_curve_that_has_turned_and_little_of_a_straight_one() {
+        let (turned, told) = curve(|t| (t - 80.0).powi(2), Direction::Minimize);
+        assert_eq!(turned.gain(), 0.0);
+        assert!(told.iter().all(|answer| *answer == GO), "it turned a moment ago");
+        let (straight, _) = curve(|t| 1.0 - t / 200.0, Direction::Minimize);
+        // Twice what the last third, six scores, came to.
+        assert!((straight.gain() - 2.0 * 30.0 / 200.0).abs() < 1e-12, "{}", straight.gain());
+    }
+
+    #[test]
+    fn a_fold_ends_when_a_third_of_its_rounds_was_of_no_use() {
+        let (curves, told) = curve(|t| (t - 40.0).powi(2), Direction::Minimize);
+        let goes_on = told.iter().take_while(|answer| **answer == GO).count();
+        assert_eq!(5 * (goes_on + 1), 60, "20 of 60 rounds");
+        assert!(curves.has_stopped());
+        assert_eq!(curves.best().map(|(round, _)| round), Some(40));
+    }
+
+    #[test]
+    fn folds_are_compared_after_rounds_that_all_have() {
+        let curves = Curves::new(2, Direction::Minimize, 100);
+        for (fold, scores) in [[3.0, 2.0, 1.0], [3.0, 1.0, 2.0]].into_iter().enumerate() {
+            for (i, score) in scores.into_iter().enumerate().take(3 - fold) {
+                curves.note(fold, 5 * (i + 1), score);
+            }
+        }
+        assert_eq!(curves.reached(), Some(112.5));
+        assert_eq!(curves.best(), Some((110, vec![2.0, 1.0])));
     }
 }

@@ -83,13 +83,33 @@ impl Family {
             })?;
             return Ok(all);
         }
+        let defaults = catalog.defaults(&self.kind).cloned().unwrap_or_default();
+        self.point(catalog, space, defaults)
+    }
+
+    /// The kind's [portfolio](crate::Search::portfolio), as [`defaults`](Self::defaults) has it; none of a
+    /// composite.
+    pub fn portfolio(
+        &self,
+        catalog: &Catalog,
+        space: SpaceSize,
+    ) -> Result<Vec<Vec<(String, Value)>>> {
+        let points = catalog.portfolio(&self.kind, space).into_iter();
+        points.map(|wanted| self.point(catalog, space, wanted)).collect()
+    }
+
+    /// The answers that lead to params, but for what is fixed.
+    fn point(
+        &self,
+        catalog: &Catalog,
+        space: SpaceSize,
+        mut wanted: Value,
+    ) -> Result<Vec<(String, Value)>> {
         let empty = Value::Null;
-        let defaults = catalog.defaults(&self.kind).unwrap_or(&empty);
-        let mut wanted = defaults.clone();
-        overlay(&mut wanted, &self.params, defaults);
+        overlay(&mut wanted, &self.params, catalog.defaults(&self.kind).unwrap_or(&empty));
         let mut nearest = None;
         for path in 0..WALKS {
-            let mut usual = Usual { defaults: &wanted, path, answers: Vec::new() };
+            let mut usual = Usual { wanted: &wanted, path, answers: Vec::new() };
             let drawn = self.draw(catalog, space, &mut usual)?;
             if drawn == wanted {
                 return Ok(usual.answers);
@@ -106,7 +126,8 @@ impl Family {
         look: &mut dyn FnMut(&str, &Self) -> Result<()>,
     ) -> Result<()> {
         for field in catalog.members(&self.kind) {
-            visit(catalog, field, &self.params[field], look)?;
+            let place = self.params.pointer(&format!("/{}", field.replace('.', "/")));
+            visit(catalog, field, place.unwrap_or(&Value::Null), look)?;
         }
         Ok(())
     }
@@ -132,20 +153,20 @@ fn visit(
     look(place, &Family::new(kind, params))
 }
 
-/// So many ways through a space are tried to find the one to its defaults.
+/// So many ways through a space are tried to find the one to given params.
 const WALKS: usize = 4096;
 
-/// Answers with the default of the field that is asked for, where that is an answer; elsewhere by
+/// Answers with the wanted value of the field that is asked for, where that is an answer; elsewhere by
 /// the digits of `path`, so that all ways are walked.
 struct Usual<'a> {
-    defaults: &'a Value,
+    wanted: &'a Value,
     path: usize,
     answers: Vec<(String, Value)>,
 }
 
 impl Usual<'_> {
     fn number(&self, name: &str) -> Option<f64> {
-        name.split('.').try_fold(self.defaults, |value, key| value.get(key))?.as_f64()
+        name.split('.').try_fold(self.wanted, |value, key| value.get(key))?.as_f64()
     }
 
     fn digit(&mut self, base: usize) -> usize {

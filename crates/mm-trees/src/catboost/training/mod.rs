@@ -243,10 +243,11 @@ impl CatBoost {
         let rounds = run::boost(p.rounds, ctx, &mut watch, |round, watch| {
             let grown = keeper.grow(round, &mut booster);
             assembly.add(&booster, &grown)?;
-            if let (Some(watch), Some(held_out), Some(tree)) =
-                (watch, &mut held_out, assembly.trees.last())
-            {
-                held_out.advance(tree, assembly.last_shrinkage(), &assembly.ctrs);
+            let (Some(held_out), Some(tree)) = (&mut held_out, assembly.trees.last()) else {
+                return Ok(true);
+            };
+            held_out.advance(tree, assembly.last_shrinkage(), &assembly.ctrs);
+            if let Some(watch) = watch {
                 let mut predicted = watch.blank();
                 predicted.values_mut().copy_from_slice(held_out.scores.values());
                 for row in 0..predicted.n_rows() {

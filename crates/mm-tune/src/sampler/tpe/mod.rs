@@ -379,6 +379,49 @@ mod tests {
         }
     }
 
+    /// A point that went on to a higher rung is good or not as the higher rung has it, and counts once.
+    #[test]
+    fn trials_that_went_on_are_one_with_those_they_continue() {
+        let study = Study::in_memory(Direction::Minimize);
+        let end = |trial: &Trial, step: u64, value: f64| {
+            trial.report(step, value).expect("memory");
+            study.tell(trial, Outcome::Pruned).expect("memory");
+        };
+        for number in 0..10 {
+            let mut trial = study.ask().expect("memory");
+            trial.float("x", FloatRange::new(0.0, 1.0)).expect("memory");
+            end(&trial, 100, f64::from(number));
+        }
+        // The sixth, and what comes of it, goes on twice; the third does, to no end.
+        for (from, step) in [(5, Some(300)), (10, Some(900)), (2, None)] {
+            let mut next = study.trials().expect("memory")[5].as_ref().clone();
+            (next.state, next.intermediate) =
+                (TrialState::Waiting, std::collections::BTreeMap::new());
+            next.system_attrs.insert(crate::trial::FROM.to_owned(), Json::Int(from));
+            study.add(&next).expect("memory");
+            let trial = study.ask().expect("memory");
+            match step {
+                Some(step) => end(&trial, step, 50.0),
+                None => drop(study.tell(&trial, Outcome::Pruned).expect("memory")),
+            }
+        }
+        let mut history = History::default();
+        let record = study.storage().study(study.name()).expect("memory").expect("made");
+        history.sync(&**study.storage(), record.id).expect("memory");
+        let mut table = Table::default();
+        table.read(&history, study.directions(), Grouping::Shared);
+        table.judge(study.directions());
+        assert_eq!(table.rows.len(), 10);
+        let good: Vec<u64> = table
+            .rows
+            .iter()
+            .zip(table.is_good())
+            .filter_map(|(trial, good)| good.then_some(trial.number))
+            .collect();
+        assert_eq!(good, [5], "it came farthest");
+        assert_eq!(table.rows[5].intermediate.keys().copied().collect::<Vec<_>>(), [900]);
+    }
+
     /// Ten parameters of two objectives, one against the other along `x`.
     #[test]
     fn several_objectives_come_closer_to_the_front_than_chance_does() {

@@ -13,12 +13,16 @@ use crate::{
     trial::{FrozenTrial, ParamSet, TrialState},
 };
 
-/// One row for each finished trial that has something to say: the complete and the pruned ones.
+/// One row for each finished trial that has something to say: the complete and the pruned ones. Trials
+/// that go on with the models of others, on higher rungs, are one row with these: where the same point
+/// stood among the good and the rest, the one would undo the other.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     /// How many finished trials of the history have been read.
     n_read: usize,
     pub(super) rows: Vec<Arc<FrozenTrial>>,
+    /// The rows of trials that went on, by number.
+    gone_on: BTreeMap<u64, u32>,
     /// Rows from good to bad, for studies of one objective.
     by_rank: Vec<u32>,
     /// Which rows are among the good, once it was asked.
@@ -219,16 +223,13 @@ impl Table {
     }
 
     fn add(&mut self, trial: Arc<FrozenTrial>, directions: &[Direction], by: Grouping) {
-        let row = self.rows.len() as u32;
-        if let &[direction] = directions {
-            let rank_of = rank(&trial, direction);
-            let at = self.by_rank.partition_point(|&other| {
-                !rank_of.precedes(&rank(&self.rows[other as usize], direction))
-            });
-            self.by_rank.insert(at, row);
+        if let Some(row) = trial.continues().and_then(|from| self.row_of(from)) {
+            self.go_on(row, &trial, directions);
+            return;
         }
-        self.is_good.clear();
+        let row = self.rows.len() as u32;
         self.rows.push(trial);
+        self.insert_by_rank(row, directions);
         let trial = &self.rows[row as usize];
         let varying = || {
             let varying = trial.params.iter().filter(|param| !param.distribution.is_single());
@@ -274,6 +275,35 @@ impl Table {
         for block in self.blocks.iter_mut().chain(self.alone.values_mut()) {
             block.add(row, &self.rows);
         }
+    }
+
+    fn row_of(&self, number: u64) -> Option<u32> {
+        let rows = || self.rows.iter().position(|trial| trial.number == number);
+        self.gone_on.get(&number).copied().or_else(|| rows().map(|row| row as u32))
+    }
+
+    /// Lets a row be what the trial of a higher rung came to, if it came to something.
+    fn go_on(&mut self, row: u32, higher: &FrozenTrial, directions: &[Direction]) {
+        self.gone_on.insert(higher.number, row);
+        if higher.intermediate.is_empty() && higher.state == TrialState::Pruned {
+            return;
+        }
+        let lower = &self.rows[row as usize];
+        let mut merged = higher.clone();
+        (merged.id, merged.number, merged.params) = (lower.id, lower.number, lower.params.clone());
+        self.rows[row as usize] = Arc::new(merged);
+        self.by_rank.retain(|&other| other != row);
+        self.insert_by_rank(row, directions);
+    }
+
+    fn insert_by_rank(&mut self, row: u32, directions: &[Direction]) {
+        self.is_good.clear();
+        let &[direction] = directions else { return };
+        let rank_of = rank(&self.rows[row as usize], direction);
+        let at = self.by_rank.partition_point(|&other| {
+            !rank_of.precedes(&rank(&self.rows[other as usize], direction))
+        });
+        self.by_rank.insert(at, row);
     }
 
     /// The block of one parameter, and the rows.

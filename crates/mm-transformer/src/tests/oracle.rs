@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mm_core::{Dataset, FitContext, Frame, Task, WarmStart as _};
+use mm_core::{Column, Dataset, FitContext, Frame, Levels, Schema, Task, WarmStart as _};
 use serde::Deserialize;
 
 use super::small_ft;
@@ -11,7 +11,10 @@ use crate::{FtTransformerModel, Scaling};
 #[derive(Deserialize)]
 struct Fixture {
     weights: BTreeMap<String, Array>,
-    x: Vec<f32>,
+    /// Two numbers a row.
+    x: Vec<[f32; 2]>,
+    /// Two levels a row, by their codes.
+    c: Vec<[u8; 2]>,
     y: Vec<f64>,
     row_weights: Vec<f64>,
     losses: Vec<f64>,
@@ -28,7 +31,17 @@ fn a_fit_takes_the_steps_that_pytorch_takes() {
     let fixture = include_str!("../../tests/fixtures/training.json");
     let fixture: Fixture = serde_json::from_str(fixture).expect("the fixture");
     let task = Task::classes(["a", "b", "c"]).expect("three");
-    let data = Dataset::new(Frame::new(fixture.x, 3).expect("valid"), task, fixture.y);
+    let levels = |name: &str, all: &[&str]| {
+        Column::categorical(name, Levels::new(all.iter().copied()).expect("distinct"))
+    };
+    let numbers = ["p", "q"].map(Column::numeric);
+    let columns =
+        numbers.into_iter().chain([levels("r", &["a", "b", "c"]), levels("s", &["a", "b"])]);
+    let rows = fixture.x.iter().zip(&fixture.c);
+    let cells = rows.flat_map(|(x, c)| x.iter().copied().chain(c.map(f32::from)));
+    let schema = Schema::new(columns).expect("distinct");
+    let frame = Frame::with_schema(cells.collect(), schema).expect("valid");
+    let data = Dataset::new(frame, task, fixture.y);
     let data = data.and_then(|data| data.with_weights(fixture.row_weights)).expect("valid");
     let learner = small_ft(|p| {
         (p.attention_dropout, p.hidden_dropout, p.scaling) = (0.0, 0.0, Scaling::Standard);

@@ -625,7 +625,11 @@ fn exact(loss: Loss, rows: Rows<'_>, by_leaf: &ByLeaf) -> Vec<f64> {
     let spans: Vec<&[u32]> =
         by_leaf.starts.windows(2).map(|pair| &by_leaf.order[pair[0]..pair[1]]).collect();
     let of_leaf = |span: &&[u32]| {
-        let residual = |row: usize| (f64::from(rows.target[row]) - rows.scores[0][row]) as f32;
+        let residual = |row: usize| {
+            // In CatBoost one out of range is infinite, and so are then all predictions.
+            let residual = (f64::from(rows.target[row]) - rows.scores[0][row]) as f32;
+            residual.clamp(f32::MIN, f32::MAX)
+        };
         let mut leaf: Vec<(f32, f32)> = span
             .iter()
             .map(|&row| row as usize)

@@ -12,8 +12,9 @@
 //! In ordered boosting, *a* is made of some rows and judged by others: *D* and *W* of the former give
 //! its value, those of the latter stand in the sums, which run over all prefixes of the order, too.
 //!
-//! Of the two children of a leaf only the smaller one's histogram is built from its rows; the other
-//! is what remains of the parent's.
+//! Of the two sides of a split, only that with fewer rows in all leaves together has its histograms built
+//! from rows; the others are what remains of the parents'. All sums are in CatBoost's order, since their
+//! last bits decide between splits that part the rows alike.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

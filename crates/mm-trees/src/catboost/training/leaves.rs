@@ -203,6 +203,27 @@ fn block_len(n: usize) -> usize {
     if n < FEW_ROWS { n.max(1) } else { n.div_ceil(BLOCKS) }
 }
 
+/// Adds up pairs of numbers of `n` rows by leaf, and a number of all: `of_block` tells those of a block.
+fn by_block(
+    n: usize,
+    n_leaves: usize,
+    of_block: impl Fn(Range<usize>) -> (Vec<[f64; 2]>, f64) + Sync,
+) -> (Vec<[f64; 2]>, f64) {
+    let (mut sums, mut total) = (vec![[0.0; 2]; n_leaves], 0.0);
+    let len = block_len(n);
+    let n_blocks = n.div_ceil(len);
+    let together = (BLOCK_SUMS / n_leaves).max(2);
+    for first in (0..n_blocks).step_by(together) {
+        let blocks = (first..n_blocks.min(first + together)).into_par_iter().with_min_len(4);
+        let parts = blocks.map(|block| of_block(block * len..n.min((block + 1) * len)));
+        for (part, of_all) in parts.collect::<Vec<_>>() {
+            sums.iter_mut().zip(part).for_each(|(sum, part)| add(sum, part));
+            total += of_all;
+        }
+    }
+    (sums, total)
+}
+
 /// The sums of first and second derivatives by leaf, and the loss, of rows whose scores are moved by
 /// `moves`, exponentials where the loss keeps these, or stay.
 fn sums(
@@ -212,24 +233,9 @@ fn sums(
     moves: Option<&[f64]>,
     sums_loss: bool,
 ) -> (Vec<[f64; 2]>, f64) {
-    let n = rows.scores.len();
-    let len = block_len(n);
-    let block = |block: usize| {
-        let rows_of_block = block * len..n.min((block + 1) * len);
-        sums_of_block(loss, rows, rows_of_block, n_leaves, moves, sums_loss)
-    };
-    let (mut sums, mut total) = (vec![[0.0; 2]; n_leaves], 0.0);
-    let n_blocks = n.div_ceil(len);
-    let together = (BLOCK_SUMS / n_leaves).max(2);
-    for first in (0..n_blocks).step_by(together) {
-        let blocks = first..n_blocks.min(first + together);
-        let parts: Vec<_> = blocks.into_par_iter().with_min_len(4).map(block).collect();
-        for (part, loss) in parts {
-            sums.iter_mut().zip(part).for_each(|(sum, part)| add(sum, part));
-            total += loss;
-        }
-    }
-    (sums, total)
+    by_block(rows.scores.len(), n_leaves, |block| {
+        sums_of_block(loss, rows, block, n_leaves, moves, sums_loss)
+    })
 }
 
 fn sums_of_block(
@@ -283,12 +289,17 @@ fn add(sum: &mut [f64; 2], other: [f64; 2]) {
 
 /// The weight of each leaf, and Σ *w y* of its rows, which the loss of exponentials leaves out.
 fn weights_of(rows: &Along<'_>, n_leaves: usize) -> Vec<[f64; 2]> {
-    let mut sums = vec![[0.0; 2]; n_leaves];
-    for (i, (&leaf, &y)) in rows.leaf_of.iter().zip(&*rows.target).enumerate() {
-        let w = rows.weights.as_ref().map_or(1.0, |w| f64::from(w[i]));
-        add(&mut sums[leaf as usize], [w, w * f64::from(y)]);
-    }
-    sums
+    let of_block = |block: Range<usize>| {
+        let mut sums = vec![[0.0; 2]; n_leaves];
+        let weights = rows.weights.as_ref().map(|w| &w[block.clone()]);
+        let pairs = rows.leaf_of[block.clone()].iter().zip(&rows.target[block]);
+        for (i, (&leaf, &y)) in pairs.enumerate() {
+            let w = weights.map_or(1.0, |w| f64::from(w[i]));
+            add(&mut sums[leaf as usize], [w, w * f64::from(y)]);
+        }
+        (sums, 0.0)
+    };
+    by_block(rows.leaf_of.len(), n_leaves, of_block).0
 }
 
 /// The rows of leaves of one output each as they move step by step.
@@ -614,7 +625,11 @@ fn exact(loss: Loss, rows: Rows<'_>, by_leaf: &ByLeaf) -> Vec<f64> {
     let spans: Vec<&[u32]> =
         by_leaf.starts.windows(2).map(|pair| &by_leaf.order[pair[0]..pair[1]]).collect();
     let of_leaf = |span: &&[u32]| {
-        let residual = |row: usize| (f64::from(rows.target[row]) - rows.scores[0][row]) as f32;
+        let residual = |row: usize| {
+            // In CatBoost one out of range is infinite, and so are then all predictions.
+            let residual = (f64::from(rows.target[row]) - rows.scores[0][row]) as f32;
+            residual.clamp(f32::MIN, f32::MAX)
+        };
         let mut leaf: Vec<(f32, f32)> = span
             .iter()
             .map(|&row| row as usize)

@@ -8,7 +8,7 @@ use std::{borrow::Cow, ops::Range};
 
 use rayon::prelude::*;
 
-use super::{fast_log::fast_ln, table};
+use super::{fast_exp::exp, fast_log::fast_ln, table};
 use crate::forest::kernel::widely;
 
 /// A loss with its constants.
@@ -151,7 +151,7 @@ impl Loss {
     pub(super) fn multi(self, scores: &[f64], class: usize, g: &mut [f64], h: Option<&mut [f64]>) {
         if let Self::OneVsAll(_) = self {
             for (g, &a) in g.iter_mut().zip(scores) {
-                let e = a.exp();
+                let e = exp(a);
                 *g = if e.is_finite() { e / (1.0 + e) } else { 1.0 };
             }
             if let Some(h) = h {
@@ -218,7 +218,7 @@ fn softmax(scores: &[f64], out: &mut [f64]) {
     let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let mut sum = 0.0;
     for (p, a) in out.iter_mut().zip(scores) {
-        *p = (a - top).exp();
+        *p = exp(a - top);
         sum += *p;
     }
     for p in out {

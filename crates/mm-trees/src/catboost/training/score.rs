@@ -12,8 +12,9 @@
 //! In ordered boosting, *a* is made of some rows and judged by others: *D* and *W* of the former give
 //! its value, those of the latter stand in the sums, which run over all prefixes of the order, too.
 //!
-//! Of the two children of a leaf only the smaller one's histogram is built from its rows; the other
-//! is what remains of the parent's.
+//! Of the two sides of a split, only that with fewer rows in all leaves together has its histograms built
+//! from rows; the others are what remains of the parents'. All sums are in CatBoost's order, since their
+//! last bits decide between splits that part the rows alike.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -75,7 +76,7 @@ impl Sample {
     }
 
     /// Takes the rows that go right out of the only leaf.
-    pub(super) fn cut(&mut self, goes_right: impl Fn(u32) -> bool) -> Self {
+    pub(super) fn cut(&mut self, goes_right: impl Fn(u32) -> bool + Sync) -> Self {
         self.split(goes_right);
         let (at, stride) = (self.starts[1], self.stride());
         let right =
@@ -132,11 +133,14 @@ impl Sample {
     }
 
     /// Splits every leaf ℓ into ℓ and ℓ + *n*, the latter for the rows that go right.
-    pub(super) fn split(&mut self, goes_right: impl Fn(u32) -> bool) {
+    pub(super) fn split(&mut self, goes_right: impl Fn(u32) -> bool + Sync) {
+        const BLOCK: usize = 8192;
         let (n, stride) = (self.n_leaves(), self.stride());
         let (rows, stats, right) = &mut self.spare;
-        right.clear();
-        right.extend(self.rows.iter().map(|&row| goes_right(row)));
+        right.resize(self.rows.len(), false);
+        right.par_chunks_mut(BLOCK).zip(self.rows.par_chunks(BLOCK)).for_each(|(right, rows)| {
+            right.iter_mut().zip(rows).for_each(|(right, &row)| *right = goes_right(row));
+        });
         let mut starts = vec![0; 2 * n + 1];
         for leaf in 0..n {
             let span = self.starts[leaf]..self.starts[leaf + 1];
@@ -251,7 +255,7 @@ impl Part {
     }
 
     /// Splits every leaf, as [`Sample::split`] does.
-    pub(super) fn split(&mut self, goes_right: impl Fn(u32) -> bool) {
+    pub(super) fn split(&mut self, goes_right: impl Fn(u32) -> bool + Sync) {
         self.body.split(&goes_right);
         if let Some(tail) = &mut self.tail {
             tail.split(goes_right);
@@ -406,8 +410,17 @@ pub(super) fn update(sample: &Sample, depth: usize, mut slots: Vec<Slot<'_>>) {
         (histogram.is_some(), columns.width, if columns.width == 1 { 0 } else { columns.n_bins })
     };
     slots.sort_by_key(kind);
-    let alike = slots.chunk_by_mut(|a, b| kind(a) == kind(b));
-    let batches: Vec<&mut [Slot<'_>]> = alike.flat_map(|s| s.chunks_mut(TOGETHER)).collect();
+    let mut batches = Vec::new();
+    for mut alike in slots.chunk_by_mut(|a, b| kind(a) == kind(b)) {
+        // As many batches for each thread, where they are not too small for it.
+        let fewest = alike.len().div_ceil(TOGETHER);
+        let even = fewest.next_multiple_of(rayon::current_num_threads());
+        for left in (1..=even.min(alike.len().div_ceil(2)).max(fewest)).rev() {
+            let (batch, others) = alike.split_at_mut(alike.len() / left);
+            batches.push(batch);
+            alike = others;
+        }
+    }
     batches.into_par_iter().for_each(|batch| match batch {
         [a, b, c, d] => update_batch(sample, depth, [a, b, c, d]),
         [a, b, c] => update_batch(sample, depth, [a, b, c]),

@@ -607,6 +607,17 @@ fn a_constant_target_is_predicted() {
 }
 
 #[test]
+fn targets_at_the_ends_of_their_range_are_predicted() {
+    let frame = Frame::new((0..200_u8).map(f32::from).collect(), 1).expect("valid");
+    let target = (0..200).map(|i| if i % 3 == 0 { 3e38 } else { -3e38 }).collect();
+    let data = Dataset::new(frame, Task::Regression, target).expect("valid");
+    for objective in [Objective::Rmse, Objective::Mae, Objective::Huber { delta: 1.0 }] {
+        let learner = build(edit(|p| (p.rounds, p.objective) = (20, objective)));
+        check_fit(&learner, &data);
+    }
+}
+
+#[test]
 fn one_round_and_depths_from_1_to_16_are_fitted() {
     let data = spec_of("levels").data(false);
     for kind in kinds() {

@@ -16,6 +16,9 @@ use super::{
     fold::{Prefix, Prefixes},
 };
 
+/// Rows that are worked on at a stretch.
+const BLOCK: usize = 4096;
+
 impl Booster {
     /// Draws the rows of a tree that will be grown on a fold; these, and the standard deviation of
     /// the noise on scores.
@@ -108,7 +111,11 @@ impl Booster {
     /// derivatives from the `first` place on.
     fn noise(&self, derivatives: &[Vec<f64>], first: usize) -> f64 {
         let n_rows = self.learning.table.n_rows;
-        let squares: f64 = derivatives.iter().flat_map(|g| &g[first..]).map(|g| g * g).sum();
+        let squares = |g: &Vec<f64>| {
+            let of_block = |g: &[f64]| g.iter().map(|g| g * g).sum::<f64>();
+            g[first..].par_chunks(BLOCK).map(of_block).collect::<Vec<_>>().into_iter().sum::<f64>()
+        };
+        let squares: f64 = derivatives.iter().map(squares).sum();
         let length = self.n_grown as f64 * self.settings.learning_rate;
         let left = ((n_rows as f64).ln() - length).exp();
         let deviation = (squares / (n_rows - first).max(1) as f64).sqrt();
@@ -117,32 +124,38 @@ impl Booster {
 
     /// The rows drawn for the tree, in the fold's order, with what histograms sum.
     fn sample(&self, derivatives: &[Vec<f64>], drawn: &[f32], taken: usize) -> Sample {
-        let n = drawn.iter().filter(|&&factor| 0.0 < factor).count();
-        let mut rows = Vec::with_capacity(n);
-        let mut stats = Vec::with_capacity(n * (derivatives.len() + 1));
-        let own = self.learning.weights.as_ref();
+        let own = self.learning.weights.as_deref();
         let order = self.folds[taken].order.as_deref();
-        if let ([g], None) = (derivatives, own) {
-            for place in 0..drawn.len() {
-                let row = order.map_or(place, |order| order[place] as usize);
-                let factor = f64::from(drawn[row]);
-                if 0.0 < factor {
-                    rows.push(row as u32);
-                    stats.extend([g[row] * factor, factor]);
-                }
-            }
-            return Sample::new(1, rows, stats);
+        let row_at = |place: usize| order.map_or(place, |order| order[place] as usize);
+        let is_drawn = |place: &usize| 0.0 < drawn[row_at(*place)];
+        let places = |block: usize| block * BLOCK..drawn.len().min((block + 1) * BLOCK);
+        let n_blocks = drawn.len().div_ceil(BLOCK);
+        let count = |block| places(block).filter(is_drawn).count();
+        let counts: Vec<usize> = (0..n_blocks).into_par_iter().map(count).collect();
+
+        let (n, stride) = (counts.iter().sum(), derivatives.len() + 1);
+        let (mut rows, mut stats) = (vec![0; n], vec![0.0; n * stride]);
+        let mut blocks = Vec::with_capacity(n_blocks);
+        let (mut rows_left, mut stats_left) = (&mut rows[..], &mut stats[..]);
+        for (block, n) in counts.into_iter().enumerate() {
+            let (rows, stats);
+            (rows, rows_left) = rows_left.split_at_mut(n);
+            (stats, stats_left) = stats_left.split_at_mut(n * stride);
+            blocks.push((block, rows, stats));
         }
-        for place in 0..drawn.len() {
-            let row = order.map_or(place, |order| order[place] as usize);
-            let factor = drawn[row];
-            if 0.0 < factor {
-                rows.push(row as u32);
+        blocks.into_par_iter().for_each(|(block, rows, stats)| {
+            let drawn_rows = places(block).filter(is_drawn).map(row_at);
+            let out = rows.iter_mut().zip(stats.chunks_exact_mut(stride));
+            for (row, (out, stats)) in drawn_rows.zip(out) {
+                *out = row as u32;
+                let (stats, weight) = stats.split_at_mut(derivatives.len());
                 // Derivatives hold the row's own weight already.
-                stats.extend(derivatives.iter().map(|g| g[row] * f64::from(factor)));
-                stats.push(f64::from(own.map_or(factor, |w| factor * w[row])));
+                for (stat, g) in stats.iter_mut().zip(derivatives) {
+                    *stat = g[row] * f64::from(drawn[row]);
+                }
+                weight[0] = f64::from(own.map_or(drawn[row], |w| drawn[row] * w[row]));
             }
-        }
+        });
         Sample::new(derivatives.len(), rows, stats)
     }
 }
@@ -179,7 +192,6 @@ fn derivatives(
     target: &[f32],
     weights: Option<&[f32]>,
 ) -> Vec<Vec<f64>> {
-    const BLOCK: usize = 4096;
     let (n, k) = (target.len(), loss.n_outputs());
     let mut all = vec![vec![0.0; n]; k];
     if k == 1 {
@@ -197,12 +209,19 @@ fn derivatives(
         );
         return all;
     }
-    let (mut own, mut g) = (vec![0.0; k], vec![0.0; k]);
-    for row in 0..n {
-        own.iter_mut().zip(scores).for_each(|(score, all)| *score = all[row]);
-        loss.multi(&own, target[row] as usize, &mut g, None);
-        let w = weights.map_or(1.0, |w| f64::from(w[row]));
-        all.iter_mut().zip(&g).for_each(|(all, g)| all[row] = g * w);
+    let mut blocks: Vec<Vec<&mut [f64]>> = (0..n.div_ceil(BLOCK)).map(|_| Vec::new()).collect();
+    for output in &mut all {
+        blocks.iter_mut().zip(output.chunks_mut(BLOCK)).for_each(|(block, g)| block.push(g));
     }
+    blocks.into_par_iter().enumerate().for_each(|(block, mut out)| {
+        let (mut own, mut g) = (vec![0.0; k], vec![0.0; k]);
+        for i in 0..out[0].len() {
+            let row = block * BLOCK + i;
+            own.iter_mut().zip(scores).for_each(|(score, all)| *score = all[row]);
+            loss.multi(&own, target[row] as usize, &mut g, None);
+            let w = weights.map_or(1.0, |w| f64::from(w[row]));
+            out.iter_mut().zip(&g).for_each(|(out, g)| out[i] = g * w);
+        }
+    });
     all
 }

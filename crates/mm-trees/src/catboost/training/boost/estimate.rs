@@ -39,7 +39,7 @@ impl Booster {
         let tree = Grown { n_leaves: structure.n_leaves(), chains: &chains };
         let leaf_of = Arc::new(leaf_of);
         if self.averaging.is_none() {
-            let last = &self.folds[taken];
+            let last = &self.folds[taken]; // The only fold.
             return (last.estimate(&self.settings, &self.learning, tree, true, &leaf_of), leaf_of);
         }
         let splits = structure.splits();
@@ -58,11 +58,15 @@ impl Booster {
         let last_leaves = leaves_of.pop().unwrap_or(leaf_of);
 
         let Self { settings, learning, folds, averaging, .. } = self;
-        let last: &Fold = averaging.as_ref().unwrap_or(&folds[taken]);
-        let last = last.estimate(settings, learning, tree, true, &last_leaves);
-        folds.par_iter_mut().zip(leaves_of).for_each(|(fold, leaf_of)| {
-            fold.follow(settings, learning, tree, &leaf_of);
-        });
+        let last: &Fold = averaging.as_ref().expect("else it has returned");
+        let (last, ()) = rayon::join(
+            || last.estimate(settings, learning, tree, true, &last_leaves),
+            || {
+                folds.par_iter_mut().zip(leaves_of).for_each(|(fold, leaf_of)| {
+                    fold.follow(settings, learning, tree, &leaf_of);
+                });
+            },
+        );
         (last, last_leaves)
     }
 

@@ -70,16 +70,18 @@ impl Booster {
 
             let level = splits.len();
             let goes_right = split.test();
+            let is_last = level + 1 == self.settings.depth;
             rayon::join(
                 || add_level(&mut leaf_of, level, goes_right, &column),
                 || {
-                    let parts = parts.par_iter_mut();
+                    let parts = parts.par_iter_mut().filter(|_| !is_last);
                     parts.for_each(|part| part.split(|row| goes_right(column.bin(row))));
                 },
             );
             splits.push(split);
             // Rows that were drawn are rows, so what parts them parts all.
-            if parts.iter().flat_map(Part::samples).all(|sample| sample.redundant().is_some())
+            let mut samples = parts.iter().flat_map(Part::samples);
+            if (is_last || samples.all(|sample| sample.redundant().is_some()))
                 && let Some(level) = redundant(&leaf_of, splits.len())
             {
                 splits.remove(level);

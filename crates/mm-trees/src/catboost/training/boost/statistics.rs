@@ -177,5 +177,5 @@ fn answers(splits: &[Split], leaf_of: &[u32]) -> Buckets {
         let bit = |(to, &from): (usize, &usize)| (leaf >> from & 1) << to;
         levels.iter().enumerate().map(bit).sum()
     };
-    Buckets::by_answers(leaf_of.iter().map(bits).collect(), 1 << levels.len())
+    Buckets::by_answers(leaf_of.par_iter().map(bits).collect(), 1 << levels.len())
 }

@@ -9,7 +9,9 @@ use mm_core::{
     Column, Dataset, EarlyStopping, Error, FitContext, Frame, Learner, Levels, Metric, Model as _,
     Params as _, Schema, Signal, Step, Task,
 };
-use mm_trees::{LightGbm, LightGbmParams, XgBoost, XgBoostParams, lightgbm, xgboost};
+use mm_trees::{
+    LightGbm, LightGbmParams, XgBoost, XgBoostParams, catboost::CatBoostParams, lightgbm, xgboost,
+};
 use proptest::prelude::*;
 
 /// The same numbers on every machine, in [0, 1).
@@ -87,6 +89,34 @@ fn heard<L: Learner>(
     let ctx = FitContext::seeded(7).with_observer(&observer).with_validation(held_out);
     let model = learner.fit(train, &ctx).unwrap_or_else(|e| panic!("must fit: {}", e.chain()));
     (model, heard.into_inner().expect("one thread"))
+}
+
+/// Scored after every fifth round and the last, a fit hears what it hears when each is scored, and gives the
+/// same model.
+fn rounds_between_two_scores_change_nothing<L: Learner>(learner: &L) {
+    let (train, held_out) = (table(0, 200, 2), table(200, 320, 2));
+    let (model, all) = heard(learner, &train, &held_out);
+    let some = Mutex::new(Vec::new());
+    let observer = |step: &Step<'_>| {
+        let heard = step.metrics.iter().map(|metric| (step.iteration, metric.clone()));
+        some.lock().expect("one thread").extend(heard);
+        Signal::Continue
+    };
+    let mut ctx = FitContext::seeded(7).with_observer(&observer).with_validation(&held_out);
+    ctx.score_every = 5.try_into().expect("not 0");
+    let again = learner.fit(&train, &ctx).expect("fits");
+    let expected: Vec<_> = [5, 10, 12].map(|round| (round, all[round - 1].clone())).into();
+    assert_eq!(some.into_inner().expect("one thread"), expected);
+    let predict = |model: &L::Model| model.predict(held_out.frame()).expect("predicts");
+    assert_eq!(predict(&again), predict(&model));
+}
+
+#[test]
+fn rounds_between_two_scores_change_nothing_for_any_engine() {
+    rounds_between_two_scores_change_nothing(&light(12, None, None));
+    rounds_between_two_scores_change_nothing(&xg(12, None, None));
+    let catboost = CatBoostParams::default().with(|p| p.rounds = 12).build().expect("valid");
+    rounds_between_two_scores_change_nothing(&catboost);
 }
 
 /// The cases: classes, level of a quantile, metric to watch (the default if none), its name.

@@ -219,13 +219,13 @@ fn main() -> Result<()> {
             for sampler in ["random", "tpe"] {
                 let least = |a: [f64; 2], b: &[f64]| [a[0].min(b[0]), a[1].min(b[1])];
                 let (mut ours, mut theirs) = ([f64::INFINITY; 2], [f64::INFINITY; 2]);
-                for _ in 0..3 {
-                    ours = least(ours, &storage_cost(kind, sampler, 200)?);
-                    if let Some(told) = optuna(&["storage", sampler, kind, "200"]) {
+                for _ in 0..2 {
+                    ours = least(ours, &storage_cost(kind, sampler, 80)?);
+                    if let Some(told) = optuna(&["storage", sampler, kind, "80"]) {
                         theirs = least(theirs, &told);
                     }
                 }
-                print!("storage {kind} {sampler} n=200: {:.3} CPU ms, {:.3} ms", ours[0], ours[1]);
+                print!("storage {kind} {sampler} n=80: {:.3} CPU ms, {:.3} ms", ours[0], ours[1]);
                 if theirs[0].is_finite() {
                     let [cpu, wall] = [0, 1].map(|i| theirs[i] / ours[i]);
                     print!(

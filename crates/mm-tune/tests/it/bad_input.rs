@@ -9,7 +9,7 @@ use std::{
 
 use mm_core::{Direction, Error, FloatRange, IntRange, Result, Suggest};
 use mm_tune::{
-    Heartbeat, JournalStorage, Json, Outcome, Study, Trial, TrialState,
+    Heartbeat, JournalStorage, Json, Outcome, RandomSampler, Study, Trial, TrialState,
     storage::{self, Owner, Write},
 };
 
@@ -161,7 +161,7 @@ fn a_file_that_may_not_be_written_is_named() -> Result<()> {
 #[test]
 fn a_worker_on_a_full_disk() -> Result<()> {
     let Ok(place) = std::env::var("MM_TUNE_TEST_FULL") else { return Ok(()) };
-    let study = open(&place)?;
+    let study = open(&place)?.with_sampler(RandomSampler);
     let error = study.optimize(100_000, sphere).expect_err("the disk is full").chain();
     assert!(error.contains("study."), "the file is named: {error}");
     // Nor does asking again help, or hang, or panic.
@@ -182,7 +182,7 @@ fn a_full_disk_ends_the_run_and_loses_nothing_that_was_told() -> Result<()> {
         let place = folder.place(name);
         open(&place)?.optimize(5, sphere)?;
         let limited =
-            "trap '' XFSZ; ulimit -f 2000; exec \"$0\" --exact bad_input::a_worker_on_a_full_disk";
+            "trap '' XFSZ; ulimit -f 1000; exec \"$0\" --exact bad_input::a_worker_on_a_full_disk";
         let worker = std::process::Command::new("sh")
             .args(["-c", limited])
             .arg(std::env::current_exe().expect("this test"))

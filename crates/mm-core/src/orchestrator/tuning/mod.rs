@@ -296,14 +296,16 @@ impl<'a> TuneTask<'a> {
     pub fn first(&self) -> Result<Vec<Vec<(String, Value)>>> {
         let (catalog, space) = (self.run.outer.catalog, self.plan.space);
         let is_alone = self.families.len() == 1;
-        let mut all: Vec<(usize, usize, Vec<(String, Value)>)> = Vec::new();
+        let mut all = Vec::new();
         for (i, family) in self.families.iter().enumerate() {
             let portfolio = family.portfolio(catalog, space)?;
             let points = std::iter::once(family.defaults(catalog, space)?).chain(portfolio);
             let name = format!("{i}.{}", family.kind);
             for (turn, mut point) in points.enumerate() {
                 if !is_alone {
-                    point.iter_mut().for_each(|(key, _)| *key = format!("{name}.{key}"));
+                    for (key, _) in &mut point {
+                        *key = format!("{name}.{key}");
+                    }
                     point.insert(0, ("kind".to_owned(), Value::String(name.clone())));
                 }
                 all.push((turn, i, point));

@@ -257,8 +257,10 @@ impl<'a> Walk<'a> {
 }
 
 /// How far leaves of several outputs, and predictions, may be apart: their sums are not taken in the same
-/// order. Leaves of one output are equal to the bit.
+/// order. Leaves of one output are equal to the bit, where `exp` and `ln` are those of the official package.
 const ROUNDING: f64 = 1e-9;
+const SAME_FUNCTIONS: bool =
+    cfg!(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"));
 
 /// Trains on the fixture's data and compares tree by tree.
 #[track_caller]
@@ -274,7 +276,8 @@ fn check(name: &str) {
         }
         let model = learner.fit(&data, &ctx).expect("fits");
         let forest = model.forest();
-        let leaves_near = if forest.n_outputs() == 1 { 0.0 } else { ROUNDING };
+        let is_exact = SAME_FUNCTIONS && forest.n_outputs() == 1;
+        let leaves_near = if is_exact { 0.0 } else { ROUNDING };
         assert_eq!(forest.n_trees(), fixture.n_trees, "{name}: as many trees");
         for (&i, official) in &fixture.trees {
             let tree = &forest.trees()[i];

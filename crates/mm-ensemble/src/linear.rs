@@ -388,7 +388,9 @@ impl<'a> Problem<'a> {
         let mut b = vec![0.0; self.width];
         for ((i, row), y) in self.rows().enumerate().zip(y) {
             let pull = self.weight(i) * (y - y_mean);
-            row.iter().for_each(|&(j, z)| b[j as usize] += pull * z);
+            for &(j, z) in row {
+                b[j as usize] += pull * z;
+            }
         }
         // The last one's, which rounding alone keeps from 0, is what the means of the others lack.
         let rest = b.pop().unwrap_or_default();
@@ -481,7 +483,9 @@ impl<'a> Problem<'a> {
             for (c, p) in p.iter().enumerate() {
                 let pull = weight * p;
                 let sums = slope.row_mut(c);
-                row.iter().for_each(|&(j, z)| sums[j as usize] += pull * z);
+                for &(j, z) in row {
+                    sums[j as usize] += pull * z;
+                }
             }
         }
         for c in 0..k {

@@ -3,8 +3,6 @@
 //! With neither of the features `cuda` and `wgpu`, or on a machine without such a device, nothing is
 //! compared, and the output says so.
 
-#![expect(clippy::print_stderr, reason = "says what was not run")]
-
 use mm_core::{BoxLearner, Dataset, FitContext, Frame, Matrix, Params as _};
 use mm_transformer::{Device, FtTransformerParams, Precision, TabmParams, TrainingParams};
 

@@ -256,9 +256,10 @@ pub(super) fn find<'a>(
         .collect();
     near.sort_unstable();
     let near: Vec<String> = near.iter().take(3).map(|n| format!("`{}`", n.1)).collect();
-    let got = match near.is_empty() {
-        true => "none".into(),
-        false => format!("none; near it are {}", near.join(", ")),
+    let got = if near.is_empty() {
+        "none".into()
+    } else {
+        format!("none; near it are {}", near.join(", "))
     };
     Err(Error::data(source, format_args!("a column {}", Quoted(name)), got))
 }

@@ -31,7 +31,7 @@ pub(crate) fn key<T: AsRef<[u8]>>(parts: &[T]) -> String {
 /// content or the new one: written aside in the same folder, synced, renamed, the folder synced.
 ///
 /// What lies aside, `<file>.<process>-<count>.tmp`, is locked for as long as its writer lives: see
-/// [`sweep`].
+/// [`sweep_beside`].
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let (mut file, aside) = create_aside(path)?;
     let written = (|| {

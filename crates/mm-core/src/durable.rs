@@ -30,8 +30,8 @@ pub(crate) fn key<T: AsRef<[u8]>>(parts: &[T]) -> String {
 /// Puts `bytes` at `path` so that a reader, and the disk after a kill or a power cut, has the old
 /// content or the new one: written aside in the same folder, synced, renamed, the folder synced.
 ///
-/// What lies aside, `<file>.<process>-<count>.tmp`, is locked for as long as its writer lives, so that
-/// what a kill has left can be told from it and removed.
+/// What lies aside, `<file>.<process>-<count>.tmp`, is locked for as long as its writer lives: see
+/// [`sweep_beside`].
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let (mut file, aside) = create_aside(path)?;
     let written = (|| {

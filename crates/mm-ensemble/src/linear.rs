@@ -419,15 +419,14 @@ impl<'a> Problem<'a> {
         let mut gram = self.gram();
         gram.values_mut().iter_mut().for_each(|g| *g *= curvature);
         let bound = self.penalize(gram);
-        let factor = Factor::of(&bound);
-        let is_free = !self.params.non_negative && factor.is_some();
+        let factor = if self.params.non_negative { None } else { Factor::of(&bound) };
         let mut w = Matrix::zeros(k, d);
         let (mut look, mut momentum) = (w.clone(), 1.0_f64);
         for iteration in 1..=self.params.iterations {
             let slope = self.slope(&look, data);
             let mut next = Matrix::zeros(k, d);
             for c in 0..k {
-                let solved = self.minimize(&bound, factor.as_ref(), look.row(c), slope.row(c));
+                let solved = Self::minimize(&bound, factor.as_ref(), look.row(c), slope.row(c));
                 next.row_mut(c).copy_from_slice(&solved);
             }
             let (mut change, mut largest, mut against) = (0.0_f64, 0.0_f64, 0.0);
@@ -437,7 +436,7 @@ impl<'a> Problem<'a> {
                     change = change.max((new[j] - old[j]).abs());
                     largest = largest.max(new[j].abs());
                     // *M*(look − new), which is the slope itself where no bound stands in the way.
-                    let turn = if is_free {
+                    let turn = if factor.is_some() {
                         slope.row(c)[j]
                     } else {
                         let pairs = bound.row(j).iter().zip(look).zip(new);
@@ -495,15 +494,9 @@ impl<'a> Problem<'a> {
         slope
     }
 
-    /// The minimum of the quadratic bound: from `look` against `slope`.
-    fn minimize(
-        &self,
-        bound: &Matrix,
-        factor: Option<&Factor>,
-        look: &[f64],
-        slope: &[f64],
-    ) -> Vec<f64> {
-        if let (false, Some(factor)) = (self.params.non_negative, factor) {
+    /// The minimum of the quadratic bound: from `look` against `slope`. With no factor slopes are ≥ 0.
+    fn minimize(bound: &Matrix, factor: Option<&Factor>, look: &[f64], slope: &[f64]) -> Vec<f64> {
+        if let Some(factor) = factor {
             let step = factor.solve(slope.to_vec());
             return look.iter().zip(step).map(|(w, s)| w - s).collect();
         }

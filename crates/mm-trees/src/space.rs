@@ -26,6 +26,17 @@ fn share(draw: &mut dyn Suggest, name: &str) -> Result<f64> {
     Ok((20.0 * draw.float(name, FloatRange::new(0.4, 1.0).step(0.05))?).round() / 20.0)
 }
 
+/// A share of LightGBM's rows, drawn anew every so often; all of them is no drawing.
+#[cfg(feature = "lightgbm")]
+fn rows_of(share: f64) -> crate::lightgbm::RowSampling {
+    use crate::lightgbm::{Bagging, RowSampling};
+
+    match share {
+        1.0 => RowSampling::All,
+        fraction => RowSampling::Bagging(Bagging::of(fraction)),
+    }
+}
+
 fn whole(draw: &mut dyn Suggest, name: &str, range: IntRange) -> Result<usize> {
     // The ranges of this file are positive.
     Ok(draw.int(name, range)?.unsigned_abs() as usize)
@@ -36,18 +47,13 @@ fn whole(draw: &mut dyn Suggest, name: &str, range: IntRange) -> Result<usize> {
 #[cfg(feature = "lightgbm")]
 impl Search for crate::LightGbmParams {
     fn search(size: SpaceSize, draw: &mut dyn Suggest) -> Result<Self> {
-        use crate::lightgbm::{Bagging, RowSampling};
-
         let mut p = Self::default();
         p.rounds = whole(draw, "rounds", IntRange::log(50, 1000))?;
         p.learning_rate = draw.float("learning_rate", FloatRange::log(0.01, 0.3))?;
         p.tree.leaves = whole(draw, "tree.leaves", IntRange::log(4, 256))?;
         p.tree.min_data_in_leaf = whole(draw, "tree.min_data_in_leaf", IntRange::log(2, 200))?;
         if SpaceSize::Medium <= size {
-            p.sampling.rows = match share(draw, "sampling.rows.bagging.fraction")? {
-                1.0 => RowSampling::All,
-                fraction => RowSampling::Bagging(Bagging::of(fraction)),
-            };
+            p.sampling.rows = rows_of(share(draw, "sampling.rows.bagging.fraction")?);
             p.sampling.columns = share(draw, "sampling.columns")?;
             p.penalty.l1 = draw.float_or_zero("penalty.l1", 1e-4, 100.0)?;
             p.penalty.l2 = draw.float_or_zero("penalty.l2", 1e-4, 100.0)?;
@@ -73,8 +79,6 @@ impl Search for crate::LightGbmParams {
     fn portfolio(size: SpaceSize) -> Vec<Self> {
         use mm_core::Params as _;
 
-        use crate::lightgbm::{Bagging, RowSampling};
-
         // Learning rate, leaves, rows of a leaf, rows, columns, L1, L2.
         let points = [
             (0.11, 200, 5, 0.95, 0.9, 0.0017, 30.0),
@@ -89,10 +93,7 @@ impl Search for crate::LightGbmParams {
                 (p.rounds, p.learning_rate) = (PORTFOLIO_ROUNDS, rate);
                 (p.tree.leaves, p.tree.min_data_in_leaf) = (leaves, min_data);
                 if SpaceSize::Medium <= size {
-                    p.sampling.rows = match rows {
-                        1.0 => RowSampling::All,
-                        fraction => RowSampling::Bagging(Bagging::of(fraction)),
-                    };
+                    p.sampling.rows = rows_of(rows);
                     p.sampling.columns = columns;
                     (p.penalty.l1, p.penalty.l2) = (l1, l2);
                 }

@@ -67,15 +67,14 @@ impl Predicted {
 }
 
 impl Checkpoint {
-    /// Makes the folder, makes sure that it can be written, and removes what killed runs left half
-    /// written.
+    /// Makes the folder, and makes sure that it can be written. What killed runs left half written goes
+    /// when the folder is opened for snapshots.
     pub(super) fn open(folder: Option<&Path>) -> Result<Self> {
         if let Some(folder) = folder {
             fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
             let trial = folder.join(format!("{}.trial", std::process::id()));
             durable::replace(&trial, b"")?;
             let _ = fs::remove_file(trial); // Another run may have done it.
-            durable::sweep(folder, |_| true);
         }
         Ok(Self { folder: folder.map(Path::to_path_buf) })
     }

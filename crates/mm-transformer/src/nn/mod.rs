@@ -26,6 +26,6 @@ pub(crate) mod members;
 pub(crate) mod norm;
 pub(crate) mod numeric;
 #[cfg(test)]
-mod oracle;
+pub(crate) mod oracle;
 pub(crate) mod pass;
 pub(crate) mod position;

@@ -30,10 +30,11 @@ struct Case {
     output: Array,
 }
 
+/// An array of a fixture.
 #[derive(Deserialize)]
-struct Array {
-    shape: Vec<usize>,
-    values: Vec<f32>,
+pub(crate) struct Array {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: Vec<f32>,
 }
 
 impl Array {

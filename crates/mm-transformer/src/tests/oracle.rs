@@ -6,7 +6,7 @@ use mm_core::{Column, Dataset, FitContext, Frame, Levels, Schema, Task, WarmStar
 use serde::Deserialize;
 
 use super::small_ft;
-use crate::{FtTransformerModel, Scaling};
+use crate::{FtTransformerModel, Scaling, nn::oracle::Array};
 
 #[derive(Deserialize)]
 struct Fixture {
@@ -18,12 +18,6 @@ struct Fixture {
     y: Vec<f64>,
     row_weights: Vec<f64>,
     losses: Vec<f64>,
-}
-
-#[derive(Deserialize)]
-struct Array {
-    shape: Vec<usize>,
-    values: Vec<f32>,
 }
 
 #[test]

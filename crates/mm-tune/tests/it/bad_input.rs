@@ -15,6 +15,13 @@ use mm_tune::{
 
 use crate::storages::Folder;
 
+/// A study in a file of each kind.
+const FILES: &[&str] = &[
+    "study.journal",
+    #[cfg(feature = "sqlite")]
+    "study.db",
+];
+
 fn sphere(trial: &mut Trial) -> Result<Outcome> {
     let x = trial.float("x", FloatRange::new(-1.0, 1.0))?;
     Ok((x * x).into())
@@ -63,11 +70,7 @@ fn a_range_that_holds_nothing_is_refused_by_its_parameters_name() -> Result<()> 
 #[test]
 fn a_parameter_does_not_change_its_kind_or_choices_within_a_study() -> Result<()> {
     let folder = Folder::new("bad-choices");
-    for place in [
-        "study.journal",
-        #[cfg(feature = "sqlite")]
-        "study.db",
-    ] {
+    for place in FILES {
         let study = open(&folder.place(place))?;
         study.optimize(1, |trial| Ok((trial.choose("kind", &["a", "b"])? as f64).into()))?;
         study.optimize(1, |trial| Ok((trial.choose("kind", &["a", "c"])? as f64).into()))?;
@@ -135,11 +138,7 @@ fn a_clock_that_jumps_costs_a_trial_at_most() -> Result<()> {
 #[test]
 fn a_file_that_may_not_be_written_is_named() -> Result<()> {
     let folder = Folder::new("bad-read-only");
-    for name in [
-        "study.journal",
-        #[cfg(feature = "sqlite")]
-        "study.db",
-    ] {
+    for name in FILES {
         let path = folder.path(name);
         open(&folder.place(name))?;
         let mut permissions = std::fs::metadata(&path).expect("there").permissions();
@@ -174,11 +173,7 @@ fn a_worker_on_a_full_disk() -> Result<()> {
 #[test]
 fn a_full_disk_ends_the_run_and_loses_nothing_that_was_told() -> Result<()> {
     let folder = Folder::new("bad-full");
-    for name in [
-        "study.journal",
-        #[cfg(feature = "sqlite")]
-        "study.db",
-    ] {
+    for name in FILES {
         let place = folder.place(name);
         open(&place)?.optimize(5, sphere)?;
         let limited =

@@ -233,9 +233,12 @@ impl Rules {
     }
 }
 
+/// Rounds, and the score after each.
+type Curve = Vec<(usize, f64)>;
+
 /// The scores of the folds after rounds that are the same for all, in order.
 struct Curves {
-    folds: Vec<Mutex<Vec<(usize, f64)>>>,
+    folds: Vec<Mutex<Curve>>,
     direction: Direction,
     /// Rounds that the folds begin with.
     done: usize,
@@ -294,9 +297,7 @@ impl Curves {
 
     /// The mean over the folds after each round that was scored in all.
     fn mean(&self) -> Option<Vec<f64>> {
-        let curves = self.folds.iter();
-        let curves: Vec<_> =
-            curves.map(|curve| curve.lock().unwrap_or_else(PoisonError::into_inner)).collect();
+        let curves = self.curves();
         let n = curves.iter().map(|curve| curve.len()).min()?;
         let at = |i: usize| curves.iter().map(|curve| curve[i].1).sum::<f64>();
         Some((0..n).map(|i| at(i) / curves.len() as f64).collect())
@@ -304,27 +305,22 @@ impl Curves {
 
     /// The rounds that the folds have come to, in the mean; none if they were not heard of.
     fn reached(&self) -> Option<f64> {
-        let last = |curve: &Mutex<Vec<(usize, f64)>>| {
-            let curve = curve.lock().unwrap_or_else(PoisonError::into_inner);
-            curve.last().map(|&(round, _)| round as f64)
-        };
-        let all: Option<Vec<f64>> = self.folds.iter().map(last).collect();
+        let last = |curve: &MutexGuard<'_, Curve>| curve.last().map(|&(round, _)| round as f64);
+        let all: Option<Vec<f64>> = self.curves().iter().map(last).collect();
         all.map(|all| all.iter().sum::<f64>() / all.len() as f64)
     }
 
     /// The number of rounds with the best mean, the first of equals, and the folds' scores then; of those
     /// that all folds have.
-    fn best(self) -> Option<(usize, Vec<f64>)> {
-        let curves = self.folds.into_iter();
-        let curves: Vec<Vec<(usize, f64)>> = curves
-            .map(|curve| curve.into_inner().unwrap_or_else(PoisonError::into_inner))
-            .collect();
-        let n = curves.iter().map(Vec::len).min()?;
-        let at = |i: usize| -> Vec<f64> { curves.iter().map(|curve| curve[i].1).collect() };
-        let mean = |i: usize| mean_and_error(&at(i)).0;
-        let best =
-            (0..n).reduce(|a, b| if self.direction.is_better(mean(b), mean(a)) { b } else { a })?;
-        Some((curves[0][best].0, at(best)))
+    fn best(&self) -> Option<(usize, Vec<f64>)> {
+        let means = self.mean()?.into_iter().enumerate();
+        let (best, _) = means.reduce(|a, b| self.better(a, b))?;
+        let curves = self.curves();
+        Some((curves[0][best].0, curves.iter().map(|curve| curve[best].1).collect()))
+    }
+
+    fn curves(&self) -> Vec<MutexGuard<'_, Curve>> {
+        self.folds.iter().map(|c| c.lock().unwrap_or_else(PoisonError::into_inner)).collect()
     }
 }
 

@@ -254,17 +254,22 @@ impl<'a> Along<'a> {
     }
 
     /// Moves the scores of each leaf, by a factor or by a summand.
-    pub(super) fn advance(&mut self, by: &[f64], by_factor: bool) {
-        let blocks = self.scores.to_mut().par_chunks_mut(BLOCK);
-        blocks.zip(self.leaf_of.par_chunks(BLOCK)).for_each(|(scores, leaf_of)| {
-            let rows = scores.iter_mut().zip(leaf_of);
-            if by_factor {
-                rows.for_each(|(score, &leaf)| *score *= by[leaf as usize]);
-            } else {
-                rows.for_each(|(score, &leaf)| *score += by[leaf as usize]);
-            }
-        });
+    pub(super) fn advance(&mut self, by: &[f64], are_factors: bool) {
+        advance(self.scores.to_mut(), &self.leaf_of, by, are_factors);
     }
+}
+
+/// Moves the score of each row by what its leaf has in `by`: a factor or a summand.
+pub(super) fn advance(scores: &mut [f64], leaf_of: &[u32], by: &[f64], are_factors: bool) {
+    let blocks = scores.par_chunks_mut(BLOCK).zip(leaf_of.par_chunks(BLOCK));
+    blocks.for_each(|(scores, leaf_of)| {
+        let rows = scores.iter_mut().zip(leaf_of);
+        if are_factors {
+            rows.for_each(|(score, &leaf)| *score *= by[leaf as usize]);
+        } else {
+            rows.for_each(|(score, &leaf)| *score += by[leaf as usize]);
+        }
+    });
 }
 
 /// The sum of cross-entropy over rows as CatBoost's backtracking sees it: in `f32`, by a fast

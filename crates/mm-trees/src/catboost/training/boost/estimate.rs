@@ -10,7 +10,7 @@ use super::{
         fast_exp::{exp, exp_by_parts},
         fast_log::fast_ln,
         leaves::{self, Estimate, Estimation, Method, Rows},
-        loss::Loss,
+        loss::{self, Loss},
         structure::{Split, Structure},
         table::in_order,
     },
@@ -194,19 +194,9 @@ impl Moves {
 
 /// Moves the scores.
 pub(super) fn advance(scores: &mut [Vec<f64>], moves: &Moves, leaf_of: &[u32]) {
-    const BLOCK: usize = 16_384;
     let k = scores.len();
     for (output, scores) in scores.iter_mut().enumerate() {
         let by: Vec<f64> = moves.values.iter().skip(output).step_by(k).copied().collect();
-        scores.par_chunks_mut(BLOCK).zip(leaf_of.par_chunks(BLOCK)).for_each(
-            |(scores, leaf_of)| {
-                let rows = scores.iter_mut().zip(leaf_of);
-                if moves.are_factors {
-                    rows.for_each(|(score, &leaf)| *score *= by[leaf as usize]);
-                } else {
-                    rows.for_each(|(score, &leaf)| *score += by[leaf as usize]);
-                }
-            },
-        );
+        loss::advance(scores, leaf_of, &by, moves.are_factors);
     }
 }

@@ -1,6 +1,7 @@
 """The nets of `nets.rs` in PyTorch, measured in the same way.
 
-    python nets.py MODEL THREADS REPEATS        MODEL: ft, ft_plain, tabm
+    python nets.py MODEL THREADS REPEATS            MODEL: ft, ft_plain, tabm
+    python nets.py MODEL DEVICE ROWS PRECISION      a step on another device, in f32 or bf16
 
 Times are in milliseconds, the best of the repeats: of the process's processor and by the clock, for 256
 rows, and by the clock for one row. Memory is the process's, and what it is above PyTorch's import.
@@ -89,7 +90,42 @@ class Tabm(nn.Module):
         return torch.einsum("nkw,kwo->nko", x, self.heads) + self.last
 
 
+def on_device(model, device, rows, precision):
+    """32 steps as a loop over a data set takes them: rows by index from the host, the loss not read."""
+    torch.manual_seed(1)
+    net = (Tabm() if model == "tabm" else Ft(model == "ft")).to(device)
+    if model == "tabm":
+        net.edges = net.edges.to(device)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=5e-4, weight_decay=1e-5)
+    steps = 32
+    data = torch.rand(rows * steps, COLUMNS) - 0.5
+    target = data[:, 0] * data[:, 1] + data[:, 2]
+
+    def epoch():
+        for part in torch.randperm(len(data)).split(rows):
+            x, y = data[part].to(device), target[part].to(device)[:, None, None]
+            optimizer.zero_grad()
+            with torch.autocast(torch.device(device).type, torch.bfloat16, precision == "bf16"):
+                scores = net(x)
+            ((scores.float() - y) ** 2).mean().backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+        torch.cuda.synchronize()
+
+    epoch()
+    costs = []
+    for _ in range(3):
+        before = time.process_time(), time.perf_counter()
+        epoch()
+        costs.append((time.process_time() - before[0], time.perf_counter() - before[1]))
+    cpu, clock = (round(1000 * min(cost) / steps, 2) for cost in zip(*costs))
+    result = {"precision": precision, "step_cpu_ms": cpu, "step_ms": clock}
+    print(json.dumps({"model": model, "device": device, "rows": rows, **result}))
+
+
 def main():
+    if not sys.argv[2].isdigit():
+        return on_device(*sys.argv[1:3], int(sys.argv[3]), sys.argv[4])
     model, threads, repeats = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(threads)
     torch.manual_seed(1)

@@ -3,19 +3,21 @@
 //! ```text
 //! cargo bench -p mm-transformer --bench nets                      all, one line of JSON each
 //! … -- MODEL THREADS MICRO_BATCH REPEATS                          one: `ft`, `ft_plain`, `tabm`
+//! … -- MODEL DEVICE ROWS PRECISION                                a step on another device
 //! ```
 //!
 //! `ft` is the FT-Transformer with its defaults on 28 numeric columns (29 tokens, 3 blocks, width
-//! 192), `ft_plain` the same without dropout; a step has 256 rows. Times are in milliseconds, the best
-//! of the repeats: of the process's processor and by the clock, for 256 rows, and by the clock for one
-//! row. `benches/nets.py` has the same nets in PyTorch.
+//! 192), `ft_plain` the same without dropout; a step has 256 rows, or `ROWS`. Times are in milliseconds,
+//! the best of the repeats: of the process's processor and by the clock, for 256 rows, and by the clock
+//! for one row. Other devices are given 32 steps rather than four. `benches/nets.py` has the same nets in
+//! PyTorch.
 
 #![expect(clippy::print_stdout, reason = "a program whose output is its result")]
 
 use std::{env, error::Error, fs, time::Instant};
 
 use mm_core::{BoxLearner, Dataset, FitContext, Frame, Model as _, Params as _};
-use mm_transformer::{FtTransformerParams, TabmParams, TrainingParams};
+use mm_transformer::{Device, FtTransformerParams, Precision, TabmParams, TrainingParams};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -27,6 +29,11 @@ const STEPS: usize = 4;
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if let [model, device, rows, precision] = words[..]
+        && device.parse::<usize>().is_err()
+    {
+        return on_device(model, device.parse()?, rows.parse()?, precision);
+    }
     if let [model, threads, micro_batch, repeats] = words[..] {
         return measure(model, threads.parse()?, micro_batch.parse()?, repeats.parse()?);
     }
@@ -38,10 +45,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn learner(model: &str, micro_batch: usize) -> Result<BoxLearner> {
-    let brief = |p: &mut TrainingParams| {
-        (p.epochs, p.batch_size, p.micro_batch) = (1, ROWS, Some(micro_batch));
-    };
+fn learner(model: &str, brief: impl Fn(&mut TrainingParams)) -> Result<BoxLearner> {
     let ft = FtTransformerParams::default().with(|p| brief(&mut p.training));
     let plain = |p: &mut FtTransformerParams| {
         (p.attention_dropout, p.hidden_dropout) = (0.0, 0.0);
@@ -54,7 +58,9 @@ fn learner(model: &str, micro_batch: usize) -> Result<BoxLearner> {
 }
 
 fn measure(model: &str, threads: usize, micro_batch: usize, repeats: usize) -> Result<()> {
-    let learner = learner(model, micro_batch)?;
+    let learner = learner(model, |p| {
+        (p.epochs, p.batch_size, p.micro_batch) = (1, ROWS, Some(micro_batch));
+    })?;
     let few = data(ROWS)?;
     let many = data(ROWS * (STEPS + 1))?;
     let ctx = FitContext::seeded(1).with_threads(threads);
@@ -85,6 +91,33 @@ fn measure(model: &str, threads: usize, micro_batch: usize, repeats: usize) -> R
         forward.cpu,
         forward.clock,
         peak_mb()?
+    );
+    Ok(())
+}
+
+/// A step on a device besides the processor.
+fn on_device(model: &str, device: Device, rows: usize, precision: &str) -> Result<()> {
+    const STEPS: usize = 32;
+    let few = data(rows * STEPS)?;
+    let many = data(rows * STEPS * 2)?;
+    let precision: Precision = serde_json::from_value(precision.into())?;
+    let learner = learner(model, |p| {
+        (p.epochs, p.batch_size, p.device, p.precision) = (1, rows, device, precision);
+    })?;
+    let ctx = FitContext::seeded(1);
+    // Kernels are compiled and chosen in the first.
+    let (_, first) = timed(|| learner.fit_boxed(&few, &ctx))?;
+    let mut step = Cost::MOST;
+    for _ in 0..3 {
+        let (_, short) = timed(|| learner.fit_boxed(&few, &ctx))?;
+        let (_, long) = timed(|| learner.fit_boxed(&many, &ctx))?;
+        step = step.least(long.minus(short).over(STEPS));
+    }
+    println!(
+        "{{\"model\": \"{model}\", \"device\": \"{device}\", \"rows\": {rows}, \
+         \"precision\": \"{precision:?}\", \"step_cpu_ms\": {:.2}, \"step_ms\": {:.2}, \
+         \"first_fit_ms\": {:.0}}}",
+        step.cpu, step.clock, first.clock
     );
     Ok(())
 }

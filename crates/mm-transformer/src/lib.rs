@@ -24,8 +24,9 @@
 //! # What is deliberately absent
 //!
 //! No pretrained weights; no batches prepared ahead by a thread of their own; no thread that outlives a
-//! call. Training on other devices than the processor (features `cuda`, `wgpu`) was never run, nor were
-//! products of 16 bits on one that multiplies them faster ([`Precision`]).
+//! call; no kernels of our own for other devices than the processor. There (features `cuda`, `wgpu`)
+//! training is Burn's single operations: the same fits but for roundings, run on an H100 through CUDA and
+//! through Vulkan, and several times as slow as PyTorch's (`docs/benchmarks.md`).
 
 #![forbid(unsafe_code)]
 

@@ -5,6 +5,7 @@
 //! depend on the seed and on their place alone, whatever else the process does, and a resumed run
 //! needs no state to be stored. (Burn's own generator on the CPU is one for the whole process.)
 
+use burn::tensor::{Int, Tensor};
 use mm_core::split_mix;
 
 /// A stream of random numbers, each found by its index.
@@ -34,6 +35,18 @@ impl Key {
     #[inline]
     pub(crate) fn bits(self, index: u64) -> u64 {
         split_mix(self.0.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    }
+
+    /// [`bits`](Self::bits) of each index, which is of 64 bits without a sign, on the device of the
+    /// indices: [`split_mix`] as operations of Burn.
+    pub(crate) fn bits_of<const D: usize>(self, indices: Tensor<D, Int>) -> Tensor<D, Int> {
+        fn folded<const D: usize>(x: Tensor<D, Int>, by: u64) -> Tensor<D, Int> {
+            x.clone().bitwise_xor(x.bitwise_right_shift_scalar(by))
+        }
+        let start = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = indices.mul_scalar(0x9e37_79b9_7f4a_7c15_u64).add_scalar(start);
+        let x = folded(x, 30).mul_scalar(0xbf58_476d_1ce4_e5b9_u64);
+        folded(folded(x, 27).mul_scalar(0x94d0_49bb_1331_11eb_u64), 31)
     }
 
     /// A number in [0, 1), a multiple of 2⁻⁵³.

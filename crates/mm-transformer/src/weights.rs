@@ -10,7 +10,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, fmt, ops::Range};
 
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Tensor, TensorData, Transaction};
 use mm_core::{Error, Result};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
@@ -177,11 +177,17 @@ impl Weights {
         grads: &mut Gradients,
         gradient: &mut [f32],
     ) -> Result<()> {
+        let (mut ranges, mut slopes) = (Vec::new(), Transaction::default());
         for (spec, leaf) in self.specs.iter().zip(leaves) {
-            if let Some(slopes) = leaf.grad_remove(grads) {
-                let sums = gradient[spec.range.clone()].iter_mut().zip(read(slopes)?);
-                sums.for_each(|(sum, slope)| *sum += slope);
+            if let Some(of_leaf) = leaf.grad_remove(grads) {
+                ranges.push(spec.range.clone());
+                slopes = slopes.register(of_leaf);
             }
+        }
+        // All at once: a device is waited for once.
+        for (range, slopes) in ranges.into_iter().zip(slopes.try_execute().map_err(engine)?) {
+            let sums = gradient[range].iter_mut().zip(slopes.iter::<f32>());
+            sums.for_each(|(sum, slope)| *sum += slope);
         }
         Ok(())
     }

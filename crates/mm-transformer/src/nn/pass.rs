@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use burn::tensor::{FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
 use crate::{
     fused::{simd::looped, tape::is_native},
@@ -71,13 +71,15 @@ impl Pass {
     /// the expectation stays (Srivastava et al. 2014). The first dimension of `x` is rows.
     pub(crate) fn dropout<const D: usize>(&self, x: Tensor<D>, rate: f64) -> Tensor<D> {
         let Some(dropout) = self.drops(rate) else { return x };
-        let shape = x.dims();
-        let mut factors = vec![0.0; shape.iter().product()];
-        let width = factors.len().checked_div(shape[0]).unwrap_or(0).max(1);
+        let (shape, device) = (x.dims(), x.device());
+        let width = shape[1..].iter().product::<usize>().max(1);
+        if !is_native(&x) && device.supports_dtype(DType::U64) {
+            return x * dropout.factors_on(&device, shape[0], width).reshape(shape);
+        }
+        let mut factors = vec![0.0; shape[0] * width];
         for (row, factors) in factors.chunks_mut(width).enumerate() {
             dropout.factors(row, factors);
         }
-        let device = x.device();
         x * Tensor::from_data(TensorData::new(factors, shape), &device)
     }
 }
@@ -96,11 +98,15 @@ impl Dropout {
         (1.0 / (1.0 - self.rate)) as f32
     }
 
+    /// What draws are below that set a number to 0.
+    fn limit(&self) -> u32 {
+        (self.rate * f64::from(u32::MAX)) as u32
+    }
+
     /// For each number of row `row` of the piece, 0 with the probability of the rate, else
     /// [`kept_factor`](Self::kept_factor). Each draw of 64 bits decides on two numbers.
     pub(crate) fn factors(&self, row: usize, out: &mut [f32]) {
-        let kept = self.kept_factor();
-        let limit = (self.rate * f64::from(u32::MAX)) as u32;
+        let (kept, limit) = (self.kept_factor(), self.limit());
         let first = (self.first_row + row) as u64 * out.len().div_ceil(2) as u64;
         looped(
             #[inline(always)]
@@ -117,6 +123,22 @@ impl Dropout {
                 }
             },
         );
+    }
+
+    /// [`factors`](Self::factors) of so many rows of `width` numbers, made on a device that has integers of 64
+    /// bits: draws are many, and the way to a device is long.
+    fn factors_on(&self, device: &Device, rows: usize, width: usize) -> Tensor<2> {
+        let pairs = width.div_ceil(2);
+        let count = |first: usize, n: usize| {
+            Tensor::<1, Int>::arange(first as i64..(first + n) as i64, (device, DType::U64))
+        };
+        // Short ones, from which the device makes all: a range comes from the host.
+        let rows_from = count(self.first_row, rows).mul_scalar(pairs as u64).reshape([rows, 1]);
+        let bits = self.key.bits_of(rows_from + count(0, pairs).reshape([1, pairs]));
+        let low = bits.clone().bitwise_and_scalar(u64::from(u32::MAX));
+        let draws = Tensor::stack::<3>(vec![low, bits.bitwise_right_shift_scalar(32_u64)], 2);
+        let draws = draws.reshape([rows, 2 * pairs]).narrow(1, 0, width);
+        draws.greater_equal_elem(u64::from(self.limit())).float() * self.kept_factor()
     }
 }
 
@@ -147,6 +169,19 @@ mod tests {
         assert!((share - 0.25).abs() < 5.0 * (0.25_f64 * 0.75 / 70_000.0).sqrt(), "{share}");
         assert!(first.iter().all(|x| [0.0, 1.0 / 0.75].contains(x)));
         assert_ne!(first, second);
+    }
+
+    #[test]
+    fn a_device_drops_what_the_processor_drops() {
+        for (width, first_row) in [(1, 0), (6, 0), (7, 3), (7, 123_456_789)] {
+            let dropout = Dropout { key: Key::new(3), first_row, rate: 0.3 };
+            let mut expected = vec![0.0; 50 * width];
+            for (row, factors) in expected.chunks_mut(width).enumerate() {
+                dropout.factors(row, factors);
+            }
+            let made = read(dropout.factors_on(&cpu(), 50, width)).expect("reads");
+            assert_eq!(made, expected, "width {width} from row {first_row}");
+        }
     }
 
     #[test]

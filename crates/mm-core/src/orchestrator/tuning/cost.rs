@@ -306,6 +306,22 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_spells_limits_and_thrift() {
+        let read = |text: &str| toml::from_str::<TunePlan>(text);
+        let text = "limits = { trees = 80 }\nthrift = { cost = \"trees\", objective = true }";
+        let plan = read(text).expect("sound");
+        let thrift = Thrift::of(CostKind::Trees).as_objective();
+        assert_eq!((plan.limits.trees, plan.thrift), (Some(80.0), Some(thrift)));
+        assert_eq!(plan.second_objective(), Some(CostKind::Trees));
+        let again = serde_json::to_value(&plan).expect("writes");
+        assert_eq!(again["limits"], json!({"trees": 80.0}), "what is not set is left out");
+        assert_eq!(again["thrift"], json!({"cost": "trees", "objective": true}));
+        assert_eq!(serde_json::from_value::<TunePlan>(again).expect("reads"), plan);
+        let error = read("limits = { tree = 80 }").expect_err("misspelt").to_string();
+        assert!(error.contains("`tree`"), "{error}");
+    }
+
+    #[test]
     fn limits_and_tolerances_are_numbers_above_0() {
         let limited = |edit: fn(&mut Cost)| {
             let mut plan = TunePlan::trials(1);

@@ -56,8 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let outcome = outcome.map_err(|e| e.chain())?;
     println!("\n{}", outcome.leaderboard);
     for (name, tuned) in &outcome.tuned {
-        let (trials, pruned) = (tuned.trials, tuned.pruned);
-        println!("{name}: the best of {trials} trials ({pruned} given up) is");
+        println!("{name}: {tuned} ({} were given up)", tuned.pruned);
         println!("{} {:#}", tuned.best.kind, tuned.best.params);
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mm::core::{Family, FloatRange, IntRange, Result, SpaceSize, Suggest};
+use mm::core::{Catalog, Family, FloatRange, IntRange, Result, SpaceSize, Suggest};
 use serde_json::{Value, json};
 
 const SIZES: [SpaceSize; 3] = [SpaceSize::Small, SpaceSize::Medium, SpaceSize::Large];
@@ -83,9 +83,20 @@ fn every_kind_that_has_defaults_has_a_space() {
     let catalog = mm::catalog();
     let plain = |kind: &&str| catalog.learner(kind, Value::Object(serde_json::Map::new())).is_ok();
     let kinds: Vec<&str> = catalog.kinds().filter(plain).collect();
-    let spaces: Vec<&str> = catalog.searchable().collect();
+    let is_combiner = |kind: &&str| catalog.combiners().any(|other| other == *kind);
+    let (combiners, spaces): (Vec<&str>, Vec<&str>) = catalog.searchable().partition(is_combiner);
     assert_eq!(kinds, spaces);
     assert!(12 < kinds.len(), "{kinds:?}");
+    // Of combiners those that have something to choose.
+    assert_eq!(combiners, ["greedy", "median", "nnls", "stack", "weights"]);
+}
+
+/// Builds a learner or a combiner.
+fn build(catalog: &Catalog, kind: &str, params: Value) -> Result<()> {
+    if catalog.kinds().any(|other| other == kind) {
+        return catalog.learner(kind, params).map(drop);
+    }
+    catalog.combiner(kind, params)?.check(&["a", "b"])
 }
 
 #[test]
@@ -96,7 +107,7 @@ fn every_point_of_every_space_builds() {
             for i in 0..40 {
                 let mut draw = Spread { at: f64::from(i) / 40.0, asked: BTreeSet::new() };
                 let params = catalog.search(kind, size, &mut draw).expect("draws");
-                let built = catalog.learner(kind, params.clone());
+                let built = build(&catalog, kind, params.clone());
                 built.unwrap_or_else(|e| panic!("{kind}, {size:?}, {params}: {}", e.chain()));
             }
         }
@@ -141,6 +152,15 @@ fn every_portfolio_lies_inside() {
     let points = family.portfolio(&catalog, SpaceSize::Medium).expect("draws");
     let asks = |name: &str| points.iter().flatten().any(|(asked, _)| asked == name);
     assert!(!asks("learning_rate") && asks("sampling.rows"));
+    // That of a composite has its members' points together.
+    let members = json!([{"kind": "xgboost"}, {"kind": "linear"}]);
+    let family = Family::new("ensemble", json!({"members": members}));
+    let points = family.portfolio(&catalog, SpaceSize::Medium).expect("draws");
+    let first = |name: &str| points[0].iter().find(|(asked, _)| asked == name).map(|(_, x)| x);
+    let wanted = catalog.portfolio("xgboost", SpaceSize::Medium);
+    assert_eq!(points.len(), wanted.len());
+    assert_eq!(first("members.0.learning_rate"), Some(&wanted[0]["learning_rate"]));
+    assert_eq!(first("members.1.penalty"), Some(&json!(1.0)), "the default");
 }
 
 #[test]

@@ -169,7 +169,15 @@ fn a_search_is_checked_before_any_work() {
         plan
     };
     let rungs = |t: &mut TunePlan| t.rungs = Some(Rungs::default());
-    check(bag(json!({"kind": "lightgbm"}), &rungs), "can continue, got `bag`");
+    check(bag(json!({"kind": "linear"}), &rungs), "one member has, got `bag`");
+    let mut two = tuned("ensemble", &rungs);
+    two.candidates[0].params = json!({"members": [{"kind": "lightgbm"}, {"kind": "xgboost"}]});
+    check(two, "one member has, got `ensemble`");
+    let thrift = |t: &mut TunePlan| t.thrift = Some(Thrift::of(CostKind::Trees).as_objective());
+    let both = |t: &mut TunePlan| (thrift(t), rungs(t)).0;
+    check(tuned("lightgbm", &both), "thrift.objective: expected none beside `rungs`");
+    let cma = |t: &mut TunePlan| (thrift(t), t.sampler = json!("cma")).0;
+    check(tuned("lightgbm", &cma), "expected one for two objectives");
     // A search within a search is not passed over in silence.
     let mut nested = bag(json!({"kind": "linear", "tune": {"trials": 3}}), &|_| {});
     check(nested.clone(), "of.tune");
@@ -179,7 +187,7 @@ fn a_search_is_checked_before_any_work() {
     let mut nested = plan([Candidate::of_kind("ensemble")]);
     nested.candidates[0].params = json!({"members": members});
     check(nested, "members.1.tune");
-    check(tuned("linear", &|t| t.rungs = Some(Rungs::default())), "can continue, got `linear`");
+    check(tuned("linear", &|t| t.rungs = Some(Rungs::default())), "has, got `linear`");
     let bare = Orchestrator::new(&catalog).run_on(&plan([cheap(2)]), &data);
     assert!(bare.expect_err("no tuner").chain().contains("tuner"));
     let misspelt = "[[candidates]]\nkind = \"linear\"\ntune = { trails = 3 }".parse::<Plan>();
@@ -328,23 +336,13 @@ fn after_the_defaults_a_search_tries_the_portfolio_whatever_is_promoted_meanwhil
 
 #[test]
 fn catboost_climbs_rungs_with_categories_too() {
-    let rounds = AtomicUsize::new(0);
-    let watcher = |event: &Event<'_>| {
-        if let Event::Step { fold: Some(0), .. } = event {
-            rounds.fetch_add(1, Ordering::Relaxed);
-        }
-        Signal::Continue
-    };
     let tune = TunePlan::trials(9).with(|t| {
         t.space = SpaceSize::Small;
         t.rungs = Some(Rungs { first: 4, last: 16, eta: 2 });
     });
     let mut candidate = Candidate::of_kind("catboost").tuned(tune);
     candidate.params = json!({"learning_rate": 0.1, "tree": {"depth": 3}});
-    let (catalog, data) = (mm::catalog(), flights(40));
-    let plan = plan([candidate]);
-    let outcome = mm::orchestrator(&catalog).with_watcher(&watcher).run_on(&plan, &data);
-    let outcome = outcome.unwrap_or_else(|e| panic!("{}", e.chain()));
+    let outcome = run(&plan([candidate]), &flights(40));
     let tuned = &outcome.tuned[0].1;
     assert_eq!(tuned.failed, 0, "{tuned:?}");
     // The fits that climb are those that the leaderboard scores.
@@ -377,6 +375,9 @@ fn what_costs_too_much_is_not_chosen() {
         panic!("no model has one tree: {}", none.leaderboard);
     };
     assert!(why.contains("12 were beyond the limits"), "{why}");
+    let Tuned { beyond, .. } = limited.tuned[0].1;
+    let text = limited.tuned[0].1.to_string();
+    assert!(0 < beyond && text.ends_with(&format!("; {beyond} were beyond the limits")), "{text}");
 }
 
 #[test]
@@ -396,10 +397,46 @@ fn a_cheaper_one_is_chosen_that_is_nearly_as_good() {
     let near = search(Some(Thrift::of(CostKind::Trees).within(0.02)));
     assert!(0.98 * best.score <= near.score && near.score <= best.score);
     assert!(trees(&near) < trees(&best), "{best:?}, {near:?}");
+    assert!(best.trade.is_none());
+    // The search says what it was chosen from.
+    let trade = near.trade.as_ref().expect("there was thrift");
+    assert_eq!((trade.best.trial, trade.best.scored.score), (best.trial, best.score));
+    assert_eq!((trade.chosen().trial, &trade.chosen().config), (near.trial, &near.best));
+    assert_eq!(trade.slack, 0.02 * best.score);
+    let text = format!("trial {} of 12, ", near.trial);
+    assert!(near.to_string().starts_with(&text), "{near}");
+    assert!(near.to_string().ends_with(&format!(" trees (trial {})", best.trial)), "{near}");
     let any = search(Some(Thrift::of(CostKind::Trees).within(1.0)));
     assert!(trees(&any) <= trees(&near), "{near:?}, {any:?}");
     let small = search(Some(Thrift::of(CostKind::ModelBytes)));
     assert!(small.cost.model_bytes.is_some(), "it was asked for");
+}
+
+#[test]
+fn a_cost_can_be_an_objective_of_the_search() {
+    let data = flights(20);
+    let search = |sampler: &str, thrift: Thrift| {
+        let folder = scratch("tuning-objective");
+        let tune = TunePlan::trials(30).with(|t| {
+            (t.space, t.thrift) = (SpaceSize::Small, Some(thrift));
+            t.sampler = json!(sampler);
+        });
+        let candidate = Candidate::of_kind("lightgbm").tuned(tune);
+        let outcome = run(&plan([candidate]).with(|p| p.checkpoint = Some(folder.clone())), &data);
+        let journal = fs::read_to_string(folder.join("tuning.journal")).expect("the journal");
+        fs::remove_dir_all(folder).expect("removes");
+        (outcome.tuned[0].1.clone(), journal.replace(' ', ""))
+    };
+    let thrift = Thrift::of(CostKind::Trees);
+    for sampler in ["tpe", "auto"] {
+        let (single, _) = search(sampler, thrift);
+        let (double, journal) = search(sampler, thrift.as_objective());
+        assert_eq!((double.trials, double.failed), (30, 0), "{double:?}");
+        assert!(journal.contains("\"directions\":[2,1]"), "score up, trees down: {journal}");
+        let fronts =
+            [single, double].map(|tuned| tuned.trade.expect("there was thrift").cheaper.len());
+        assert!(fronts[0] < fronts[1], "there is more to choose from: {fronts:?}, {sampler}");
+    }
 }
 
 #[test]
@@ -456,11 +493,84 @@ fn the_space_of_a_stack_is_also_that_of_its_last_learner() {
     let tuned = &outcome.tuned[0].1;
     assert_eq!((tuned.trials, tuned.failed), (4, 0), "{tuned:?}");
     let journal = fs::read_to_string(folder.join("tuning.journal")).expect("the journal");
-    assert!(journal.contains("\"combine.params.meta.learning_rate\""), "{journal}");
+    assert!(journal.contains("\"combine.meta.learning_rate\""), "{journal}");
+    assert!(journal.contains("\"combine.inputs\""), "{journal}");
     let meta = &tuned.best.params["combine"]["params"]["meta"]["params"];
     assert_eq!(meta["rounds"], 9, "what is fixed stays so");
     assert!(meta["learning_rate"].is_f64(), "{meta}");
     fs::remove_dir_all(folder).expect("removes");
+}
+
+#[test]
+fn a_combiner_has_a_space_too_and_keeps_its_limits() {
+    let tune = TunePlan::trials(5).with(|t| t.sampler = json!("random"));
+    let mut ensemble = Candidate::of_kind("ensemble").tuned(tune);
+    ensemble.params = json!({
+        "members": [{"kind": "naive_bayes", "name": "a"}, {"kind": "naive_bayes", "name": "b"}],
+        "combine": {"kind": "greedy", "params": {"prune": 0.05, "limits": {"max_members": 1}}},
+    });
+    let folder = scratch("tuning-combiner");
+    let plan = plan([ensemble]).with(|p| p.checkpoint = Some(folder.clone()));
+    let outcome = run(&plan, &flights(40));
+    let tuned = &outcome.tuned[0].1;
+    assert_eq!((tuned.trials, tuned.failed), (5, 0), "{tuned:?}");
+    let journal = fs::read_to_string(folder.join("tuning.journal")).expect("the journal");
+    assert!(journal.contains("\"combine.rounds\""), "{journal}");
+    assert!(!journal.contains("\"combine.prune\""), "what is fixed is not asked for");
+    let params = &tuned.best.params["combine"]["params"];
+    assert_eq!((&params["prune"], &params["limits"]), (&json!(0.05), &json!({"max_members": 1})));
+    fs::remove_dir_all(folder).expect("removes");
+}
+
+#[test]
+fn the_one_booster_within_a_composite_climbs_rungs() {
+    let halves = json!({"kind": "k_fold", "folds": 2});
+    let deep = json!({"learning_rate": 0.1, "tree": {"depth": 3}});
+    let fine = json!({"tree": {"min_data_in_leaf": 5}});
+    let cases = [
+        ("bag", json!({"of": {"kind": "lightgbm", "params": fine}, "split": halves}), "/of/params"),
+        (
+            "calibrated",
+            json!({"of": {"kind": "catboost", "params": deep}, "split": halves}),
+            "/of/params",
+        ),
+        (
+            "ensemble",
+            json!({"members": [{"kind": "naive_bayes"}, {"kind": "xgboost"}], "combine": {"kind": "average"}}),
+            "/members/1/params",
+        ),
+    ];
+    for (kind, params, place) in cases {
+        let tune = TunePlan::trials(8).with(|t| {
+            t.space = SpaceSize::Small;
+            t.rungs = Some(Rungs { first: 4, last: 16, eta: 2 });
+        });
+        let mut candidate = Candidate::of_kind(kind).tuned(tune);
+        candidate.params = params;
+        let folder = scratch(&format!("tuning-rungs-{kind}"));
+        let plan = plan([candidate]).with(|p| p.checkpoint = Some(folder.clone()));
+        let outcome = run(&plan, &flights(40));
+        let tuned = &outcome.tuned[0].1;
+        assert!(8 <= tuned.trials && 0 < tuned.pruned && tuned.failed == 0, "{kind}: {tuned:?}");
+        let params = tuned.best.params.pointer(place).expect("the booster's");
+        let best = params["rounds"].as_u64().expect("rounds");
+        assert!([4, 8, 16].contains(&best), "{kind}: the rounds of a rung: {best}");
+        // What was scored on the rung is what the leaderboard scores, to the bit.
+        let score = outcome.leaderboard.best().and_then(|it| it.score.as_ref()).expect("scored");
+        assert_eq!(score.mean, tuned.score, "{kind}");
+        if kind == "calibrated" {
+            // Each of a configuration's three fits a fold has one state, with which its rungs go on.
+            let journal = fs::read_to_string(folder.join("tuning.journal")).expect("the journal");
+            let configurations = journal.matches("mm:reached:0").count();
+            assert!(journal.contains("mm:reached:1"));
+            let is_kept = |path: &PathBuf| path.to_string_lossy().contains("rungs-");
+            let entries = fs::read_dir(&folder).expect("lists");
+            let kept = entries.map(|entry| entry.expect("lists").path()).find(is_kept);
+            let states = fs::read_dir(kept.expect("a folder")).expect("lists").count();
+            assert_eq!(states, 3 * outcome.folds.len() * configurations);
+        }
+        fs::remove_dir_all(folder).expect("removes");
+    }
 }
 
 #[test]

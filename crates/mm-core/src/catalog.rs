@@ -45,8 +45,9 @@ struct Kind {
     defaults: Value,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Space {
+    defaults: Value,
     draw: Draw,
     portfolio: fn(SpaceSize) -> Vec<Value>,
 }
@@ -131,7 +132,7 @@ impl Catalog {
         build(self, params)
     }
 
-    /// Adds the search space of a kind.
+    /// Adds the search space of a kind of learner or combiner.
     ///
     /// # Panics
     ///
@@ -145,14 +146,16 @@ impl Catalog {
         let portfolio = |size| {
             P::portfolio(size).into_iter().filter_map(|p| serde_json::to_value(p).ok()).collect()
         };
-        let before = self.spaces.insert(kind, Space { draw, portfolio });
+        let defaults = serde_json::to_value(P::default()).unwrap_or_default();
+        let before = self.spaces.insert(kind, Space { defaults, draw, portfolio });
         assert!(before.is_none(), "two search spaces have the kind `{kind}`");
         self
     }
 
     /// Says where the config of a composite kind has its members: fields, by the dotted paths to them,
-    /// that hold a [`Candidate`](crate::Candidate), a list of them, or lists of lists. The search space of
-    /// the composite is then those of its members together.
+    /// that hold a [`Candidate`](crate::Candidate), or a combiner in the same form, a list of them, or
+    /// lists of lists. The search space of the composite is then its own, if it has any, and those of its
+    /// members together.
     #[must_use]
     pub fn with_members(mut self, kind: &'static str, fields: &'static [&'static str]) -> Self {
         self.members.insert(kind, fields);
@@ -164,8 +167,8 @@ impl Catalog {
         self.members.get(kind).copied().unwrap_or_default()
     }
 
-    /// Draws a config value for `kind` from its search space, which [`learner`](Self::learner)
-    /// takes.
+    /// Draws a config value for `kind` from its search space, which [`learner`](Self::learner) or
+    /// [`combiner`](Self::combiner) takes.
     pub fn search(&self, kind: &str, size: SpaceSize, draw: &mut dyn Suggest) -> Result<Value> {
         let Some(space) = self.spaces.get(kind) else {
             return Err(unknown(kind, self.spaces.keys()));
@@ -179,7 +182,7 @@ impl Catalog {
         self.spaces.get(kind).map(|space| (space.portfolio)(size)).unwrap_or_default()
     }
 
-    /// The kinds that have a search space, sorted.
+    /// The kinds of learners and combiners that have a search space, sorted.
     pub fn searchable(&self) -> impl Iterator<Item = &'static str> {
         self.spaces.keys().copied()
     }
@@ -189,14 +192,20 @@ impl Catalog {
         self.kinds.keys().copied()
     }
 
+    /// The kinds of combiners that can be made, sorted.
+    pub fn combiners(&self) -> impl Iterator<Item = &'static str> {
+        self.combiners.keys().copied()
+    }
+
     /// The tags that can be opened, sorted.
     pub fn tags(&self) -> impl Iterator<Item = &'static str> {
         self.loaders.keys().copied()
     }
 
-    /// The default params of a kind.
+    /// The default params of a kind of learner, or of a combiner that has a search space.
     pub fn defaults(&self, kind: &str) -> Option<&Value> {
-        self.kinds.get(kind).map(|kind| &kind.defaults)
+        let of_learner = self.kinds.get(kind).map(|kind| &kind.defaults);
+        of_learner.or_else(|| self.spaces.get(kind).map(|space| &space.defaults))
     }
 
     /// Makes a learner of `kind` from a config value; what the value leaves out has its default,

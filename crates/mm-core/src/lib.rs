@@ -71,8 +71,8 @@ pub use crate::{
     online::{Late, OnlineModel, Sample},
     orchestrator::{
         Budget, Candidate, Climbed, Config, Cost, CostKind, DataPlan, EnsemblePlan, Entry, Event,
-        Family, Leaderboard, Limits, Orchestrator, Outcome, Plan, Progress, RegistryPlan, Rungs,
-        Score, Scored, Status, Steps, Thrift, TunePlan, TuneTask, Tuned, Tuner, Watcher,
+        Family, Leaderboard, Orchestrator, Outcome, Plan, Progress, RegistryPlan, Rungs, Score,
+        Scored, Status, Steps, Thrift, Trade, Tried, TunePlan, TuneTask, Tuned, Tuner, Watcher,
     },
     permutation::{Permutation, PermutationReport, PermutedFeature},
     schedule::contain,

@@ -5,18 +5,17 @@
 //! conditional, and it yields typed params and not a map of strings (*define by run*, Akiba et al.
 //! 2019). Who answers (a tuner, a random draw, a test) is none of its business.
 
-use crate::{
-    error::{ParamError, Result},
-    learner::Params,
-};
+use serde::Serialize;
 
-/// Params that know where to look for better ones.
+use crate::error::{ParamError, Result};
+
+/// Params, of a learner or of a combiner, that know where to look for better ones.
 ///
 /// The space must contain [`Default::default`], for every size; whatever is drawn must
-/// [`build`](Params::build); and a value is asked for under the dotted path of the field that it
+/// [`build`](crate::Params::build), or pass [`Combiner::check`](crate::Combiner::check); and a value is asked for under the dotted path of the field that it
 /// decides (`tree.leaves`), so that who fixes a field can answer for it. All three are checked by
 /// tests for the kinds of this workspace.
-pub trait Search: Params {
+pub trait Search: Default + Serialize {
     /// Draws params from the space of that size.
     fn search(size: SpaceSize, draw: &mut dyn Suggest) -> Result<Self>;
 

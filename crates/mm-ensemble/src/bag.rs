@@ -87,6 +87,10 @@ impl Learner for Bag {
         Learner::admits_infinite(&*self.of)
     }
 
+    fn resumes(&self) -> bool {
+        Learner::resumes(&*self.of)
+    }
+
     fn train(&self, data: &Dataset, ctx: &FitContext<'_>) -> Result<EnsembleModel> {
         let split = self.split.clone().unwrap_or_else(|| SplitPlan::default_for(data));
         let folds = split.split(data, ctx.seed)?;

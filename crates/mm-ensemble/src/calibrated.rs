@@ -191,6 +191,10 @@ impl Learner for Calibrated {
         Learner::admits_infinite(&*self.of)
     }
 
+    fn resumes(&self) -> bool {
+        Learner::resumes(&*self.of)
+    }
+
     fn train(&self, data: &Dataset, ctx: &FitContext<'_>) -> Result<CalibratedModel> {
         if matches!(data.task(), Task::Regression) {
             return Err(Error::data("task of a calibration", "classification", data.task()));

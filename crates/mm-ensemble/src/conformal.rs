@@ -112,6 +112,10 @@ impl Learner for Conformal {
         Learner::admits_infinite(&*self.of)
     }
 
+    fn resumes(&self) -> bool {
+        Learner::resumes(&*self.of)
+    }
+
     fn train(&self, data: &Dataset, ctx: &FitContext<'_>) -> Result<ConformalModel> {
         let split = self.split.clone().unwrap_or_else(|| SplitPlan::default_for(data));
         let folds = split.split(data, ctx.seed).map_err(|e| e.within("split"))?;

@@ -60,6 +60,7 @@ mod optimal;
 mod quadratic;
 mod report;
 mod rule;
+mod space;
 mod stack;
 #[cfg(test)]
 mod tests;
@@ -71,7 +72,6 @@ use mm_core::{Catalog, Combiner, Error, Result, from_config};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::limits::Limited;
 pub use crate::{
     average::{AverageParams, MedianParams},
     bag::{Bag, BagParams},
@@ -90,6 +90,7 @@ pub use crate::{
     stack::{Stack, StackParams},
     vote::{RankParams, VoteParams},
 };
+use crate::{limits::Limited, space::Searched};
 
 /// Adds what this crate can make, combine, and open to `catalog`.
 ///
@@ -116,8 +117,13 @@ pub fn register(catalog: Catalog) -> Catalog {
         Ok(limited(stack.build(catalog)?, limits))
     });
     catalog
-        // The last of a stack's, if it is named.
-        .with_members("ensemble", &["members", "layers", "combine.params.meta"])
+        .with_space::<Searched<MedianParams>>("median")
+        .with_space::<Searched<GreedyParams>>("greedy")
+        .with_space::<Searched<WeightsParams>>("weights")
+        .with_space::<Searched<NnlsParams>>("nnls")
+        .with_space::<Searched<StackParams>>("stack")
+        .with_members("stack", &["meta"]) // If it is named.
+        .with_members("ensemble", &["members", "layers", "combine"])
         .with_members("bag", &["of"])
         .with_members("calibrated", &["of"])
         .with_members("conformal", &["of"])
@@ -182,7 +188,9 @@ fn limited<C: Combiner + 'static>(combiner: C, limits: Limits) -> Box<dyn Combin
 
 fn split_limits(mut params: Value) -> Result<(Limits, Value)> {
     let limits = params.as_object_mut().and_then(|map| map.remove("limits"));
-    let Some(limits) = limits else { return Ok((Limits::default(), params)) };
+    let Some(limits) = limits.filter(|it| !it.is_null()) else {
+        return Ok((Limits::default(), params));
+    };
     let read = serde_json::from_value(limits);
     let limits = read.map_err(|e| Error::config("params.limits", e.to_string()))?;
     Ok((limits, params))

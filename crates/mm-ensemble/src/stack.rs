@@ -47,7 +47,6 @@ use crate::{
 #[non_exhaustive]
 pub struct StackParams {
     /// The meta-learner; [`Linear`](crate::Linear) where none is named.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub meta: Option<Candidate>,
     /// Whether the meta-learner sees the raw features.
     pub passthrough: bool,

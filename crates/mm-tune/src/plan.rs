@@ -7,10 +7,10 @@ use std::{
 };
 
 use mm_core::{
-    Config, Cost, Error, FloatRange, IntRange, ParamError, Progress, Result, Scored, Signal, Steps,
-    Suggest, TunePlan, TuneTask, Tuned, Tuner,
+    Config, Direction, Error, FloatRange, IntRange, ParamError, Progress, Result, Scored, Signal,
+    Steps, Suggest, Tried, TunePlan, TuneTask, Tuned, Tuner,
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -65,7 +65,7 @@ use crate::{
 /// the best trial, each by itself. Trials live in `storage`: a SQLite file (`.db`, `.sqlite`,
 /// `.sqlite3`), a PostgreSQL address (`postgresql://…`), or else a journal file; without one in the
 /// journal `tuning.journal` in the plan's checkpoint folder, or in memory. What a trial was and came to
-/// stands in its user attributes `config` and `came_to` (the standard error and costs), and how far it
+/// stands in its user attributes `config` and `came_to` (score, standard error, and costs), and how far it
 /// is beyond the plan's limits, as a part of each, in its constraints. A run that is killed and
 /// started again goes on with the trials it had; several processes that run the same plan on one
 /// storage share the search. A point that another trial has already is drawn anew, and where that is
@@ -86,6 +86,10 @@ impl Tuner for PlanTuner {
     fn check(&self, plan: &TunePlan) -> Result<()> {
         sampler(plan).map_err(|e| e.within("sampler"))?;
         let (name, _) = pruner(&plan.pruner).map_err(|e| e.within("pruner"))?;
+        if plan.second_objective().is_some() && named(&plan.sampler)?.0 == "cma" {
+            let problem = "expected one for two objectives, which the thrift makes, got `cma`";
+            return Err(Error::config("sampler", problem));
+        }
         if name == "wilcoxon" && plan.steps != Steps::Folds {
             let problem = "expected `folds` for the pruner `wilcoxon`, got `rounds`";
             return Err(Error::config("steps", problem));
@@ -97,7 +101,9 @@ impl Tuner for PlanTuner {
         let plan = task.plan();
         let storage = open(plan.storage.as_deref(), task.checkpoint())?;
         let (name, pruner) = pruner(&plan.pruner)?;
-        let mut study = Study::open(storage.clone(), task.study(), &[task.direction()])?
+        let mut directions = vec![task.direction()];
+        directions.extend(plan.second_objective().map(|_| Direction::Minimize));
+        let mut study = Study::open(storage.clone(), task.study(), &directions)?
             .with_seed(task.seed())
             .with_sampler(Any(sampler(plan)?))
             .with_pruner(Any(pruner))
@@ -128,7 +134,7 @@ impl Tuner for PlanTuner {
                 return Ok(Vec::new());
             }
             let scored = scored(trial, trial.values[0]);
-            Ok(vec![(config(trial, task)?, scored)])
+            Ok(vec![Tried::new(trial.number, config(trial, task)?, scored)])
         })
     }
 }
@@ -153,9 +159,7 @@ impl Scorer<'_> {
         if let Some(twin) = trial.twin()
             && twin.state == TrialState::Complete
         {
-            let scored = scored(&twin, twin.values[0]);
-            note_scored(trial, self.task, &scored)?;
-            return Ok(scored.score.into());
+            return self.ended(trial, &scored(&twin, twin.values[0]));
         }
         let sum = Mutex::new(0.0);
         let paired = self.name == "wilcoxon";
@@ -178,10 +182,7 @@ impl Scorer<'_> {
         let watch: Option<&(dyn Fn(Progress) -> Signal + Sync)> =
             if self.name.is_empty() { None } else { Some(&watch) };
         match self.task.score(&config, watch) {
-            Ok(scored) => {
-                note_scored(trial, self.task, &scored)?;
-                Ok(scored.score.into())
-            }
+            Ok(scored) => self.ended(trial, &scored),
             Err(error) if ends_the_run(&error) && !trial.is_pruned() => {
                 // Whoever goes on begins the trial anew.
                 study.give_back(trial)?;
@@ -189,6 +190,14 @@ impl Scorer<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Notes what a trial came to, and says it to the study.
+    fn ended(&self, trial: &Trial, scored: &Scored) -> Result<Outcome> {
+        note_scored(trial, self.task, scored)?;
+        let thrift = self.task.plan().thrift.filter(|thrift| thrift.objective);
+        let cost = thrift.map(|thrift| thrift.of_scored(scored));
+        Ok(std::iter::once(scored.score).chain(cost).collect::<Vec<f64>>().into())
     }
 }
 
@@ -203,19 +212,10 @@ pub(crate) fn note_config(trial: &Trial, config: &Config) -> Result<()> {
     trial.set_user_attr(CONFIG, Json::parse(&text)?)
 }
 
-/// What a trial came to, as it is noted: JSON, whose unknowns are left out.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Noted {
-    error: f64,
-    cost: Cost,
-}
-
 /// Notes what a trial came to besides its value, and how far it is beyond the plan's limits: a part
 /// of each.
 pub(crate) fn note_scored(trial: &Trial, task: &TuneTask<'_>, scored: &Scored) -> Result<()> {
-    let noted = Noted { error: scored.error, cost: scored.cost };
-    let text = serde_json::to_string(&noted).map_err(|e| Error::config(CAME_TO, e.to_string()))?;
+    let text = serde_json::to_string(scored).map_err(|e| Error::config(CAME_TO, e.to_string()))?;
     trial.set_user_attr(CAME_TO, Json::parse(&text)?)?;
     for (kind, limit) in task.plan().limits.iter() {
         if let Some(cost) = scored.cost.get(kind) {
@@ -228,13 +228,9 @@ pub(crate) fn note_scored(trial: &Trial, task: &TuneTask<'_>, scored: &Scored) -
 /// A trial's `score`, and what else it came to, as far as that was noted.
 pub(crate) fn scored(trial: &FrozenTrial, score: f64) -> Scored {
     let text = trial.user_attrs.get(CAME_TO).map(ToString::to_string);
-    let noted: Option<Noted> = text.and_then(|text| serde_json::from_str(&text).ok());
-    let Noted { error, cost } = noted.unwrap_or_default();
-    Scored::new(score).with(|scored| (scored.error, scored.cost) = (error, cost))
+    let noted: Option<Scored> = text.and_then(|text| serde_json::from_str(&text).ok());
+    noted.unwrap_or_else(|| Scored::new(score)).with(|scored| scored.score = score)
 }
-
-/// Something to choose: a configuration, and what it came to.
-pub(crate) type Ending = (Config, Scored);
 
 /// What a trial was.
 pub(crate) fn config(trial: &FrozenTrial, task: &TuneTask<'_>) -> Result<Config> {
@@ -251,7 +247,7 @@ pub(crate) fn config(trial: &FrozenTrial, task: &TuneTask<'_>) -> Result<Config>
 fn summary(
     trials: &[Arc<FrozenTrial>],
     task: &TuneTask<'_>,
-    endings: &dyn Fn(&FrozenTrial) -> Result<Vec<Ending>>,
+    endings: &dyn Fn(&FrozenTrial) -> Result<Vec<Tried>>,
 ) -> Result<Tuned> {
     let count = |state| {
         let here = |t: &&Arc<FrozenTrial>| t.state == state && !t.was_tried_again(trials);
@@ -265,12 +261,11 @@ fn summary(
     };
     let (able, beyond): (Vec<_>, Vec<_>) =
         trials.iter().filter(scored).partition(|trial| trial.violation() <= 0.0);
-    let mut all: Vec<Ending> = Vec::new();
+    let mut all: Vec<Tried> = Vec::new();
     for trial in able {
         all.extend(endings(trial)?);
     }
-    let each: Vec<Scored> = all.iter().map(|(_, scored)| *scored).collect();
-    let Some(chosen) = task.plan().choose(task.direction(), &each) else {
+    let Some((chosen, trade)) = task.plan().choose(task.direction(), &all) else {
         let mut reasons = trials.iter().rev().filter_map(|trial| trial.user_attrs.get("error"));
         let last = match &beyond[..] {
             [] => reasons.find_map(Json::as_str).unwrap_or("time was up").to_owned(),
@@ -279,9 +274,9 @@ fn summary(
         let got = format!("none of {n_ended}, the last for this reason: {last}");
         return Err(Error::data("trials of the search", "at least 1 with a score", got));
     };
-    let (best, Scored { score, cost, .. }) = all.swap_remove(chosen);
-    Ok(Tuned::new(best, score, n_ended).with(|tuned| {
-        (tuned.pruned, tuned.failed, tuned.cost) = (pruned, failed, cost);
+    Ok(Tuned::new(chosen, n_ended).with(|tuned| {
+        (tuned.pruned, tuned.failed, tuned.trade) = (pruned, failed, trade);
+        tuned.beyond = beyond.len() as u64;
         tuned.cut_short = n_ended < task.plan().trials;
     }))
 }

@@ -7,11 +7,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use mm_core::{Climbed, Direction, Error, Result, Rungs, TuneTask};
+use mm_core::{Climbed, Direction, Error, Result, Rungs, Tried, TuneTask};
 
 use crate::{
     json::Json,
-    plan::{self, Ending},
+    plan,
     storage::Write,
     study::{Outcome, Study, Trial},
     trial::{Attrs, FROM, FrozenTrial, TrialId, TrialState},
@@ -112,14 +112,14 @@ impl<'a> Climb<'a> {
     }
 
     /// The rung that a trial has reached: a configuration with so many rounds, and what it came to.
-    pub(crate) fn reached(&self, trial: &FrozenTrial) -> Result<Vec<Ending>> {
+    pub(crate) fn reached(&self, trial: &FrozenTrial) -> Result<Vec<Tried>> {
         let reached = self.rounds.iter().enumerate().filter_map(|(rung, &rounds)| {
             Some((trial.system_attrs.get(&format!("{REACHED}{rung}"))?.as_f64()?, rounds))
         });
         let ending = |(score, rounds): (f64, usize)| {
-            let mut config = plan::config(trial, self.task)?;
-            config.params["rounds"] = best_rounds(trial).unwrap_or(rounds).into();
-            Ok((config, plan::scored(trial, score)))
+            let config = plan::config(trial, self.task)?;
+            let config = self.task.with_rounds(&config, best_rounds(trial).unwrap_or(rounds));
+            Ok(Tried::new(trial.number, config, plan::scored(trial, score)))
         };
         reached.map(ending).collect()
     }

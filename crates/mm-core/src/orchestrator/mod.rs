@@ -40,8 +40,8 @@ pub use self::{
     leaderboard::{Entry, Leaderboard, Score, Status},
     plan::{Budget, Candidate, DataPlan, EnsemblePlan, Plan, RegistryPlan},
     tuning::{
-        Climbed, Config, Cost, CostKind, Family, Limits, Progress, Rungs, Scored, Steps, Thrift,
-        TunePlan, TuneTask, Tuned, Tuner,
+        Climbed, Config, Cost, CostKind, Family, Progress, Rungs, Scored, Steps, Thrift, Trade,
+        Tried, TunePlan, TuneTask, Tuned, Tuner,
     },
 };
 use crate::{

@@ -4,6 +4,7 @@
 //! [`Tuner`] knows which to try next, which to give up, and where what was tried is kept. Neither
 //! knows the other: a [`TuneTask`] is all that passes between them.
 
+mod cost;
 mod plan;
 mod score;
 mod space;
@@ -19,13 +20,15 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::{
-    plan::{CostKind, Limits, Rungs, Steps, Thrift, TunePlan},
-    space::Family,
-};
 use self::{
+    cost::short,
     score::Rules,
     space::{Centre, Prefixed},
+};
+pub use self::{
+    cost::{Cost, CostKind, Thrift, Trade},
+    plan::{Rungs, Steps, TunePlan},
+    space::Family,
 };
 use super::{
     Event, Plan,
@@ -33,6 +36,7 @@ use super::{
     run::{Checked, Run},
 };
 use crate::{
+    catalog::Catalog,
     context::{Cancel, Signal},
     error::{Error, Result},
     metric::Direction,
@@ -64,32 +68,50 @@ pub struct Config {
     pub params: Value,
 }
 
+impl Config {
+    fn with_rounds(&self, catalog: &Catalog, rounds: usize) -> Self {
+        let Self { kind, params } = self;
+        let found = Family::new(&**kind, params.clone()).with_rounds(catalog, rounds);
+        found.map_or_else(|| self.clone(), |Family { kind, params }| Self { kind, params })
+    }
+}
+
 /// What a search came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Tuned {
-    /// The best configuration.
+    /// The configuration that was chosen: the best, unless the plan has [`Thrift`].
     pub best: Config,
+    /// The number of its trial.
+    #[serde(default)]
+    pub trial: u64,
     /// Its score: the mean over the folds.
     pub score: f64,
     /// What it costs, as far as that is known.
     #[serde(default)]
     pub cost: Cost,
+    /// What thrift chose from, and why this; none without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trade: Option<Trade>,
     /// Trials so far, over all processes and earlier runs.
     pub trials: u64,
     /// Of these, given up early.
     pub pruned: u64,
     /// Of these, failed.
     pub failed: u64,
+    /// Of those that were scored, beyond the plan's limits.
+    #[serde(default)]
+    pub beyond: u64,
     /// Whether time ended the search, and not the number of trials.
     pub cut_short: bool,
 }
 
 impl Tuned {
-    /// The best configuration and its score, of so many trials of which none was given up.
-    pub fn new(best: Config, score: f64, trials: u64) -> Self {
-        let cost = Cost::default();
-        Self { best, score, cost, trials, pruned: 0, failed: 0, cut_short: false }
+    /// What was chosen of so many trials of which none was given up.
+    pub fn new(chosen: Tried, trials: u64) -> Self {
+        let Tried { config: best, trial, scored: Scored { score, cost, .. } } = chosen;
+        let (trade, pruned, failed, beyond, cut_short) = (None, 0, 0, 0, false);
+        Self { best, trial, score, cost, trade, trials, pruned, failed, beyond, cut_short }
     }
 
     /// Edits in place, for chaining.
@@ -100,15 +122,59 @@ impl Tuned {
     }
 }
 
+/// Which trial was chosen, and why: for example `trial 7 of 12, 0.905, the best; 2 were beyond the limits`.
+impl fmt::Display for Tuned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "trial {} of {}, ", self.trial, self.trials)?;
+        match &self.trade {
+            Some(trade) => write!(f, "{trade}")?,
+            None => write!(f, "{}, the best", short(self.score))?,
+        }
+        if 0 < self.beyond {
+            write!(f, "; {} were beyond the limits", self.beyond)?;
+        }
+        Ok(())
+    }
+}
+
+/// A configuration that was tried, and what it came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Tried {
+    /// The number of the trial.
+    pub trial: u64,
+    /// What was tried.
+    pub config: Config,
+    /// What it came to.
+    pub scored: Scored,
+}
+
+impl Tried {
+    /// What trial number `trial` was, and came to.
+    pub fn new(trial: u64, config: Config, scored: Scored) -> Self {
+        Self { trial, config, scored }
+    }
+
+    /// The score so that less is better.
+    fn loss(&self, direction: Direction) -> f64 {
+        match direction {
+            Direction::Minimize => self.scored.score,
+            Direction::Maximize => -self.scored.score,
+        }
+    }
+}
+
 /// What a configuration came to.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Scored {
-    /// The mean score over the folds.
+    /// The mean score over the folds; no NaN.
     pub score: f64,
     /// The standard error of that mean, taking the folds as independent.
+    #[serde(default)]
     pub error: f64,
     /// What it cost.
+    #[serde(default)]
     pub cost: Cost,
 }
 
@@ -123,57 +189,6 @@ impl Scored {
     pub fn with(mut self, edit: impl FnOnce(&mut Self)) -> Self {
         edit(&mut self);
         self
-    }
-}
-
-/// What a configuration costs, as far as it is known: the mean over its folds, and the slowest fit.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-#[non_exhaustive]
-pub struct Cost {
-    /// Seconds of the slowest fit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fit_seconds: Option<f64>,
-    /// Microseconds that a row takes to predict.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub predict_micros: Option<f64>,
-    /// Trees of a model, where it has any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trees: Option<f64>,
-    /// Bytes of a stored model; looked at where the plan asks for it, and on rungs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model_bytes: Option<f64>,
-}
-
-impl Cost {
-    /// One of them.
-    pub fn get(&self, kind: CostKind) -> Option<f64> {
-        match kind {
-            CostKind::FitSeconds => self.fit_seconds,
-            CostKind::PredictMicros => self.predict_micros,
-            CostKind::Trees => self.trees,
-            CostKind::ModelBytes => self.model_bytes,
-        }
-    }
-
-    /// The costs of a part of the rounds; those of the fit stay.
-    fn in_proportion(self, part: f64) -> Self {
-        let scaled = |cost: Option<f64>| cost.map(|cost| cost * part);
-        Self {
-            fit_seconds: self.fit_seconds,
-            predict_micros: scaled(self.predict_micros),
-            trees: scaled(self.trees),
-            model_bytes: scaled(self.model_bytes),
-        }
-    }
-
-    fn get_mut(&mut self, kind: CostKind) -> &mut Option<f64> {
-        match kind {
-            CostKind::FitSeconds => &mut self.fit_seconds,
-            CostKind::PredictMicros => &mut self.predict_micros,
-            CostKind::Trees => &mut self.trees,
-            CostKind::ModelBytes => &mut self.model_bytes,
-        }
     }
 }
 
@@ -335,9 +350,14 @@ impl<'a> TuneTask<'a> {
         scored
     }
 
+    /// A configuration with so many rounds of boosting, its own or those of the one member that has any.
+    pub fn with_rounds(&self, config: &Config, rounds: usize) -> Config {
+        config.with_rounds(self.run.outer.catalog, rounds)
+    }
+
     /// Cross-validates a configuration with `rounds` rounds in all, of which `models` have so many
     /// already; from nothing where there are none. A kind that [resumes](crate::Learner::resumes)
-    /// needs no models.
+    /// needs no models, and one that cannot continue from them has no use for any.
     ///
     /// # Errors
     ///
@@ -389,7 +409,7 @@ pub struct Climbed {
     /// the curve of their scores is heading.
     pub expected: f64,
     /// The folds' models, as they are stored: what the next rung begins with. None of a kind that
-    /// [resumes](crate::Learner::resumes), nor if a fold has ended before the rung.
+    /// [resumes](crate::Learner::resumes) or cannot continue, nor if a fold has ended before the rung.
     pub models: Vec<Vec<u8>>,
 }
 
@@ -424,8 +444,10 @@ impl Run<'_> {
     fn search(&self, c: usize, tune: &TunePlan) -> Result<Tuned> {
         let candidate = &self.plan.candidates[c];
         let own = Family::new(&*candidate.kind, candidate.params.clone());
-        let families: Vec<Family> =
-            std::iter::once(own).chain(tune.also.clone()).map(|it| it.on(tune.rungs)).collect();
+        let families: Vec<Family> = std::iter::once(own).chain(tune.also.clone()).collect();
+        let catalog = self.outer.catalog;
+        let families =
+            families.into_iter().map(|it| it.on(catalog, tune.rungs)).collect::<Vec<_>>();
         let Some(tuner) = self.outer.tuner else { return Err(no_tuner()) };
         let name = &self.candidates[c].name;
         let key = &self.search_key(tune, &families)[..16];
@@ -451,13 +473,14 @@ impl Run<'_> {
     fn search_key(&self, tune: &TunePlan, families: &[Family]) -> String {
         let families = serde_json::to_string(families).unwrap_or_default();
         let limits = serde_json::to_string(&tune.limits).unwrap_or_default();
+        let second = tune.second_objective();
         let parts = [
             env!("CARGO_PKG_VERSION"),
             &self.fingerprint,
             &self.fold_keys.concat(),
             &self.metric.to_string(),
             &format!(
-                "{:?} {:?} {:?} {limits} {}",
+                "{:?} {:?} {:?} {limits} {second:?} {}",
                 self.plan.validation, tune.space, tune.rungs, self.plan.seed
             ),
             &families,
@@ -471,7 +494,8 @@ fn no_tuner() -> Error {
 }
 
 fn no_rungs(kind: &str) -> Error {
-    Error::config("rungs", format!("expected kinds that can continue, got `{kind}`"))
+    let expected = "a kind that has `rounds`, or a composite of which one member has";
+    Error::config("rungs", format!("expected {expected}, got `{kind}`"))
 }
 
 /// What of a plan's searches can be checked before any work.
@@ -487,22 +511,26 @@ pub(super) fn check(outer: &super::Orchestrator<'_>, plan: &Plan) -> Result<()> 
                 let problem = "expected a plan with `validation`, whose score rounds report";
                 return Err(Error::config("steps", problem));
             }
-            if tune.rungs.is_some() && !tune.pruner.is_null() {
-                return Err(Error::config("pruner", "expected none beside `rungs`"));
+            let beside_rungs = [
+                ("pruner", !tune.pruner.is_null()),
+                ("thrift.objective", tune.second_objective().is_some()),
+            ];
+            for (key, is_there) in beside_rungs {
+                if tune.rungs.is_some() && is_there {
+                    return Err(Error::config(key, "expected none beside `rungs`"));
+                }
             }
             for family in std::iter::once(&own).chain(&tune.also) {
-                let defaults = outer.catalog.defaults(&family.kind);
-                if tune.rungs.is_some() && defaults.is_none_or(|it| it.get("rounds").is_none()) {
-                    return Err(no_rungs(&family.kind));
-                }
-                let family = &family.clone().on(tune.rungs);
+                let family = match tune.rungs {
+                    Some(rungs) => &family
+                        .with_rounds(outer.catalog, rungs.last)
+                        .ok_or_else(|| no_rungs(&family.kind))?,
+                    None => family,
+                };
                 // The space's centre shows whether what is fixed goes with it.
                 let params = family.draw(outer.catalog, tune.space, &mut Centre)?;
                 let learner = outer.catalog.learner(&family.kind, params);
-                let learner = learner.map_err(|e| e.within(&*family.kind))?;
-                if tune.rungs.is_some() && !learner.resumes() && learner.as_warm_start().is_none() {
-                    return Err(no_rungs(&family.kind));
-                }
+                learner.map_err(|e| e.within(&*family.kind))?;
             }
             Ok(())
         };

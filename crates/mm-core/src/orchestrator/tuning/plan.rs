@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Family, Scored};
+use super::{Cost, CostKind, Family, Thrift, Trade, Tried};
 use crate::{error::ParamError, metric::Direction, search::SpaceSize};
 
 /// How a candidate's params are searched for: the `tune` of a [`Candidate`](crate::Candidate).
@@ -24,7 +24,7 @@ use crate::{error::ParamError, metric::Direction, search::SpaceSize};
 /// | `pruner` | none | who gives up early: the same |
 /// | `steps` | `folds` | what a pruner sees: see [`Steps`] |
 /// | `rungs` | none | boosters pause at rungs of rounds, and the best of each go on: see [`Rungs`] |
-/// | `limits` | none | what a configuration may cost: see [`Limits`] |
+/// | `limits` | none | what a configuration may cost: see [`Cost`] |
 /// | `thrift` | none | whether a cheaper one is chosen that is nearly as good: see [`Thrift`] |
 /// | `storage` | the checkpoint | where trials are kept: a file or an address that the tuner knows |
 ///
@@ -62,8 +62,8 @@ pub struct TunePlan {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rungs: Option<Rungs>,
     /// What a configuration may cost.
-    #[serde(skip_serializing_if = "Limits::are_none")]
-    pub limits: Limits,
+    #[serde(skip_serializing_if = "Cost::is_unknown")]
+    pub limits: Cost,
     /// Whether a cheaper one is chosen that is nearly as good.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thrift: Option<Thrift>,
@@ -83,7 +83,7 @@ impl Default for TunePlan {
             pruner: Value::Null,
             steps: Steps::Folds,
             rungs: None,
-            limits: Limits::default(),
+            limits: Cost::default(),
             thrift: None,
             storage: None,
         }
@@ -103,18 +103,25 @@ impl TunePlan {
         self
     }
 
-    /// Which of `all` the search comes to, by index: the best, or what the thrift chooses; the earliest
-    /// of equals.
-    pub fn choose(&self, direction: Direction, all: &[Scored]) -> Option<usize> {
-        let best = || {
-            (0..all.len())
-                .reduce(|a, b| if direction.is_better(all[b].score, all[a].score) { b } else { a })
-        };
-        self.thrift.map_or_else(best, |thrift| thrift.choose(direction, all))
+    /// What the search comes to of all that was `tried`: the best, the earliest of equals, or what the
+    /// thrift chooses, and from what. None if nothing was tried.
+    pub fn choose(&self, direction: Direction, tried: &[Tried]) -> Option<(Tried, Option<Trade>)> {
+        if let Some(thrift) = self.thrift {
+            let trade = thrift.trade(direction, tried)?;
+            return Some((trade.chosen().clone(), Some(trade)));
+        }
+        let is_better = |a: &Tried, b: &Tried| direction.is_better(a.scored.score, b.scored.score);
+        let best = tried.iter().reduce(|a, b| if is_better(b, a) { b } else { a })?;
+        Some((best.clone(), None))
+    }
+
+    /// What the search is to lower beside the loss, if anything.
+    pub fn second_objective(&self) -> Option<CostKind> {
+        self.thrift.filter(|thrift| thrift.objective).map(|thrift| thrift.cost)
     }
 
     pub(super) fn check(&self) -> Result<(), ParamError> {
-        self.limits.check()?;
+        self.limits.check_limits()?;
         self.thrift.map_or(Ok(()), Thrift::check)?;
         ParamError::ensure(1 <= self.trials, "trials", self.trials, "at least 1")?;
         self.rungs.map_or(Ok(()), Rungs::check)?;
@@ -157,13 +164,14 @@ pub enum Steps {
 /// 2020, with promotions instead of stops).
 ///
 /// Each rung of a configuration is a trial of its own, and its score counts: the winner may be one
-/// that was best with the rounds of a lower rung. The kinds must have `rounds`, which is not searched,
-/// and be able to go on, in either of two ways. One that
-/// [resumes](crate::Learner::resumes) comes to what a fit of so many rounds at once comes to; where
-/// its settings depend on the number of rounds it is fitted from the start on each rung, which costs
-/// a factor of at most `eta` / (`eta` − 1). One that continues from a model
-/// ([`WarmStart`](crate::WarmStart)) differs from that by rounding, and by what is drawn at random;
-/// the winner is then fitted at once.
+/// that was best with the rounds of a lower rung. The kinds must have `rounds`, which is not searched, or
+/// be composites of which one member has, whose rounds are then those of the rung. A kind goes on in
+/// either of two ways. One that [resumes](crate::Learner::resumes) comes to what a fit of so many rounds
+/// at once comes to. One that continues from a model ([`WarmStart`](crate::WarmStart)) differs from that
+/// by rounding, and by what is drawn at random; the winner is then fitted at once. A `bag`, `calibrated`,
+/// or `conformal` resumes if what it wraps does. What can do neither, such as a `bag` of a kind that
+/// continues, or whose settings depend on the number of rounds, is fitted from the start on each rung,
+/// which costs a factor of at most `eta` / (`eta` − 1).
 ///
 /// The best are those that can be [expected](crate::Climbed::expected) to come to most, so that those which
 /// learn slowly are not paused for that alone. Where rounds can be scored (see [`Climbed::rounds`](crate::Climbed::rounds)), a trial counts with the
@@ -216,172 +224,9 @@ impl Rungs {
     }
 }
 
-/// What a configuration may cost: a fit of any fold, or the mean over the folds of what else there is.
-/// One that costs more is not chosen, and the sampler learns that it was no good.
-///
-/// | field | default | domain | limits |
-/// | --- | ---: | --- | --- |
-/// | `fit_seconds` | none | > 0 | seconds of a fit, which is ended when they are up |
-/// | `predict_micros` | none | > 0 | microseconds that a row takes to predict, among all those of a fold |
-/// | `trees` | none | > 0 | trees of a model, where it has any |
-/// | `model_bytes` | none | > 0 | bytes of a stored model |
-///
-/// Times depend on the machine and on what else it does, so a search with limits on them does not
-/// repeat another exactly.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Limits {
-    /// Seconds of a fit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fit_seconds: Option<f64>,
-    /// Microseconds that a row takes to predict.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub predict_micros: Option<f64>,
-    /// Trees of a model.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trees: Option<f64>,
-    /// Bytes of a stored model.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model_bytes: Option<f64>,
-}
-
-impl Limits {
-    /// Those that are set.
-    pub fn iter(&self) -> impl Iterator<Item = (CostKind, f64)> {
-        let all = CostKind::ALL.into_iter().zip([
-            self.fit_seconds,
-            self.predict_micros,
-            self.trees,
-            self.model_bytes,
-        ]);
-        all.filter_map(|(kind, limit)| Some((kind, limit?)))
-    }
-
-    fn are_none(&self) -> bool {
-        *self == Self::default()
-    }
-
-    fn check(&self) -> Result<(), ParamError> {
-        for (kind, limit) in self.iter() {
-            let ok = 0.0 < limit && limit.is_finite();
-            ParamError::ensure(ok, format!("limits.{}", kind.name()), limit, "a number above 0")?;
-        }
-        let seconds = self.fit_seconds.unwrap_or(1.0);
-        let ok = Duration::try_from_secs_f64(seconds).is_ok();
-        ParamError::ensure(ok, "limits.fit_seconds", seconds, "seconds that can be counted")
-    }
-}
-
-/// Something that a configuration costs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CostKind {
-    /// Seconds of a fit.
-    FitSeconds,
-    /// Microseconds that a row takes to predict.
-    PredictMicros,
-    /// Trees of a model.
-    Trees,
-    /// Bytes of a stored model.
-    ModelBytes,
-}
-
-impl CostKind {
-    /// All there are.
-    pub const ALL: [Self; 4] =
-        [Self::FitSeconds, Self::PredictMicros, Self::Trees, Self::ModelBytes];
-
-    /// As plans and trials spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::FitSeconds => "fit_seconds",
-            Self::PredictMicros => "predict_micros",
-            Self::Trees => "trees",
-            Self::ModelBytes => "model_bytes",
-        }
-    }
-}
-
-/// Trades a little of the score for less cost: of the configurations that are nearly as good as the
-/// best, the cheapest is chosen.
-///
-/// | field | default | domain | effect |
-/// | --- | ---: | --- | --- |
-/// | `cost` | | see [`CostKind`] | what is to be low |
-/// | `tolerance` | one standard error | ≥ 0 | how much worse than the best is nearly as good: this share of the best's score |
-///
-/// The standard error is that of the best's mean over the folds (Breiman, Friedman, Olshen & Stone
-/// 1984, "Classification and regression trees", chapter 3). Folds share most of their training rows, so
-/// it is a rule of thumb and no test.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Thrift {
-    /// What is to be low.
-    pub cost: CostKind,
-    /// How much worse than the best is nearly as good.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tolerance: Option<f64>,
-}
-
-impl Thrift {
-    /// The cheapest within one standard error of the best.
-    pub fn of(cost: CostKind) -> Self {
-        Self { cost, tolerance: None }
-    }
-
-    /// The cheapest within this share of the best's score.
-    #[must_use]
-    pub fn within(self, tolerance: f64) -> Self {
-        Self { tolerance: Some(tolerance), ..self }
-    }
-
-    /// The cheapest of `all` that is nearly as good as the best of them, by index; the better of
-    /// equals. What it costs must be known, unless nothing is known of any.
-    fn choose(self, direction: Direction, all: &[Scored]) -> Option<usize> {
-        let is_better = |a: usize, b: usize| direction.is_better(all[a].score, all[b].score);
-        let better = |a, b| if is_better(b, a) { b } else { a };
-        let best = (0..all.len()).reduce(better)?;
-        let Scored { score, error, .. } = all[best];
-        let slack = self.tolerance.map_or(error, |share| share * score.abs());
-        let is_near = |i: &usize| (all[*i].score - score).abs() <= slack;
-        let cost = |i: usize| all[i].cost.get(self.cost).unwrap_or(f64::INFINITY);
-        (0..all.len()).filter(is_near).reduce(|a, b| match cost(a).total_cmp(&cost(b)) {
-            std::cmp::Ordering::Less => a,
-            std::cmp::Ordering::Greater => b,
-            std::cmp::Ordering::Equal => better(a, b),
-        })
-    }
-
-    fn check(self) -> Result<(), ParamError> {
-        let share = self.tolerance.unwrap_or(0.0);
-        let ok = 0.0 <= share && share.is_finite();
-        ParamError::ensure(ok, "thrift.tolerance", share, "a finite number ≥ 0")
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{super::Cost, *};
-
-    fn scored(score: f64, error: f64, trees: f64) -> Scored {
-        let cost = Cost { trees: Some(trees), ..Cost::default() };
-        Scored { score, error, cost }
-    }
-
-    #[test]
-    fn the_cheapest_that_is_nearly_as_good_is_chosen() {
-        let all = [scored(0.30, 0.01, 900.0), scored(0.305, 0.02, 300.0), scored(0.32, 0.0, 10.0)];
-        let choose = |thrift: Thrift| thrift.choose(Direction::Minimize, &all);
-        let thrift = Thrift::of(CostKind::Trees);
-        assert_eq!(choose(thrift), Some(1), "within one standard error of the best");
-        assert_eq!(choose(thrift.within(0.0)), Some(0));
-        assert_eq!(choose(thrift.within(0.1)), Some(2));
-        assert_eq!(choose(Thrift::of(CostKind::ModelBytes)), Some(0), "unknown costs do not win");
-        assert_eq!(thrift.choose(Direction::Maximize, &all), Some(2), "where more is better");
-        assert_eq!(thrift.choose(Direction::Minimize, &[]), None);
-    }
+    use super::*;
 
     #[test]
     fn rungs_lie_apart() {
@@ -391,27 +236,5 @@ mod tests {
         assert_eq!(rounds(50, 1000, 3), [50, 150, 450, 1000]);
         assert_eq!(rounds(7, 7, 2), [7]);
         assert_eq!(rounds(7, 8, 2), [8]);
-    }
-
-    #[test]
-    fn limits_and_tolerances_are_numbers_above_0() {
-        let limited = |edit: fn(&mut Limits)| {
-            let mut plan = TunePlan::trials(1);
-            edit(&mut plan.limits);
-            plan.check().map_err(|e| e.name)
-        };
-        assert_eq!(limited(|it| it.trees = Some(1.0)), Ok(()));
-        assert_eq!(limited(|it| it.trees = Some(0.0)), Err("limits.trees".to_owned()));
-        assert_eq!(
-            limited(|it| it.fit_seconds = Some(f64::NAN)),
-            Err("limits.fit_seconds".to_owned())
-        );
-        assert_eq!(
-            limited(|it| it.fit_seconds = Some(1e300)),
-            Err("limits.fit_seconds".to_owned())
-        );
-        let thrift = Some(Thrift::of(CostKind::Trees).within(-0.1));
-        let plan = TunePlan::trials(1).with(|plan| plan.thrift = thrift);
-        assert_eq!(plan.check().map_err(|e| e.name), Err("thrift.tolerance".to_owned()));
     }
 }

@@ -59,13 +59,14 @@ impl Run<'_> {
     ) -> Result<Climbed> {
         let catalog = self.outer.catalog;
         let with_rounds = |rounds: usize| {
-            let mut params = config.params.clone();
-            params["rounds"] = rounds.into();
-            catalog.learner(&config.kind, params.clone()).map(|learner| (params, learner))
+            let Config { kind, params } = config.with_rounds(catalog, rounds);
+            catalog.learner(&kind, params.clone()).map(|learner| (params, learner))
         };
         let (mut params, mut learner) = with_rounds(rounds)?;
         let resumes = learner.resumes();
-        let (done, models) = models.filter(|_| !resumes).unwrap_or((0, &[]));
+        // What can do neither is fitted from the start on each rung.
+        let continues = !resumes && learner.as_warm_start().is_some();
+        let (done, models) = models.filter(|_| continues).unwrap_or((0, &[]));
         if 0 < done {
             if models.len() != self.folds.len() {
                 return Err(Error::data("models to continue from", self.folds.len(), models.len()));
@@ -73,11 +74,10 @@ impl Run<'_> {
             (params, learner) = with_rounds(rounds.saturating_sub(done).max(1))?;
         }
         let candidate = Checked::of(name.to_owned(), &config.kind, &params, learner);
-        let keeps_models = !resumes;
         // What depends on the number of rounds must not be told from fits of more; and who stops early
         // must not see the rows that are scored.
         let stops = params.get("early_stopping").is_some_and(|it| !it.is_null());
-        let watches = !resumes
+        let watches = continues
             && !stops
             && self.plan.validation.is_none()
             && self.metric == Metric::default_for(self.data.task());
@@ -99,7 +99,7 @@ impl Run<'_> {
             let mut manner = Manner { hear: &hear, ..rules.manner(threads) };
             (manner.after, manner.snapshots) = (after.as_ref(), resumes.then_some(kept));
             manner.watched = test.as_ref().map(|test| (test, rules.score_every));
-            self.try_fold(&candidate, f, manner, rules.weighs_models || keeps_models)
+            self.try_fold(&candidate, f, manner, rules.weighs_models || continues)
         })?;
         let mut scored = Scored::of(&tried);
         let (mut best, reached, gain) = (rounds, curves.reached(), curves.gain());
@@ -115,7 +115,7 @@ impl Run<'_> {
                 scored = Scored { score, error, cost };
             }
         }
-        let keeps_models = keeps_models && !stopped;
+        let keeps_models = continues && !stopped;
         let models = tried.into_iter().filter_map(|tried| tried.bytes.filter(|_| keeps_models));
         let models = models.collect();
         Ok(Climbed { scored, rounds: best, expected: scored.score - gain, models })
@@ -345,11 +345,7 @@ impl Scored {
                 _ => costs.iter().sum::<f64>() / n,
             })
         };
-        let mut cost = Cost::default();
-        for kind in CostKind::ALL {
-            *cost.get_mut(kind) = over_folds(kind);
-        }
-        Self { score, error, cost }
+        Self { score, error, cost: Cost::of_each(over_folds) }
     }
 }
 

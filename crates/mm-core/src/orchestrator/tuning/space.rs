@@ -29,15 +29,41 @@ impl Family {
     }
 
     /// The same with as many rounds as the highest rung.
-    pub(super) fn on(mut self, rungs: Option<Rungs>) -> Self {
-        if let (Some(rungs), Value::Object(params)) = (rungs, &mut self.params) {
-            params.insert("rounds".to_owned(), rungs.last.into());
+    pub(super) fn on(self, catalog: &Catalog, rungs: Option<Rungs>) -> Self {
+        rungs.and_then(|rungs| self.with_rounds(catalog, rungs.last)).unwrap_or(self)
+    }
+
+    /// The same with so many rounds of boosting: its own, or those of the one member that has any. None
+    /// if there is nothing of the sort, or more than one.
+    pub(super) fn with_rounds(&self, catalog: &Catalog, rounds: usize) -> Option<Self> {
+        let places = self.rounds(catalog);
+        let [place] = &places[..] else { return None };
+        let mut params = self.params.clone();
+        let field = place.split('.').fold(&mut params, |value, key| match key.parse::<usize>() {
+            Ok(i) if value.is_array() => &mut value[i],
+            _ => &mut value[key], // Made where there is none.
+        });
+        *field = rounds.into();
+        Some(Self { params, ..self.clone() })
+    }
+
+    /// The paths, in the params, of learners' `rounds`.
+    fn rounds(&self, catalog: &Catalog) -> Vec<String> {
+        let is_learner = catalog.kinds().any(|kind| kind == self.kind);
+        let has_rounds = catalog.defaults(&self.kind).is_some_and(|it| it.get("rounds").is_some());
+        if is_learner && has_rounds && self.params.is_object() {
+            return vec!["rounds".to_owned()];
         }
-        self
+        let members = self.members(catalog).into_iter();
+        let of_member = |(place, member): (String, Self)| {
+            let places = member.rounds(catalog).into_iter();
+            places.map(move |rounds| format!("{place}.params.{rounds}"))
+        };
+        members.flat_map(of_member).collect()
     }
 
     /// Draws a configuration from the kind's space. What is fixed is not asked for. The space of a
-    /// composite is those of its members together, whose names begin with their place
+    /// composite is its own, if it has any, and those of its members, whose names begin with their place
     /// (`of.rounds`, `members.1.learning_rate`).
     pub fn draw(
         &self,
@@ -45,23 +71,30 @@ impl Family {
         space: SpaceSize,
         draw: &mut dyn Suggest,
     ) -> Result<Value> {
-        if !catalog.members(&self.kind).is_empty() {
-            let mut params = self.params.clone();
-            let mut any = false;
-            self.visit(catalog, &mut |prefix, member| {
-                any = true;
-                let drawn = member.draw(catalog, space, &mut Prefixed { prefix, draw })?;
-                if let Some(place) = params.pointer_mut(&format!("/{}", prefix.replace('.', "/"))) {
-                    place["params"] = drawn;
-                }
-                Ok(())
-            })?;
-            if !any {
-                let problem = format!("expected members that have a space, got `{}`", self.kind);
-                return Err(Error::config("tune", problem));
+        let mut any = self.has_space(catalog) || catalog.members(&self.kind).is_empty();
+        let mut params =
+            if any { self.draw_own(catalog, space, draw)? } else { self.params.clone() };
+        for (prefix, member) in self.members(catalog) {
+            any = true;
+            let drawn = member.draw(catalog, space, &mut Prefixed { prefix: &prefix, draw })?;
+            if let Some(place) = params.pointer_mut(&pointer(&prefix)) {
+                place["params"] = drawn;
             }
-            return Ok(params);
         }
+        if !any {
+            let problem = format!("expected members that have a space, got `{}`", self.kind);
+            return Err(Error::config("tune", problem));
+        }
+        Ok(params)
+    }
+
+    /// Draws what is the kind's own, and not its members'.
+    fn draw_own(
+        &self,
+        catalog: &Catalog,
+        space: SpaceSize,
+        draw: &mut dyn Suggest,
+    ) -> Result<Value> {
         let empty = Value::Null;
         let defaults = catalog.defaults(&self.kind).unwrap_or(&empty);
         let mut pinned = Pinned { fixed: &self.params, defaults, draw };
@@ -74,28 +107,50 @@ impl Family {
     /// name, as JSON, choices by their text. Where the space does not hold the defaults exactly, a
     /// point near them.
     pub fn defaults(&self, catalog: &Catalog, space: SpaceSize) -> Result<Vec<(String, Value)>> {
-        if !catalog.members(&self.kind).is_empty() {
-            let mut all = Vec::new();
-            self.visit(catalog, &mut |prefix, member| {
-                let answers = member.defaults(catalog, space)?.into_iter();
-                all.extend(answers.map(|(name, x)| (format!("{prefix}.{name}"), x)));
-                Ok(())
-            })?;
-            return Ok(all);
-        }
-        let defaults = catalog.defaults(&self.kind).cloned().unwrap_or_default();
-        self.point(catalog, space, defaults)
+        self.nth_point(catalog, space, 0)
     }
 
-    /// The kind's [portfolio](crate::Search::portfolio), as [`defaults`](Self::defaults) has it; none of a
-    /// composite.
+    /// The kind's [portfolio](crate::Search::portfolio), as [`defaults`](Self::defaults) has it. Of a
+    /// composite the members' first points together, then their second ones, and so on; a member that has
+    /// no more has its defaults.
     pub fn portfolio(
         &self,
         catalog: &Catalog,
         space: SpaceSize,
     ) -> Result<Vec<Vec<(String, Value)>>> {
-        let points = catalog.portfolio(&self.kind, space).into_iter();
-        points.map(|wanted| self.point(catalog, space, wanted)).collect()
+        (1..=self.n_points(catalog, space)).map(|n| self.nth_point(catalog, space, n)).collect()
+    }
+
+    /// How many points the portfolio has.
+    fn n_points(&self, catalog: &Catalog, space: SpaceSize) -> usize {
+        let members = self.members(catalog).into_iter();
+        let of_members = members.map(|(_, member)| member.n_points(catalog, space)).max();
+        catalog.portfolio(&self.kind, space).len().max(of_members.unwrap_or(0))
+    }
+
+    /// The `n`th point of the portfolio, from 1; the defaults where there is none.
+    fn nth_point(
+        &self,
+        catalog: &Catalog,
+        space: SpaceSize,
+        n: usize,
+    ) -> Result<Vec<(String, Value)>> {
+        let mut answers = Vec::new();
+        if self.has_space(catalog) {
+            let mut points = catalog.portfolio(&self.kind, space).into_iter();
+            let point = n.checked_sub(1).and_then(|i| points.nth(i));
+            let wanted = point.or_else(|| catalog.defaults(&self.kind).cloned());
+            answers = self.point(catalog, space, wanted.unwrap_or_default())?;
+        }
+        for (prefix, member) in self.members(catalog) {
+            let point = member.nth_point(catalog, space, n)?.into_iter();
+            answers.extend(point.map(|(name, x)| (format!("{prefix}.{name}"), x)));
+        }
+        Ok(answers)
+    }
+
+    fn has_space(&self, catalog: &Catalog) -> bool {
+        catalog.searchable().any(|kind| kind == self.kind)
     }
 
     /// The answers that lead to params, but for what is fixed.
@@ -110,7 +165,7 @@ impl Family {
         let mut nearest = None;
         for path in 0..WALKS {
             let mut usual = Usual { wanted: &wanted, path, answers: Vec::new() };
-            let drawn = self.draw(catalog, space, &mut usual)?;
+            let drawn = self.draw_own(catalog, space, &mut usual)?;
             if drawn == wanted {
                 return Ok(usual.answers);
             }
@@ -119,38 +174,35 @@ impl Family {
         Ok(nearest.unwrap_or_default())
     }
 
-    /// Looks at the members of a composite that have a space, each with its place.
-    fn visit(
-        &self,
-        catalog: &Catalog,
-        look: &mut dyn FnMut(&str, &Self) -> Result<()>,
-    ) -> Result<()> {
+    /// The members of a composite that have a space, each with its place.
+    fn members(&self, catalog: &Catalog) -> Vec<(String, Self)> {
+        let mut found = Vec::new();
         for field in catalog.members(&self.kind) {
-            let place = self.params.pointer(&format!("/{}", field.replace('.', "/")));
-            visit(catalog, field, place.unwrap_or(&Value::Null), look)?;
+            if let Some(value) = self.params.pointer(&pointer(field)) {
+                collect(catalog, (*field).to_owned(), value, &mut found);
+            }
         }
-        Ok(())
+        found
     }
 }
 
-fn visit(
-    catalog: &Catalog,
-    place: &str,
-    value: &Value,
-    look: &mut dyn FnMut(&str, &Family) -> Result<()>,
-) -> Result<()> {
+fn collect(catalog: &Catalog, place: String, value: &Value, found: &mut Vec<(String, Family)>) {
     if let Value::Array(values) = value {
-        let mut values = values.iter().enumerate();
-        return values.try_for_each(|(i, x)| visit(catalog, &format!("{place}.{i}"), x, look));
+        for (i, value) in values.iter().enumerate() {
+            collect(catalog, format!("{place}.{i}"), value, found);
+        }
+    } else if let Some(kind) = value["kind"].as_str() {
+        let params = value.get("params").cloned().unwrap_or_else(crate::orchestrator::plan::empty);
+        let family = Family::new(kind, params);
+        if family.has_space(catalog) || !catalog.members(kind).is_empty() {
+            found.push((place, family));
+        }
     }
-    let Some(kind) = value["kind"].as_str() else { return Ok(()) };
-    let has_space =
-        catalog.searchable().any(|other| other == kind) || !catalog.members(kind).is_empty();
-    if !has_space {
-        return Ok(());
-    }
-    let params = value.get("params").cloned().unwrap_or_else(crate::orchestrator::plan::empty);
-    look(place, &Family::new(kind, params))
+}
+
+/// A path of a field, with dots, as JSON's pointers spell it.
+fn pointer(path: &str) -> String {
+    format!("/{}", path.replace('.', "/"))
 }
 
 /// So many ways through a space are tried to find the one to given params.

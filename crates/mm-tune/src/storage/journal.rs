@@ -7,8 +7,12 @@
 //! its holder dies), a torn last line is cut off before the next is written, and writes that belong
 //! together are one append. A side index (`<file>.mmidx`, see `index.rs`) saves most of the replay when
 //! a long journal is opened.
+//!
+//! The file is opened for each append and closed before the lock is given back: that is when a file system
+//! that hosts share shows to others what was written.
 
 use std::{
+    collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
@@ -30,13 +34,19 @@ use crate::{
 };
 
 /// A storage in a journal file, for any number of threads, processes, and hosts that can append to
-/// it. A write is durable when the call returns.
+/// it.
+///
+/// Every write is in the journal when the call returns, where other workers find it, and a worker that is
+/// killed then loses none of it. What ends a trial, enqueues one, or is of the study is also synced to the
+/// disk, and with it all that was written before, so that it outlives the machine. What else is written of
+/// a running trial (that it runs, parameters, reports, notes, beats) is not by itself: a machine that loses
+/// power loses the trial's worker, too, and the trial is then at most what the last sync left, waiting
+/// again or not begun.
 #[derive(Debug)]
 pub struct JournalStorage {
     path: PathBuf,
-    lock: PathBuf,
     worker: String,
-    state: Mutex<Replay>,
+    state: Mutex<(Replay, Lock)>,
 }
 
 /// What the journal came to, up to `offset`.
@@ -47,6 +57,36 @@ struct Replay {
     line: u64,
     /// Of these bytes there is an index.
     indexed: u64,
+    distributions: Distributions,
+}
+
+/// Distributions by their text: a journal says the same ones again and again.
+#[derive(Debug, Default)]
+struct Distributions(HashMap<String, Arc<Distribution>>);
+
+impl Distributions {
+    fn of(&mut self, text: &str) -> Result<Arc<Distribution>> {
+        // Ranges may change from trial to trial.
+        const MANY: usize = 1000;
+        if let Some(known) = self.0.get(text) {
+            return Ok(known.clone());
+        }
+        let distribution = Arc::new(Distribution::try_from(&Json::parse(text)?)?);
+        if self.0.len() == MANY {
+            self.0.clear();
+        }
+        self.0.insert(text.to_owned(), distribution.clone());
+        Ok(distribution)
+    }
+}
+
+/// Where an append is when the call returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// With the operating system.
+    Written,
+    /// On the disk.
+    Synced,
 }
 
 /// The attribute in which hearts beat: Optuna's journals have no place for them.
@@ -65,68 +105,68 @@ impl JournalStorage {
         let opened = OpenOptions::new().append(true).create(true).open(path);
         opened.map_err(Error::io("open the journal", path))?;
         let path = fs::canonicalize(path).map_err(Error::io("find the journal", path))?;
-        let mut lock = path.clone().into_os_string();
-        lock.push(".lock");
         let replay = match index::load(&path) {
             Some(Indexed { state, offset, line }) => {
-                Replay { state, offset, line, indexed: offset }
+                Replay { state, offset, line, indexed: offset, ..Replay::default() }
             }
             None => Replay::default(),
         };
-        let state = Mutex::new(replay);
-        let storage = Self { lock: lock.into(), worker: unique(), state, path };
+        let state = Mutex::new((replay, Lock::of(&path)));
+        let storage = Self { worker: unique(), state, path };
         storage.read(|_| ())?;
         Ok(storage)
     }
 
-    fn replayed(&self) -> MutexGuard<'_, Replay> {
+    fn replayed(&self) -> MutexGuard<'_, (Replay, Lock)> {
         // A panic within a replay leaves what the lines before it came to.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads what is new and looks.
     fn read<T>(&self, look: impl FnOnce(&mut State) -> T) -> Result<T> {
-        let mut replay = self.replayed();
-        replay.catch_up(&self.path)?;
+        let (replay, _) = &mut *self.replayed();
+        let file = File::open(&self.path).map_err(Error::io("read the journal", &self.path))?;
+        replay.catch_up(&file, &self.path)?;
         Ok(look(&mut replay.state))
     }
 
-    /// Reads what is new, and appends the operations that `plan` makes of it, all or none.
-    fn append<T>(
+    /// Reads what is new, and appends the operations that `plan` makes of it, all or none; `look` sees
+    /// what they come to.
+    fn append<T, U>(
         &self,
+        kept: Kept,
         plan: impl FnOnce(&mut State) -> Result<(T, Vec<Json>)>,
-    ) -> Result<(T, MutexGuard<'_, Replay>)> {
-        let mut replay = self.replayed();
-        let _held = Lock::take(&self.lock, &self.path)?;
-        replay.catch_up(&self.path)?;
+        look: impl FnOnce(&State, T) -> Result<U>,
+    ) -> Result<U> {
+        let (replay, lock) = &mut *self.replayed();
+        let failed = || Error::io("append to the journal", &self.path);
+        let _turn = lock.take()?;
+        // Closed before the turn is over.
+        let file = OpenOptions::new().read(true).append(true).open(&self.path);
+        let file = file.map_err(failed())?;
+        let len = replay.catch_up(&file, &self.path)?;
         let (planned, operations) = plan(&mut replay.state)?;
         if !operations.is_empty() {
+            let torn = len - replay.offset;
+            if 0 < torn {
+                let path = self.path.display();
+                tracing::warn!(%path, bytes = torn, "cut off a torn last line");
+                file.set_len(replay.offset).map_err(failed())?;
+            }
             let mut lines = String::new();
-            for operation in operations {
+            for operation in &operations {
                 lines.push_str(&operation.to_string());
                 lines.push('\n');
             }
-            self.write_lines(replay.offset, &lines)
-                .map_err(Error::io("append to the journal", &self.path))?;
-            replay.catch_up(&self.path)?;
+            write_lines(&file, replay.offset, &lines, kept).map_err(failed())?;
+            for operation in &operations {
+                replay.apply(operation)?;
+            }
+            replay.offset += lines.len() as u64;
+            replay.line += operations.len() as u64;
+            replay.keep_index(&self.path);
         }
-        Ok((planned, replay))
-    }
-
-    /// Appends after `end`, where the last whole line ends.
-    fn write_lines(&self, end: u64, lines: &str) -> io::Result<()> {
-        let mut file = OpenOptions::new().append(true).open(&self.path)?;
-        let torn = file.metadata()?.len().saturating_sub(end);
-        if 0 < torn {
-            tracing::warn!(path = %self.path.display(), bytes = torn, "cut off a torn last line");
-            file.set_len(end)?;
-        }
-        let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_data());
-        if written.is_err() {
-            // A full disk may have taken a part.
-            file.set_len(end)?;
-        }
-        written
+        look(&replay.state, planned)
     }
 
     fn operation<const N: usize>(&self, code: i64, fields: [(&str, Json); N]) -> Json {
@@ -203,6 +243,24 @@ impl JournalStorage {
     }
 }
 
+/// The trial that an append has made, if it has.
+fn made(state: &State, id: Option<TrialId>) -> Result<Option<FrozenTrial>> {
+    id.map(|id| state.trial(id).map(|trial| (**trial).clone())).transpose()
+}
+
+/// Appends after `end`, all or nothing.
+fn write_lines(mut file: &File, end: u64, lines: &str, kept: Kept) -> io::Result<()> {
+    let written = file.write_all(lines.as_bytes()).and_then(|()| match kept {
+        Kept::Written => Ok(()),
+        Kept::Synced => file.sync_data(),
+    });
+    if written.is_err() {
+        // A full disk may have taken a part.
+        file.set_len(end)?;
+    }
+    written
+}
+
 /// A sign of life.
 fn beat() -> Write {
     Write::SystemAttr(BEAT.to_owned(), Json::Int(Timestamp::now().0 / 1_000_000))
@@ -211,10 +269,9 @@ fn beat() -> Write {
 // The replay.
 
 impl Replay {
-    /// Reads the whole lines that are new.
-    fn catch_up(&mut self, path: &Path) -> Result<()> {
+    /// Reads the whole lines that are new; the length of the file, which may end in a torn one.
+    fn catch_up(&mut self, mut file: &File, path: &Path) -> Result<u64> {
         let failed = || Error::io("read the journal", path);
-        let mut file = File::open(path).map_err(failed())?;
         let len = file.metadata().map_err(failed())?.len();
         if len < self.offset {
             let got = format!("{len} bytes");
@@ -222,6 +279,9 @@ impl Replay {
             return Err(
                 Error::corrupt("the journal", expected, got).within(path.display().to_string())
             );
+        }
+        if len == self.offset {
+            return Ok(len);
         }
         file.seek(SeekFrom::Start(self.offset)).map_err(failed())?;
         let mut new = Vec::new();
@@ -236,18 +296,23 @@ impl Replay {
             self.offset += line.len() as u64;
             self.line += 1;
         }
+        self.keep_index(path);
+        Ok(len)
+    }
+
+    /// Keeps an index if one is due.
+    fn keep_index(&mut self, path: &Path) {
         if index::is_due(self.indexed, self.offset) {
             index::keep(path, &self.state, self.offset, self.line);
             self.indexed = self.offset;
         }
-        Ok(())
     }
 
     /// Does what a line says. What the state does not admit (another worker was faster) changes
     /// nothing, for every reader alike; what is no operation at all is an error.
     fn apply(&mut self, json: &Json) -> Result<()> {
         let operation = Operation(json);
-        let state = &mut self.state;
+        let Self { state, distributions, .. } = self;
         let study = || operation.int("study_id").map(StudyId);
         let trial = || operation.int("trial_id").map(TrialId);
         let admitted = match operation.int("op_code")? {
@@ -269,7 +334,7 @@ impl Replay {
                     .try_for_each(|(key, value)| state.set_study_attr(owner, &key, value))
             }
             4 => {
-                let template = operation.template()?;
+                let template = operation.template(distributions)?;
                 let started = template.started.unwrap_or(Timestamp(0));
                 state.create_trial(study()?, Some(&template), started).map(drop)
             }
@@ -277,7 +342,7 @@ impl Replay {
                 let param = Write::Param {
                     name: operation.text("param_name")?.into(),
                     value: operation.float("param_value_internal")?,
-                    distribution: distribution(operation.text("distribution")?)?,
+                    distribution: distributions.of(operation.text("distribution")?)?,
                 };
                 state.write(trial()?, &[param], Timestamp(0))
             }
@@ -376,7 +441,7 @@ impl<'a> Operation<'a> {
     }
 
     /// The trial that a line of code 4 makes: a running one without more, or a whole one.
-    fn template(self) -> Result<FrozenTrial> {
+    fn template(self, known: &mut Distributions) -> Result<FrozenTrial> {
         let distributions = self.0.get("distributions").and_then(Json::as_object);
         let distributions = distributions.into_iter().flatten();
         let param = |(name, text): (&String, &Json)| {
@@ -384,7 +449,7 @@ impl<'a> Operation<'a> {
                 .as_str()
                 .ok_or_else(|| Error::corrupt("a distribution", "JSON in a text", text))?;
             let value = self.field("params", |json| json.get(name)?.as_f64())?;
-            Ok(Param { name: name.as_str().into(), value, distribution: distribution(text)? })
+            Ok(Param { name: name.as_str().into(), value, distribution: known.of(text)? })
         };
         let report = |(step, value): (&String, &Json)| Some((step.parse().ok()?, value.as_f64()?));
         let reports = self.0.get("intermediate_values").and_then(Json::as_object);
@@ -405,10 +470,6 @@ impl<'a> Operation<'a> {
             completed: self.time("datetime_complete")?,
         })
     }
-}
-
-fn distribution(text: &str) -> Result<Arc<Distribution>> {
-    Ok(Arc::new(Distribution::try_from(&Json::parse(text)?)?))
 }
 
 /// By the code that stands in a journal.
@@ -453,15 +514,17 @@ impl Storage for JournalStorage {
             Direction::Maximize => Json::Int(2),
         });
         let codes = Json::Array(codes.collect());
-        let ((), replay) = self.append(|state| {
+        let plan = |state: &mut State| {
             if state.study(name).is_some() {
                 return Err(super::taken(name));
             }
             let fields = [("study_name", Json::from(name)), ("directions", codes)];
             Ok(((), vec![self.operation(0, fields)]))
-        })?;
-        let made = replay.state.study(name).cloned();
-        made.ok_or_else(|| Error::NotFound { what: "study", name: name.to_owned() })
+        };
+        self.append(Kept::Synced, plan, |state, ()| {
+            let made = state.study(name).cloned();
+            made.ok_or_else(|| Error::NotFound { what: "study", name: name.to_owned() })
+        })
     }
 
     fn study(&self, name: &str) -> Result<Option<StudyRecord>> {
@@ -473,11 +536,11 @@ impl Storage for JournalStorage {
     }
 
     fn delete_study(&self, study: StudyId) -> Result<()> {
-        let planned = self.append(|state| {
+        let plan = |state: &mut State| {
             drop(state.running(study)?);
             Ok(((), vec![self.operation(1, [("study_id", Json::Int(study.0))])]))
-        });
-        planned.map(drop)
+        };
+        self.append(Kept::Synced, plan, |_, ()| Ok(()))
     }
 
     fn start_trial(
@@ -486,7 +549,7 @@ impl Storage for JournalStorage {
         below: Option<u64>,
         beats: bool,
     ) -> Result<Option<FrozenTrial>> {
-        let (id, replay) = self.append(|state| {
+        let plan = |state: &mut State| {
             if !state.has_room(study, below)? {
                 return Ok((None, Vec::new()));
             }
@@ -496,8 +559,8 @@ impl Storage for JournalStorage {
             let mut operations = vec![self.operation(4, fields)];
             operations.extend(beats.then(|| self.operation_of(id, &beat())));
             Ok((Some(id), operations))
-        })?;
-        id.map(|id| replay.state.trial(id).map(|trial| (**trial).clone())).transpose()
+        };
+        self.append(Kept::Written, plan, made)
     }
 
     fn create_trial(&self, study: StudyId, template: Option<&FrozenTrial>) -> Result<FrozenTrial> {
@@ -505,15 +568,15 @@ impl Storage for JournalStorage {
             let made = self.start_trial(study, None, false)?;
             return made.ok_or_else(|| super::not_found("study", study.0));
         };
-        let (id, replay) = self.append(|state| {
+        let plan = |state: &mut State| {
             state.check_new(study, template)?;
             Ok((state.next_trial(), vec![self.operation_new(study, template)]))
-        })?;
-        replay.state.trial(id).map(|trial| (**trial).clone())
+        };
+        self.append(Kept::Synced, plan, |state, id| Ok((**state.trial(id)?).clone()))
     }
 
     fn claim(&self, trial: TrialId, beats: bool) -> Result<bool> {
-        let planned = self.append(|state| {
+        let plan = |state: &mut State| {
             if state.trial(trial)?.state != TrialState::Waiting {
                 return Ok((false, Vec::new()));
             }
@@ -526,12 +589,12 @@ impl Storage for JournalStorage {
             let mut operations = vec![self.operation(6, fields)];
             operations.extend(beats.then(|| self.operation_of(trial, &beat())));
             Ok((true, operations))
-        });
-        planned.map(|(won, _)| won)
+        };
+        self.append(Kept::Written, plan, |_, won| Ok(won))
     }
 
     fn replace(&self, trial: TrialId, copy: &FrozenTrial) -> Result<Option<FrozenTrial>> {
-        let (id, replay) = self.append(|state| {
+        let plan = |state: &mut State| {
             let Some(study) = state.study_of_running(trial)? else {
                 return Ok((None, Vec::new()));
             };
@@ -540,17 +603,19 @@ impl Storage for JournalStorage {
             let operations =
                 vec![self.operation_of(trial, &failed), self.operation_new(study, copy)];
             Ok((Some(state.next_trial()), operations))
-        })?;
-        id.map(|id| replay.state.trial(id).map(|trial| (**trial).clone())).transpose()
+        };
+        self.append(Kept::Synced, plan, made)
     }
 
     fn write(&self, trial: TrialId, writes: &[Write]) -> Result<()> {
-        let planned = self.append(|state| {
+        let ends = writes.iter().any(|write| matches!(write, Write::Finish { .. }));
+        let plan = |state: &mut State| {
             state.check(trial, writes)?;
             let operations = writes.iter().map(|write| self.operation_of(trial, write));
             Ok(((), operations.collect()))
-        });
-        planned.map(drop)
+        };
+        let kept = if ends { Kept::Synced } else { Kept::Written };
+        self.append(kept, plan, |_, ()| Ok(()))
     }
 
     fn set_study_attr(&self, owner: Owner, key: &str, value: &Json) -> Result<()> {
@@ -559,12 +624,12 @@ impl Storage for JournalStorage {
             Owner::StudySystem(study) => (3, "system_attr", study),
         };
         let attr = Json::Object([(key.to_owned(), value.clone())].into());
-        let planned = self.append(|state| {
+        let plan = |state: &mut State| {
             drop(state.running(study)?);
             let fields = [("study_id", Json::Int(study.0)), (field, attr)];
             Ok(((), vec![self.operation(code, fields)]))
-        });
-        planned.map(drop)
+        };
+        self.append(Kept::Synced, plan, |_, ()| Ok(()))
     }
 
     fn trial(&self, trial: TrialId) -> Result<Arc<FrozenTrial>> {

@@ -149,19 +149,23 @@ impl fmt::Display for Json {
 
 fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     f.write_str("\"")?;
-    for c in text.chars() {
-        match c {
-            '"' => f.write_str("\\\"")?,
-            '\\' => f.write_str("\\\\")?,
-            '\n' => f.write_str("\\n")?,
-            ' '..='~' => write!(f, "{c}")?,
-            _ => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
+    let is_plain = |c: char| matches!(c, ' '..='~') && c != '"' && c != '\\';
+    let mut rest = text;
+    while let Some(at) = rest.find(|c| !is_plain(c)) {
+        f.write_str(&rest[..at])?;
+        let mut special = rest[at..].chars();
+        match special.next() {
+            Some(c @ ('"' | '\\')) => write!(f, "\\{c}")?,
+            Some('\n') => f.write_str("\\n")?,
+            other => {
+                for unit in other.unwrap_or_default().encode_utf16(&mut [0; 2]) {
                     write!(f, "\\u{unit:04x}")?;
                 }
             }
         }
+        rest = special.as_str();
     }
+    f.write_str(rest)?;
     f.write_str("\"")
 }
 

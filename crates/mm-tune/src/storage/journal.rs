@@ -16,13 +16,16 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    thread,
+    time::Duration,
 };
 
 use mm_core::{Direction, Error, Result};
 
 use super::{
     Owner, Storage, StudyRecord, Write,
+    behind::Behind,
     index::{self, Indexed},
     lock::{Lock, unique},
     state::State,
@@ -36,17 +39,25 @@ use crate::{
 /// A storage in a journal file, for any number of threads, processes, and hosts that can append to
 /// it.
 ///
-/// Every write is in the journal when the call returns, where other workers find it, and a worker that is
-/// killed then loses none of it. What ends a trial, enqueues one, or is of the study is also synced to the
-/// disk, and with it all that was written before, so that it outlives the machine. What else is written of
-/// a running trial (that it runs, parameters, reports, notes, beats) is not by itself: a machine that loses
-/// power loses the trial's worker, too, and the trial is then at most what the last sync left, waiting
-/// again or not begun.
+/// A write is in the journal when the call returns, where other workers find it, and a worker that is
+/// killed then loses none of it; but a single parameter of a running trial is there with the trial's next
+/// write, or a few milliseconds later. [`Trial::draw`](crate::Trial::draw) writes several at once.
+///
+/// What ends a trial, enqueues one, or is of the study is also synced to the disk, and with it all that was
+/// written before, so that it outlives the machine. What else is written of a running trial (that it runs,
+/// parameters, reports, notes, beats) is not by itself: a machine that loses power loses the trial's worker,
+/// too, and the trial is then at most what the last sync left, waiting again or not begun.
 #[derive(Debug)]
-pub struct JournalStorage {
+pub struct JournalStorage(Arc<Journal>);
+
+#[derive(Debug)]
+struct Journal {
     path: PathBuf,
     worker: String,
     state: Mutex<(Replay, Lock)>,
+    behind: Behind,
+    /// Whether there is a thread that writes what is behind.
+    is_writing: OnceLock<bool>,
 }
 
 /// What the journal came to, up to `offset`.
@@ -112,14 +123,87 @@ impl JournalStorage {
             None => Replay::default(),
         };
         let state = Mutex::new((replay, Lock::of(&path)));
-        let storage = Self { worker: unique(), state, path };
-        storage.read(|_| ())?;
-        Ok(storage)
+        let (behind, is_writing) = (Behind::default(), OnceLock::new());
+        let journal = Journal { worker: unique(), state, path, behind, is_writing };
+        journal.read(|_| ())?;
+        Ok(Self(Arc::new(journal)))
     }
 
+    /// Leaves a parameter to be written within milliseconds, if the trial is known to run; whether it
+    /// has done so.
+    fn leaves_behind(&self, trial: TrialId, param: &Write) -> Result<bool> {
+        let Self(journal) = self;
+        let writing = || {
+            let journal = journal.clone();
+            let write = move || {
+                journal.behind.keep_writing(|trial| {
+                    if let Err(error) = journal.write(trial, &[]) {
+                        let error = error.chain();
+                        tracing::debug!(trial = trial.0, error, "parameters are not written yet");
+                    }
+                });
+            };
+            thread::Builder::new().name("mm-journal".to_owned()).spawn(write).is_ok()
+        };
+        let (replay, _) = &mut *journal.replayed();
+        let runs = replay.state.trial(trial)?.state == TrialState::Running;
+        if !runs || !*journal.is_writing.get_or_init(writing) {
+            return Ok(false);
+        }
+        replay.state.check(trial, std::slice::from_ref(param))?;
+        journal.behind.add(trial, param.clone());
+        Ok(true)
+    }
+}
+
+impl JournalStorage {
+    /// Writes what is behind, reads what is new, and looks.
+    fn read<T>(&self, look: impl FnOnce(&mut State) -> T) -> Result<T> {
+        self.0.write_behind();
+        self.0.read(look)
+    }
+}
+
+impl Drop for JournalStorage {
+    fn drop(&mut self) {
+        self.0.write_behind();
+        self.0.behind.end();
+    }
+}
+
+impl Journal {
     fn replayed(&self) -> MutexGuard<'_, (Replay, Lock)> {
         // A panic within a replay leaves what the lines before it came to.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what is behind. What cannot be written, whoever writes to that trial next will hear of.
+    fn write_behind(&self) {
+        for trial in self.behind.due(Duration::ZERO) {
+            if let Err(error) = self.write(trial, &[]) {
+                let error = error.chain();
+                tracing::debug!(trial = trial.0, error, "parameters are not written yet");
+            }
+        }
+    }
+
+    /// Writes what is behind of a trial, and more.
+    fn write(&self, trial: TrialId, writes: &[Write]) -> Result<()> {
+        let ends = writes.iter().any(|write| matches!(write, Write::Finish { .. }));
+        let plan = |state: &mut State| {
+            let mut all = self.behind.of(trial);
+            let n = all.len();
+            all.extend_from_slice(writes);
+            if !all.is_empty() {
+                state.check(trial, &all)?;
+            }
+            Ok((n, all.iter().map(|write| self.operation_of(trial, write)).collect()))
+        };
+        let kept = if ends { Kept::Synced } else { Kept::Written };
+        self.append(kept, plan, |_, n| {
+            self.behind.written(trial, n);
+            Ok(())
+        })
     }
 
     /// Reads what is new and looks.
@@ -519,9 +603,9 @@ impl Storage for JournalStorage {
                 return Err(super::taken(name));
             }
             let fields = [("study_name", Json::from(name)), ("directions", codes)];
-            Ok(((), vec![self.operation(0, fields)]))
+            Ok(((), vec![self.0.operation(0, fields)]))
         };
-        self.append(Kept::Synced, plan, |state, ()| {
+        self.0.append(Kept::Synced, plan, |state, ()| {
             let made = state.study(name).cloned();
             made.ok_or_else(|| Error::NotFound { what: "study", name: name.to_owned() })
         })
@@ -538,9 +622,9 @@ impl Storage for JournalStorage {
     fn delete_study(&self, study: StudyId) -> Result<()> {
         let plan = |state: &mut State| {
             drop(state.running(study)?);
-            Ok(((), vec![self.operation(1, [("study_id", Json::Int(study.0))])]))
+            Ok(((), vec![self.0.operation(1, [("study_id", Json::Int(study.0))])]))
         };
-        self.append(Kept::Synced, plan, |_, ()| Ok(()))
+        self.0.append(Kept::Synced, plan, |_, ()| Ok(()))
     }
 
     fn start_trial(
@@ -556,11 +640,11 @@ impl Storage for JournalStorage {
             let id = state.next_trial();
             let started = time_json(Some(Timestamp::now()));
             let fields = [("study_id", Json::Int(study.0)), ("datetime_start", started)];
-            let mut operations = vec![self.operation(4, fields)];
-            operations.extend(beats.then(|| self.operation_of(id, &beat())));
+            let mut operations = vec![self.0.operation(4, fields)];
+            operations.extend(beats.then(|| self.0.operation_of(id, &beat())));
             Ok((Some(id), operations))
         };
-        self.append(Kept::Written, plan, made)
+        self.0.append(Kept::Written, plan, made)
     }
 
     fn create_trial(&self, study: StudyId, template: Option<&FrozenTrial>) -> Result<FrozenTrial> {
@@ -570,9 +654,9 @@ impl Storage for JournalStorage {
         };
         let plan = |state: &mut State| {
             state.check_new(study, template)?;
-            Ok((state.next_trial(), vec![self.operation_new(study, template)]))
+            Ok((state.next_trial(), vec![self.0.operation_new(study, template)]))
         };
-        self.append(Kept::Synced, plan, |state, id| Ok((**state.trial(id)?).clone()))
+        self.0.append(Kept::Synced, plan, |state, id| Ok((**state.trial(id)?).clone()))
     }
 
     fn claim(&self, trial: TrialId, beats: bool) -> Result<bool> {
@@ -586,14 +670,15 @@ impl Storage for JournalStorage {
                 ("values", Json::Null),
                 ("datetime_start", time_json(Some(Timestamp::now()))),
             ];
-            let mut operations = vec![self.operation(6, fields)];
-            operations.extend(beats.then(|| self.operation_of(trial, &beat())));
+            let mut operations = vec![self.0.operation(6, fields)];
+            operations.extend(beats.then(|| self.0.operation_of(trial, &beat())));
             Ok((true, operations))
         };
-        self.append(Kept::Written, plan, |_, won| Ok(won))
+        self.0.append(Kept::Written, plan, |_, won| Ok(won))
     }
 
     fn replace(&self, trial: TrialId, copy: &FrozenTrial) -> Result<Option<FrozenTrial>> {
+        self.0.write_behind();
         let plan = |state: &mut State| {
             let Some(study) = state.study_of_running(trial)? else {
                 return Ok((None, Vec::new()));
@@ -601,21 +686,24 @@ impl Storage for JournalStorage {
             state.check_new(study, copy)?;
             let failed = Write::Finish { state: TrialState::Fail, values: Vec::new() };
             let operations =
-                vec![self.operation_of(trial, &failed), self.operation_new(study, copy)];
+                vec![self.0.operation_of(trial, &failed), self.0.operation_new(study, copy)];
             Ok((Some(state.next_trial()), operations))
         };
-        self.append(Kept::Synced, plan, made)
+        self.0.append(Kept::Synced, plan, made)
     }
 
     fn write(&self, trial: TrialId, writes: &[Write]) -> Result<()> {
-        let ends = writes.iter().any(|write| matches!(write, Write::Finish { .. }));
-        let plan = |state: &mut State| {
-            state.check(trial, writes)?;
-            let operations = writes.iter().map(|write| self.operation_of(trial, write));
-            Ok(((), operations.collect()))
-        };
-        let kept = if ends { Kept::Synced } else { Kept::Written };
-        self.append(kept, plan, |_, ()| Ok(()))
+        if let [param @ Write::Param { .. }] = writes
+            && self.leaves_behind(trial, param)?
+        {
+            return Ok(());
+        }
+        let written = self.0.write(trial, writes);
+        if !matches!(written, Ok(()) | Err(Error::Io { .. })) {
+            // What was refused is not tried again.
+            self.0.behind.forget(trial);
+        }
+        written
     }
 
     fn set_study_attr(&self, owner: Owner, key: &str, value: &Json) -> Result<()> {
@@ -627,9 +715,9 @@ impl Storage for JournalStorage {
         let plan = |state: &mut State| {
             drop(state.running(study)?);
             let fields = [("study_id", Json::Int(study.0)), (field, attr)];
-            Ok(((), vec![self.operation(code, fields)]))
+            Ok(((), vec![self.0.operation(code, fields)]))
         };
-        self.append(Kept::Synced, plan, |_, ()| Ok(()))
+        self.0.append(Kept::Synced, plan, |_, ()| Ok(()))
     }
 
     fn trial(&self, trial: TrialId) -> Result<Arc<FrozenTrial>> {
@@ -658,5 +746,83 @@ impl Storage for JournalStorage {
             };
             Ok(state.running(study)?.filter(is_late).map(|trial| trial.id).collect())
         })?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mm_core::{FloatRange, IntRange};
+
+    use super::*;
+
+    fn param(name: &str, distribution: Distribution) -> Write {
+        Write::Param { name: name.into(), value: 1.0, distribution: Arc::new(distribution) }
+    }
+
+    /// Two workers at one journal, the first without its thread, and a running trial of each.
+    fn two(
+        name: &str,
+        test: impl FnOnce([&JournalStorage; 2], [TrialId; 2]) -> Result<()>,
+    ) -> Result<()> {
+        let folder = std::env::temp_dir().join(format!("mm-behind-{name}-{}", std::process::id()));
+        drop(fs::remove_dir_all(&folder));
+        fs::create_dir_all(&folder).expect("a folder");
+        let path = folder.join("study.log");
+        let workers = [JournalStorage::open(&path)?, JournalStorage::open(&path)?];
+        workers[0].0.is_writing.set(true).expect("not yet");
+        let study = workers[0].create_study("study", &[Direction::Minimize])?.id;
+        let begin = || workers[0].create_trial(study, None).map(|trial| trial.id);
+        let trials = [begin()?, begin()?];
+        workers[1].trial(trials[1])?;
+        test([&workers[0], &workers[1]], trials)?;
+        drop(workers);
+        fs::remove_dir_all(folder).map_err(Error::io("remove", "the folder"))
+    }
+
+    const FAILED: Write = Write::Finish { state: TrialState::Fail, values: Vec::new() };
+
+    #[test]
+    fn what_is_behind_is_written_before_what_follows_it() -> Result<()> {
+        two("order", |[here, there], [trial, _]| {
+            let x = param("x", Distribution::Float(FloatRange::new(0.0, 1.0)));
+            here.write(trial, &[x])?;
+            assert!(there.trial(trial)?.params.is_empty(), "not yet");
+            here.write(trial, &[Write::Intermediate { step: 1, value: 0.5 }])?;
+            let seen = there.trial(trial)?;
+            assert!(seen.params.get("x").is_some() && seen.intermediate.len() == 1);
+            // Its own worker sees it at once.
+            let y = param("y", Distribution::Float(FloatRange::new(0.0, 1.0)));
+            here.write(trial, &[y])?;
+            assert!(here.trial(trial)?.params.get("y").is_some());
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_parameter_that_others_have_made_impossible_meanwhile_is_an_error_once() -> Result<()> {
+        two("refused", |[here, there], [own, other]| {
+            here.write(own, &[param("x", Distribution::Float(FloatRange::new(0.0, 1.0)))])?;
+            let ints = param("x", Distribution::Int(IntRange::new(0, 9)));
+            there.0.write(other, &[ints])?;
+            let complete = Write::Finish { state: TrialState::Complete, values: vec![1.0] };
+            let told = here.write(own, &[complete]);
+            assert!(matches!(told, Err(Error::Data { .. })), "{told:?}");
+            here.write(own, &[FAILED])?;
+            assert_eq!(there.trial(own)?.state, TrialState::Fail);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn what_is_behind_of_a_trial_that_others_have_ended_is_forgotten() -> Result<()> {
+        two("ended", |[here, there], [trial, _]| {
+            here.write(trial, &[param("x", Distribution::Float(FloatRange::new(0.0, 1.0)))])?;
+            there.write(trial, &[FAILED])?;
+            let late = here.write(trial, &[Write::Intermediate { step: 1, value: 0.5 }]);
+            assert!(matches!(late, Err(Error::Conflict { .. })), "{late:?}");
+            assert!(here.0.behind.of(trial).is_empty());
+            assert!(here.trial(trial)?.params.is_empty());
+            Ok(())
+        })
     }
 }

@@ -4,6 +4,7 @@
 //! the same time: a trial is numbered by its place in the study, a waiting trial is claimed by
 //! exactly one worker, a finished trial never changes.
 
+mod behind;
 mod index;
 mod journal;
 mod lock;

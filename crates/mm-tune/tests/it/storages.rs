@@ -245,6 +245,28 @@ fn a_journal_keeps_the_contract() -> Result<()> {
 }
 
 #[test]
+fn a_single_parameter_reaches_others_though_its_trial_writes_nothing_more() -> Result<()> {
+    let folder = Folder::new("journal-behind");
+    let path = folder.path("study.log");
+    let (here, there) = (JournalStorage::open(&path)?, JournalStorage::open(&path)?);
+    let study = here.create_study("study", &[Direction::Minimize])?.id;
+    let range = || Distribution::Float(FloatRange::new(0.0, 1.0));
+    let trial = here.create_trial(study, None)?.id;
+    for (i, name) in ["x", "y", "z"].into_iter().enumerate() {
+        here.write(trial, &[write(&param(name, 0.5, range()))])?;
+        // Milliseconds, but on a busy machine nobody can say how many.
+        while there.trial(trial)?.params.len() <= i {
+            thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+    // A storage that ends leaves nothing behind.
+    here.write(trial, &[write(&param("last", 0.5, range()))])?;
+    drop(here);
+    assert_eq!(there.trial(trial)?.params.len(), 4);
+    Ok(())
+}
+
+#[test]
 fn a_torn_last_line_is_cut_off_and_nothing_else_is_lost() -> Result<()> {
     let folder = Folder::new("journal-torn");
     let path = folder.path("study.log");

@@ -13,6 +13,7 @@ use mm_core::{
 };
 
 use crate::{
+    attrs::Attrs,
     distribution::{Choice, Distribution},
     history::History,
     json::Json,
@@ -20,7 +21,7 @@ use crate::{
     pruner::{Decision, NoPruner, Pruner, Report},
     sampler::{Ask, Proposal, Sampler, TpeSampler},
     storage::{MemoryStorage, Storage, StudyRecord, Write},
-    trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
+    trial::{FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
 };
 
 /// Trials of one objective. Clones are the same study, and several processes may have it open.

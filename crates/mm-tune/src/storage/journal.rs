@@ -31,9 +31,10 @@ use super::{
     state::State,
 };
 use crate::{
+    attrs::Attrs,
     distribution::Distribution,
     json::Json,
-    trial::{Attrs, FrozenTrial, Param, StudyId, Timestamp, TrialId, TrialState},
+    trial::{FrozenTrial, Param, StudyId, Timestamp, TrialId, TrialState},
 };
 
 /// A storage in a journal file, for any number of threads, processes, and hosts that can append to
@@ -278,8 +279,8 @@ impl Journal {
             ("distributions", object(texts.collect())),
             ("params", object(values.collect())),
             ("intermediate_values", object(reports.collect())),
-            ("user_attrs", Json::Object(trial.user_attrs.clone())),
-            ("system_attrs", Json::Object(trial.system_attrs.clone())),
+            ("user_attrs", trial.user_attrs.clone().into()),
+            ("system_attrs", trial.system_attrs.clone().into()),
         ];
         let mut operation = self.operation(4, fields);
         // Optuna wants a time or no field.
@@ -500,7 +501,7 @@ impl<'a> Operation<'a> {
     }
 
     fn attrs(self, key: &str) -> Result<Attrs> {
-        self.field(key, |json| json.as_object().cloned())
+        self.field(key, |json| json.as_object().cloned().map(Attrs::from))
     }
 
     fn time(self, key: &str) -> Result<Option<Timestamp>> {
@@ -537,7 +538,8 @@ impl<'a> Operation<'a> {
         };
         let report = |(step, value): (&String, &Json)| Some((step.parse().ok()?, value.as_f64()?));
         let reports = self.0.get("intermediate_values").and_then(Json::as_object);
-        let attrs = |key| self.0.get(key).and_then(Json::as_object).cloned().unwrap_or_default();
+        let object = |key| self.0.get(key).and_then(Json::as_object).cloned();
+        let attrs = |key| object(key).map_or_else(Attrs::new, Attrs::from);
         Ok(FrozenTrial {
             id: TrialId(0),
             number: 0,

@@ -28,9 +28,10 @@ pub use self::sqlite::SqliteStorage;
 pub use self::{journal::JournalStorage, memory::MemoryStorage};
 
 use crate::{
+    attrs::Attrs,
     distribution::Distribution,
     json::Json,
-    trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
+    trial::{FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
 };
 
 /// What a storage knows of a study, besides its trials.

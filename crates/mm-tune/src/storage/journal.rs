@@ -12,7 +12,6 @@
 //! that hosts share shows to others what was written.
 
 use std::{
-    collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
@@ -24,7 +23,7 @@ use std::{
 use mm_core::{Direction, Error, Result};
 
 use super::{
-    Owner, Storage, StudyRecord, Write,
+    Distributions, Owner, Storage, StudyRecord, Write,
     behind::Behind,
     index::{self, Indexed},
     lock::{Lock, unique},
@@ -32,7 +31,6 @@ use super::{
 };
 use crate::{
     attrs::Attrs,
-    distribution::Distribution,
     json::Json,
     trial::{FrozenTrial, Param, StudyId, Timestamp, TrialId, TrialState},
 };
@@ -70,26 +68,6 @@ struct Replay {
     /// Of these bytes there is an index.
     indexed: u64,
     distributions: Distributions,
-}
-
-/// Distributions by their text: a journal says the same ones again and again.
-#[derive(Debug, Default)]
-struct Distributions(HashMap<String, Arc<Distribution>>);
-
-impl Distributions {
-    fn of(&mut self, text: &str) -> Result<Arc<Distribution>> {
-        // Ranges may change from trial to trial.
-        const MANY: usize = 1000;
-        if let Some(known) = self.0.get(text) {
-            return Ok(known.clone());
-        }
-        let distribution = Arc::new(Distribution::try_from(&Json::parse(text)?)?);
-        if self.0.len() == MANY {
-            self.0.clear();
-        }
-        self.0.insert(text.to_owned(), distribution.clone());
-        Ok(distribution)
-    }
 }
 
 /// Where an append is when the call returns.
@@ -756,6 +734,7 @@ mod tests {
     use mm_core::{FloatRange, IntRange};
 
     use super::*;
+    use crate::distribution::Distribution;
 
     fn param(name: &str, distribution: Distribution) -> Write {
         Write::Param { name: name.into(), value: 1.0, distribution: Arc::new(distribution) }

@@ -17,7 +17,11 @@ mod sql;
 mod sqlite;
 mod state;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 use mm_core::{Direction, Error, ParamError, Result};
 
@@ -250,6 +254,26 @@ impl Place {
 }
 
 // What all storages do alike.
+
+/// Distributions by their text: a storage holds the same ones again and again.
+#[derive(Debug, Default)]
+struct Distributions(HashMap<String, Arc<Distribution>>);
+
+impl Distributions {
+    fn of(&mut self, text: &str) -> Result<Arc<Distribution>> {
+        // Ranges may change from trial to trial.
+        const MANY: usize = 1000;
+        if let Some(known) = self.0.get(text) {
+            return Ok(known.clone());
+        }
+        let distribution = Arc::new(Distribution::try_from(&Json::parse(text)?)?);
+        if self.0.len() == MANY {
+            self.0.clear();
+        }
+        self.0.insert(text.to_owned(), distribution.clone());
+        Ok(distribution)
+    }
+}
 
 fn check_study(name: &str, directions: &[Direction]) -> Result<()> {
     ParamError::ensure(!name.is_empty(), "study_name", "empty", "a name")?;

@@ -467,7 +467,7 @@ fn shares(n_choices: usize, kernels: usize, has_seen: bool) -> (f64, f64) {
 /// linearly to 1/n.
 fn ages(n: usize) -> impl Iterator<Item = f64> {
     const RECENT: usize = 25;
-    let old = if n < RECENT { 0 } else { n - RECENT };
+    let old = n.saturating_sub(RECENT);
     let oldest = 1.0 / n as f64;
     let rise = move |i: usize| {
         if old == 1 { oldest } else { oldest + (1.0 - oldest) * i as f64 / (old - 1) as f64 }

@@ -44,6 +44,23 @@ impl Json {
         if reader.at == text.len() { Ok(value) } else { Err(reader.bad("the end")) }
     }
 
+    /// Refuses what [`parse`](Self::parse) would not read, since it nests too deep.
+    pub(crate) fn ensure_shallow(&self) -> Result<()> {
+        if self.nests_within(MAX_DEPTH) {
+            return Ok(());
+        }
+        Err(Error::data("a JSON value", format!("at most {MAX_DEPTH} levels, all told"), "more"))
+    }
+
+    fn nests_within(&self, depth: usize) -> bool {
+        let inside = |value: &Self| depth.checked_sub(1).is_some_and(|d| value.nests_within(d));
+        match self {
+            Self::Array(values) => values.iter().all(inside),
+            Self::Object(values) => values.values().all(inside),
+            _ => true,
+        }
+    }
+
     /// The number, if it is one.
     pub fn as_f64(&self) -> Option<f64> {
         match *self {

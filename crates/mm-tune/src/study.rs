@@ -510,7 +510,12 @@ impl Trial {
     }
 
     /// Notes something of the user's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`] if `value` nests deeper than [`Json::parse`] reads.
     pub fn set_user_attr(&self, key: &str, value: Json) -> Result<()> {
+        value.ensure_shallow()?;
         let mut frozen = self.frozen();
         let write = Write::UserAttr(key.to_owned(), value.clone());
         self.study.storage.write(frozen.id, &[write])?;

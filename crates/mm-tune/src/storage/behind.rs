@@ -61,18 +61,7 @@ impl Behind {
         self.held().trials.get(&trial).map(|waiting| waiting.writes.clone()).unwrap_or_default()
     }
 
-    /// The first `n` of a trial's have been written.
-    pub(super) fn written(&self, trial: TrialId, n: usize) {
-        let mut held = self.held();
-        if let Some(waiting) = held.trials.get_mut(&trial) {
-            waiting.writes.drain(..n);
-            if waiting.writes.is_empty() {
-                held.trials.remove(&trial);
-            }
-        }
-    }
-
-    /// Those of a trial will never be written.
+    /// Those of a trial are written, or never will be.
     pub(super) fn forget(&self, trial: TrialId) {
         self.held().trials.remove(&trial);
     }

@@ -114,18 +114,13 @@ impl JournalStorage {
         let Self(journal) = self;
         let writing = || {
             let journal = journal.clone();
-            let write = move || {
-                journal.behind.keep_writing(|trial| {
-                    if let Err(error) = journal.write(trial, &[]) {
-                        let error = error.chain();
-                        tracing::debug!(trial = trial.0, error, "parameters are not written yet");
-                    }
-                });
-            };
+            let write = move || journal.behind.keep_writing(|trial| journal.write_late(trial));
             thread::Builder::new().name("mm-journal".to_owned()).spawn(write).is_ok()
         };
+        // To what is behind is only added, and from it only taken, by who has this.
         let (replay, _) = &mut *journal.replayed();
-        let runs = replay.state.trial(trial)?.state == TrialState::Running;
+        let found = replay.state.trial(trial);
+        let runs = found.is_ok_and(|trial| trial.state == TrialState::Running);
         if !runs || !*journal.is_writing.get_or_init(writing) {
             return Ok(false);
         }
@@ -133,9 +128,7 @@ impl JournalStorage {
         journal.behind.add(trial, param.clone());
         Ok(true)
     }
-}
 
-impl JournalStorage {
     /// Writes what is behind, reads what is new, and looks.
     fn read<T>(&self, look: impl FnOnce(&mut State) -> T) -> Result<T> {
         self.0.write_behind();
@@ -156,13 +149,16 @@ impl Journal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what is behind. What cannot be written, whoever writes to that trial next will hear of.
+    /// Writes what is behind.
     fn write_behind(&self) {
-        for trial in self.behind.due(Duration::ZERO) {
-            if let Err(error) = self.write(trial, &[]) {
-                let error = error.chain();
-                tracing::debug!(trial = trial.0, error, "parameters are not written yet");
-            }
+        self.behind.due(Duration::ZERO).into_iter().for_each(|trial| self.write_late(trial));
+    }
+
+    /// Writes what is behind of a trial. If it cannot be, whoever writes to the trial next will hear why.
+    fn write_late(&self, trial: TrialId) {
+        if let Err(error) = self.write(trial, &[]) {
+            let error = error.chain();
+            tracing::debug!(trial = trial.0, error, "parameters are not written yet");
         }
     }
 
@@ -171,16 +167,15 @@ impl Journal {
         let ends = writes.iter().any(|write| matches!(write, Write::Finish { .. }));
         let plan = |state: &mut State| {
             let mut all = self.behind.of(trial);
-            let n = all.len();
             all.extend_from_slice(writes);
             if !all.is_empty() {
                 state.check(trial, &all)?;
             }
-            Ok((n, all.iter().map(|write| self.operation_of(trial, write)).collect()))
+            Ok(((), all.iter().map(|write| self.operation_of(trial, write)).collect()))
         };
         let kept = if ends { Kept::Synced } else { Kept::Written };
-        self.append(kept, plan, |_, n| {
-            self.behind.written(trial, n);
+        self.append(kept, plan, |_, ()| {
+            self.behind.forget(trial);
             Ok(())
         })
     }
@@ -209,6 +204,8 @@ impl Journal {
         let file = file.map_err(failed())?;
         let len = replay.catch_up(&file, &self.path)?;
         let (planned, operations) = plan(&mut replay.state)?;
+        // What nobody could read again.
+        operations.iter().try_for_each(Json::ensure_shallow)?;
         if !operations.is_empty() {
             let torn = len - replay.offset;
             if 0 < torn {

@@ -8,7 +8,7 @@
 //! ends with its holder, and their link is a hard link to one that all workers of a machine share
 //! (`<lock>.mm-<boot>`, by the machine's boot). So whoever's turn it is knows that a link of that inode was
 //! left by a dead one. Where any of this is not to be had (another system than Linux, a file system without
-//! such locks), Optuna's way alone remains.
+//! such locks, files of another user), Optuna's way alone remains.
 //!
 //! A turn is a lock, two links' worth of work, and an unlock: the file beside stays open, and the shared link
 //! stands.

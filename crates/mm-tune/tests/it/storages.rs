@@ -267,6 +267,24 @@ fn a_single_parameter_reaches_others_though_its_trial_writes_nothing_more() -> R
 }
 
 #[test]
+fn a_note_that_nobody_could_read_again_is_refused() -> Result<()> {
+    let folder = Folder::new("journal-deep");
+    let path = folder.path("study.log");
+    let study = Study::open(journal(&path), "study", &[Direction::Minimize])?;
+    let trial = study.ask()?;
+    let nested = |levels| (0..levels).fold(Json::Null, |json, _| Json::Array(vec![json]));
+    // The line is an object, and the note within it another.
+    for levels in [63, 64, 65, 1000] {
+        let noted = trial.set_user_attr("deep", nested(levels));
+        assert!(matches!(noted, Err(Error::Data { .. })), "{levels}: {noted:?}");
+    }
+    trial.set_user_attr("deep", nested(62))?;
+    let again = journal(&path).trial(trial.frozen().id)?;
+    assert_eq!(again.user_attrs["deep"], nested(62));
+    Ok(())
+}
+
+#[test]
 fn a_torn_last_line_is_cut_off_and_nothing_else_is_lost() -> Result<()> {
     let folder = Folder::new("journal-torn");
     let path = folder.path("study.log");

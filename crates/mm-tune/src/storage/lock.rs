@@ -18,6 +18,7 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
+    process,
     sync::atomic::{AtomicU64, Ordering},
     thread,
     time::{Duration, Instant, SystemTime},
@@ -54,8 +55,13 @@ impl Lock {
 
     /// Waits for the turn.
     pub(super) fn take(&self) -> Result<Turn<'_>> {
-        let missing = |error: &io::Error| tracing::debug!(%error, lock = %self.path.display(), "only Optuna's");
+        let missing = |error: &io::Error| {
+            let lock = self.path.display();
+            tracing::debug!(%error, %lock, "only Optuna's lock is to be had");
+        };
         let own = self.own.get_or_init(|| Own::of(self).inspect_err(missing).ok()).as_ref();
+        // A fork shares its parent's locks, so they would not keep the two apart.
+        let own = own.filter(|own| own.process == process::id());
         let mut among = own.and_then(|own| own.wait().inspect_err(missing).ok().flatten());
         let (mut pause, mut since, mut seen) = (Pause::default(), Instant::now(), None);
         loop {
@@ -67,7 +73,8 @@ impl Lock {
                 Ok(()) => return Ok(Turn { path: &self.path, _among_own: among }),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                     if among.as_ref().is_some_and(|among| among.own.has_left(&self.path)) {
-                        tracing::warn!(lock = %self.path.display(), "broke the lock of a worker that died");
+                        let lock = self.path.display();
+                        tracing::warn!(%lock, "broke the lock of a worker that died");
                         remove(&self.path);
                         continue;
                     }
@@ -138,6 +145,7 @@ struct Own {
     /// Locked by whose turn it is; holds the boot whose link there is.
     file: File,
     link: PathBuf,
+    process: u32,
 }
 
 /// The turn among our own workers.
@@ -161,7 +169,8 @@ impl Own {
         let path = beside(&lock.path, ".mm");
         let file =
             File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-        let own = Self { file, link: beside(&lock.path, &format!(".mm-{boot}")) };
+        let own =
+            Self { file, link: beside(&lock.path, &format!(".mm-{boot}")), process: process::id() };
         if let Some(_turn) = own.wait()? {
             own.settle(lock, boot)?;
         }
@@ -244,7 +253,7 @@ pub(super) fn unique() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let nanos = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
-    format!("mm-{:x}-{nanos:x}-{count:x}", std::process::id())
+    format!("mm-{:x}-{nanos:x}-{count:x}", process::id())
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -254,7 +263,7 @@ mod tests {
     use super::*;
 
     fn scratch(name: &str) -> (PathBuf, Lock) {
-        let folder = std::env::temp_dir().join(format!("mm-lock-{name}-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("mm-lock-{name}-{}", process::id()));
         drop(fs::remove_dir_all(&folder));
         fs::create_dir_all(&folder).expect("a folder");
         let journal = folder.join("study.log");

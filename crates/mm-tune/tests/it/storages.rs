@@ -333,6 +333,10 @@ fn a_long_journal_is_opened_by_its_index() -> Result<()> {
     std::fs::remove_file(&index).expect("there");
     let without = all(&path)?;
     assert_eq!(with.len(), 301);
+    // What a worker knows of what it wrote is what others read.
+    for trial in &with {
+        assert_eq!(*storage.trial(trial.id)?, *trial);
+    }
     assert_eq!(with, without);
     assert!(index.exists(), "a replay leaves one");
     // A torn or stale index, or one of another journal, is not believed.

@@ -210,10 +210,10 @@ pub fn open(place: &str) -> Result<Arc<dyn Storage>> {
 
 /// Whether [`open`] would know what to open.
 pub(crate) fn check_place(place: &str) -> Result<()> {
-    match Place::of(place) {
-        Place::Unknown(problem) => Err(Error::config("storage", problem)),
-        _ => Ok(()),
+    if let Place::Unknown(problem) = Place::of(place) {
+        return Err(Error::config("storage", problem));
     }
+    Ok(())
 }
 
 /// A storage by its address.

@@ -44,6 +44,23 @@ impl Json {
         if reader.at == text.len() { Ok(value) } else { Err(reader.bad("the end")) }
     }
 
+    /// Refuses what [`parse`](Self::parse) would not read, since it nests too deep.
+    pub(crate) fn ensure_shallow(&self) -> Result<()> {
+        if self.nests_within(MAX_DEPTH) {
+            return Ok(());
+        }
+        Err(Error::data("a JSON value", format!("at most {MAX_DEPTH} levels, all told"), "more"))
+    }
+
+    fn nests_within(&self, depth: usize) -> bool {
+        let inside = |value: &Self| depth.checked_sub(1).is_some_and(|d| value.nests_within(d));
+        match self {
+            Self::Array(values) => values.iter().all(inside),
+            Self::Object(values) => values.values().all(inside),
+            _ => true,
+        }
+    }
+
     /// The number, if it is one.
     pub fn as_f64(&self) -> Option<f64> {
         match *self {
@@ -149,19 +166,23 @@ impl fmt::Display for Json {
 
 fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     f.write_str("\"")?;
-    for c in text.chars() {
-        match c {
-            '"' => f.write_str("\\\"")?,
-            '\\' => f.write_str("\\\\")?,
-            '\n' => f.write_str("\\n")?,
-            ' '..='~' => write!(f, "{c}")?,
-            _ => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
+    let is_plain = |c: char| matches!(c, ' '..='~') && c != '"' && c != '\\';
+    let mut rest = text;
+    while let Some(at) = rest.find(|c| !is_plain(c)) {
+        f.write_str(&rest[..at])?;
+        let mut special = rest[at..].chars();
+        match special.next() {
+            Some(c @ ('"' | '\\')) => write!(f, "\\{c}")?,
+            Some('\n') => f.write_str("\\n")?,
+            other => {
+                for unit in other.unwrap_or_default().encode_utf16(&mut [0; 2]) {
                     write!(f, "\\u{unit:04x}")?;
                 }
             }
         }
+        rest = special.as_str();
     }
+    f.write_str(rest)?;
     f.write_str("\"")
 }
 

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attrs;
 mod distribution;
 mod draft;
 mod fanova;
@@ -29,6 +30,7 @@ pub use crate::storage::PostgresStorage;
 #[cfg(feature = "sqlite")]
 pub use crate::storage::SqliteStorage;
 pub use crate::{
+    attrs::Attrs,
     distribution::{Choice, Distribution},
     fanova::Fanova,
     history::History,
@@ -47,5 +49,5 @@ pub use crate::{
     },
     storage::{JournalStorage, MemoryStorage, Storage},
     study::{Outcome, Study, Trial},
-    trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
+    trial::{FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
 };

@@ -14,6 +14,7 @@ use std::{
 use mm_core::{Cancel, Error, Result};
 
 use crate::{
+    attrs::Attrs,
     json::Json,
     storage::{FAILED, HISTORY, Write},
     study::{Outcome, Study, Trial},
@@ -365,9 +366,10 @@ fn copy_of(dead: &FrozenTrial) -> FrozenTrial {
     let number = Json::Int(dead.number as i64);
     let lasting = |key: &str| !LOST.iter().any(|prefix| key.starts_with(prefix));
     let notes = dead.system_attrs.iter().filter(|(key, _)| lasting(key));
-    let mut system_attrs: BTreeMap<String, Json> =
-        notes.map(|(key, value)| (key.clone(), value.clone())).collect();
-    system_attrs.entry(FAILED.to_owned()).or_insert_with(|| number.clone());
+    let mut system_attrs: Attrs = notes.map(|(key, value)| (key.clone(), value.clone())).collect();
+    if !system_attrs.contains_key(FAILED) {
+        system_attrs.insert(FAILED.to_owned(), number.clone());
+    }
     let mut history: Vec<Json> =
         dead.system_attrs.get(HISTORY).and_then(Json::as_array).unwrap_or_default().to_vec();
     history.push(number);

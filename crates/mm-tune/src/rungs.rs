@@ -10,11 +10,12 @@ use std::{
 use mm_core::{Climbed, Direction, Error, Result, Rungs, Tried, TuneTask};
 
 use crate::{
+    attrs::Attrs,
     json::Json,
     plan,
     storage::Write,
     study::{Outcome, Study, Trial},
-    trial::{Attrs, FROM, FrozenTrial, TrialId, TrialState},
+    trial::{FROM, FrozenTrial, TrialId, TrialState},
 };
 
 /// The attribute that says which rung a trial is to reach, from 0, which is left out.

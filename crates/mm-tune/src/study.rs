@@ -13,6 +13,7 @@ use mm_core::{
 };
 
 use crate::{
+    attrs::Attrs,
     distribution::{Choice, Distribution},
     history::History,
     json::Json,
@@ -20,7 +21,7 @@ use crate::{
     pruner::{Decision, NoPruner, Pruner, Report},
     sampler::{Ask, Proposal, Sampler, TpeSampler},
     storage::{MemoryStorage, Storage, StudyRecord, Write},
-    trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
+    trial::{FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
 };
 
 /// Trials of one objective. Clones are the same study, and several processes may have it open.
@@ -509,7 +510,12 @@ impl Trial {
     }
 
     /// Notes something of the user's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`] if `value` nests deeper than [`Json::parse`] reads.
     pub fn set_user_attr(&self, key: &str, value: Json) -> Result<()> {
+        value.ensure_shallow()?;
         let mut frozen = self.frozen();
         let write = Write::UserAttr(key.to_owned(), value.clone());
         self.study.storage.write(frozen.id, &[write])?;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
-use crate::{distribution::Distribution, json::Json};
+use crate::{attrs::Attrs, distribution::Distribution, json::Json};
 
 /// The attribute of a trial that continues from another's models, with the number of that one.
 pub(crate) const FROM: &str = "mm:continues";
@@ -14,9 +14,6 @@ pub struct StudyId(pub i64);
 /// A trial's key in its storage, over all studies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrialId(pub i64);
-
-/// Attributes of a study or a trial: JSON by name.
-pub type Attrs = BTreeMap<String, Json>;
 
 /// Microseconds since 1970-01-01 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,9 +80,8 @@ impl FrozenTrial {
     /// 0 for a trial that keeps them all, or has none.
     pub fn violation(&self) -> f64 {
         let number = |json: &Json| json.as_f64().map_or(0.0, |x| x.max(0.0));
-        let attrs = self.system_attrs.range("constraints".to_owned()..);
-        let named = attrs.take_while(|(key, _)| key.starts_with("constraints"));
-        named
+        self.system_attrs
+            .starting_with("constraints")
             .map(|(key, value)| match value {
                 Json::Array(values) if key == "constraints" => values.iter().map(number).sum(),
                 value if key.starts_with("constraints:") => number(value),

@@ -133,7 +133,7 @@ mod tests {
     use mm_core::{Direction, FloatRange, Suggest};
 
     use super::*;
-    use crate::{Outcome, Param, ParamSet, Study, study::Trial, trial::Attrs};
+    use crate::{Outcome, Param, ParamSet, Study, attrs::Attrs, study::Trial};
 
     /// Which sampler is picked for the next trial.
     fn picked(study: &Study) -> &'static str {

@@ -30,10 +30,11 @@ use super::{
     state::{State, Study},
 };
 use crate::{
+    attrs::Attrs,
     distribution::Distribution,
     json::Json,
     storage::StudyRecord,
-    trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId},
+    trial::{FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId},
 };
 
 /// The first bytes of the file; the number is raised whenever the layout changes.

@@ -4,6 +4,7 @@
 //! the same time: a trial is numbered by its place in the study, a waiting trial is claimed by
 //! exactly one worker, a finished trial never changes.
 
+mod behind;
 mod index;
 mod journal;
 mod lock;
@@ -16,7 +17,11 @@ mod sql;
 mod sqlite;
 mod state;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 use mm_core::{Direction, Error, ParamError, Result};
 
@@ -27,9 +32,10 @@ pub use self::sqlite::SqliteStorage;
 pub use self::{journal::JournalStorage, memory::MemoryStorage};
 
 use crate::{
+    attrs::Attrs,
     distribution::Distribution,
     json::Json,
-    trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
+    trial::{FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId, TrialState},
 };
 
 /// What a storage knows of a study, besides its trials.
@@ -204,10 +210,10 @@ pub fn open(place: &str) -> Result<Arc<dyn Storage>> {
 
 /// Whether [`open`] would know what to open.
 pub(crate) fn check_place(place: &str) -> Result<()> {
-    match Place::of(place) {
-        Place::Unknown(problem) => Err(Error::config("storage", problem)),
-        _ => Ok(()),
+    if let Place::Unknown(problem) = Place::of(place) {
+        return Err(Error::config("storage", problem));
     }
+    Ok(())
 }
 
 /// A storage by its address.
@@ -248,6 +254,26 @@ impl Place {
 }
 
 // What all storages do alike.
+
+/// Distributions by their text: a storage holds the same ones again and again.
+#[derive(Debug, Default)]
+struct Distributions(HashMap<String, Arc<Distribution>>);
+
+impl Distributions {
+    fn of(&mut self, text: &str) -> Result<Arc<Distribution>> {
+        // Ranges may change from trial to trial.
+        const MANY: usize = 1000;
+        if let Some(known) = self.0.get(text) {
+            return Ok(known.clone());
+        }
+        let distribution = Arc::new(Distribution::try_from(&Json::parse(text)?)?);
+        if self.0.len() == MANY {
+            self.0.clear();
+        }
+        self.0.insert(text.to_owned(), distribution.clone());
+        Ok(distribution)
+    }
+}
 
 fn check_study(name: &str, directions: &[Direction]) -> Result<()> {
     ParamError::ensure(!name.is_empty(), "study_name", "empty", "a name")?;

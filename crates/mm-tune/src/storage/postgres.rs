@@ -23,8 +23,9 @@ use super::{
     },
 };
 use crate::{
+    attrs::Attrs,
     json::Json,
-    trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId},
+    trial::{FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId},
 };
 
 /// A storage in a PostgreSQL database, for any number of threads, processes, and hosts.

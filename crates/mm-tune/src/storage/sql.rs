@@ -4,10 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use mm_core::{Direction, Error, Result};
 
-use super::Owner;
+use super::{Distributions, Owner};
 use crate::{
     distribution::Distribution,
-    json::Json,
     trial::{Param, StudyId, Timestamp, TrialState},
 };
 
@@ -40,20 +39,14 @@ pub(super) fn attrs_of(owner: Owner) -> (&'static str, StudyId) {
 /// Distributions that were read or written before.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// Parsed, by their text, of which a study has few.
-    texts: HashMap<String, Arc<Distribution>>,
+    texts: Distributions,
     /// What each parameter of a study was last seen to be.
     params: HashMap<(StudyId, Arc<str>), Arc<Distribution>>,
 }
 
 impl Known {
     pub(super) fn distribution(&mut self, text: &str) -> Result<Arc<Distribution>> {
-        if let Some(known) = self.texts.get(text) {
-            return Ok(known.clone());
-        }
-        let distribution = Arc::new(Distribution::try_from(&Json::parse(text)?)?);
-        self.texts.insert(text.to_owned(), distribution.clone());
-        Ok(distribution)
+        self.texts.of(text)
     }
 
     /// Refuses a parameter unlike the study's others of that name; `earlier` looks up the distribution

@@ -31,8 +31,9 @@ use super::{
     },
 };
 use crate::{
+    attrs::Attrs,
     json::Json,
-    trial::{Attrs, FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId},
+    trial::{FrozenTrial, Param, ParamSet, StudyId, Timestamp, TrialId},
 };
 
 /// A storage in a SQLite file, for any number of threads and processes of one machine.

@@ -9,9 +9,10 @@ use mm_core::{Direction, Result};
 
 use super::{Owner, StudyRecord, Write};
 use crate::{
+    attrs::Attrs,
     distribution::Distribution,
     json::Json,
-    trial::{Attrs, FrozenTrial, Param, StudyId, Timestamp, TrialId, TrialState},
+    trial::{FrozenTrial, Param, StudyId, Timestamp, TrialId, TrialState},
 };
 
 /// Studies and their trials. Ids count from 0 and are never used again.
@@ -190,6 +191,8 @@ impl State {
                     trial.state = *state;
                     trial.completed = Some(now);
                     trial.params.fit();
+                    trial.user_attrs.fit();
+                    trial.system_attrs.fit();
                 }
             }
         }

@@ -1,11 +1,6 @@
 //! What users, clocks, disks, and other programs do wrong: errors that say what, and nothing is lost.
 
-use std::{
-    path::Path,
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use mm_core::{Direction, Error, FloatRange, IntRange, Result, Suggest};
 use mm_tune::{
@@ -200,6 +195,8 @@ fn a_full_disk_ends_the_run_and_loses_nothing_that_was_told() -> Result<()> {
 #[cfg(feature = "sqlite")]
 #[test]
 fn a_locked_database_is_waited_for() -> Result<()> {
+    use std::{path::Path, thread, time::Instant};
+
     let folder = Folder::new("bad-locked");
     let place = folder.place("study.db");
     let study = open(&place)?;

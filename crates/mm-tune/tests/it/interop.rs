@@ -56,7 +56,7 @@ fn shown(trial: &FrozenTrial) -> Json {
         ("values", values),
         ("params", Json::Object(params.collect())),
         ("intermediate", Json::Object(reports.collect())),
-        ("user", Json::Object(trial.user_attrs.clone())),
+        ("user", trial.user_attrs.clone().into()),
     ];
     Json::Object(fields.map(|(key, value)| (key.to_owned(), value)).into())
 }

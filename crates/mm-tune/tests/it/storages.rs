@@ -245,6 +245,46 @@ fn a_journal_keeps_the_contract() -> Result<()> {
 }
 
 #[test]
+fn a_single_parameter_reaches_others_though_its_trial_writes_nothing_more() -> Result<()> {
+    let folder = Folder::new("journal-behind");
+    let path = folder.path("study.log");
+    let (here, there) = (JournalStorage::open(&path)?, JournalStorage::open(&path)?);
+    let study = here.create_study("study", &[Direction::Minimize])?.id;
+    let range = || Distribution::Float(FloatRange::new(0.0, 1.0));
+    let trial = here.create_trial(study, None)?.id;
+    for (i, name) in ["x", "y", "z"].into_iter().enumerate() {
+        here.write(trial, &[write(&param(name, 0.5, range()))])?;
+        // Milliseconds, but on a busy machine nobody can say how many.
+        while there.trial(trial)?.params.len() <= i {
+            thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+    // A storage that ends leaves nothing behind.
+    here.write(trial, &[write(&param("last", 0.5, range()))])?;
+    drop(here);
+    assert_eq!(there.trial(trial)?.params.len(), 4);
+    Ok(())
+}
+
+#[test]
+fn a_note_that_nobody_could_read_again_is_refused() -> Result<()> {
+    let folder = Folder::new("journal-deep");
+    let path = folder.path("study.log");
+    let study = Study::open(journal(&path), "study", &[Direction::Minimize])?;
+    let trial = study.ask()?;
+    let nested = |levels| (0..levels).fold(Json::Null, |json, _| Json::Array(vec![json]));
+    // The line is an object, and the note within it another.
+    for levels in [63, 64, 65, 1000] {
+        let noted = trial.set_user_attr("deep", nested(levels));
+        assert!(matches!(noted, Err(Error::Data { .. })), "{levels}: {noted:?}");
+    }
+    trial.set_user_attr("deep", nested(62))?;
+    let again = journal(&path).trial(trial.frozen().id)?;
+    assert_eq!(again.user_attrs["deep"], nested(62));
+    Ok(())
+}
+
+#[test]
 fn a_torn_last_line_is_cut_off_and_nothing_else_is_lost() -> Result<()> {
     let folder = Folder::new("journal-torn");
     let path = folder.path("study.log");
@@ -293,6 +333,10 @@ fn a_long_journal_is_opened_by_its_index() -> Result<()> {
     std::fs::remove_file(&index).expect("there");
     let without = all(&path)?;
     assert_eq!(with.len(), 301);
+    // What a worker knows of what it wrote is what others read.
+    for trial in &with {
+        assert_eq!(*storage.trial(trial.id)?, *trial);
+    }
     assert_eq!(with, without);
     assert!(index.exists(), "a replay leaves one");
     // A torn or stale index, or one of another journal, is not believed.

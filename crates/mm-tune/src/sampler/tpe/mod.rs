@@ -19,8 +19,8 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use self::{
-    parzen::{Axis, Mixture, Weights},
-    table::{Grouping, Running, Sides, Table},
+    parzen::Weights,
+    table::{Grouping, Running, Scratch, Table},
 };
 use super::{Ask, Proposal, Sampler, random::uniform, relative};
 use crate::{distribution::Distribution, trial::TrialState};
@@ -99,14 +99,12 @@ impl Sampler for TpeSampler {
         table.judge(ask.directions);
         let running = self.running(ask);
         let mut params: Vec<(Arc<str>, f64)> = Vec::new();
-        let Table { blocks, .. } = &mut *table;
-        let mut blocks = std::mem::take(blocks);
+        let Table { blocks, scratch, rows, is_good, .. } = &mut *table;
         for (i, block) in blocks.iter_mut().enumerate() {
-            let mut sides = block.split(table.is_good(), &table.rows, &running);
+            block.estimate(is_good, rows, &running, weights(ask), scratch);
             // The name of no parameter.
             let purpose = format!("tpe\0{i}");
-            let best = self.propose(ask, &purpose, &block.axes, &mut sides);
-            block.learn(&sides);
+            let best = self.propose(ask, &purpose, scratch);
             params.extend(block.names.iter().cloned().zip(best));
         }
         let distributions = blocks.iter().flat_map(|block| &block.distributions);
@@ -117,7 +115,6 @@ impl Sampler for TpeSampler {
                 notes = relative::notes("tpe", &params, distributions);
             }
         }
-        table.blocks = blocks;
         Ok(Proposal { params, notes })
     }
 
@@ -129,11 +126,9 @@ impl Sampler for TpeSampler {
         }
         table.judge(ask.directions);
         let running = self.running(ask);
-        let (block, rows, is_good) = table.alone(name, distribution);
-        let mut sides = block.split(is_good, rows, &running);
-        let best = self.propose(ask, name, &block.axes, &mut sides)[0];
-        block.learn(&sides);
-        Ok(best)
+        let (block, rows, is_good, scratch) = table.alone(name, distribution);
+        block.estimate(is_good, rows, &running, weights(ask), scratch);
+        Ok(self.propose(ask, name, scratch)[0])
     }
 }
 
@@ -163,11 +158,8 @@ impl TpeSampler {
     }
 
     /// Of the candidates drawn from the good, that with the largest ratio of densities.
-    fn propose(&self, ask: &Ask<'_>, purpose: &str, axes: &[Axis], sides: &mut Sides) -> Vec<f64> {
-        let one = ask.directions.len() == 1;
-        let weights = if one { Weights::ByAge } else { Weights::Equal };
-        let good = Mixture::new(axes, sides.n_good, &mut sides.good, weights);
-        let rest = Mixture::new(axes, sides.n_rest, &mut sides.rest, Weights::ByAge);
+    fn propose(&self, ask: &Ask<'_>, purpose: &str, scratch: &mut Scratch) -> Vec<f64> {
+        let Scratch { good, rest, .. } = scratch;
         let mut rng = ask.rng(purpose);
         let mut points: Vec<Vec<f64>> =
             (0..self.params.candidates).map(|_| good.draw(|| rng.random())).collect();
@@ -183,6 +175,11 @@ impl TpeSampler {
             );
         points.swap_remove(best.0)
     }
+}
+
+/// How the good weigh.
+fn weights(ask: &Ask<'_>) -> Weights {
+    if ask.directions.len() == 1 { Weights::ByAge } else { Weights::Equal }
 }
 
 #[cfg(test)]
@@ -277,7 +274,7 @@ mod tests {
             let mut table = Table::default();
             table.read(&history, &directions, Grouping::None);
             table.judge(&directions);
-            let rows = table.rows.iter().zip(table.is_good());
+            let rows = table.rows.iter().zip(&table.is_good);
             let mut good: Vec<u64> =
                 rows.filter(|(_, good)| **good).map(|(trial, _)| trial.number).collect();
             good.sort_unstable();
@@ -415,7 +412,7 @@ mod tests {
         let good: Vec<u64> = table
             .rows
             .iter()
-            .zip(table.is_good())
+            .zip(&table.is_good)
             .filter_map(|(trial, good)| good.then_some(trial.number))
             .collect();
         assert_eq!(good, [5], "it came farthest");

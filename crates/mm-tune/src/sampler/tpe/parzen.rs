@@ -42,6 +42,10 @@ impl Axis {
         Self::Numeric { low: scale(low - half), high: scale(high + half), is_log, grid }
     }
 
+    pub(super) fn is_categorical(&self) -> bool {
+        matches!(self, Self::Categorical(_))
+    }
+
     /// Where an internal value lies.
     pub(super) fn place(&self, value: f64) -> f64 {
         match self {
@@ -74,8 +78,8 @@ enum Kernels {
     /// Normal, truncated to the axis, by density.
     Smooth(Normals),
     /// Normal, truncated to the axis, by the mass of a value's cell. Equal kernels, of which a discrete
-    /// axis has many, form a run: the run of each kernel, and a kernel of each run.
-    Cells { normals: Normals, run: Vec<u32>, first: Vec<u32> },
+    /// axis has many, form a run: the run of each kernel.
+    Cells { runs: Normals, run: Vec<u32>, masses: Masses },
     /// A step up for the choice that was seen; the prior has seen none.
     Choices { n: usize, seen: Vec<f64> },
 }
@@ -85,41 +89,73 @@ enum Kernels {
 struct Normals {
     mu: Vec<f64>,
     sigma: Vec<f64>,
-    /// 1 / (σ√2).
-    narrow: Vec<f64>,
-    /// The share within the axis.
-    inside: Vec<f64>,
+    /// 1 / (σ√2) of smooth ones; of those with cells the share within the axis.
+    scale: Vec<f64>,
+}
+
+impl Normals {
+    fn clear(&mut self) {
+        self.mu.clear();
+        self.sigma.clear();
+        self.scale.clear();
+    }
+
+    fn push(&mut self, mu: f64, sigma: f64, scale: f64) {
+        self.mu.push(mu);
+        self.sigma.push(sigma);
+        self.scale.push(scale);
+    }
+}
+
+/// Masses of runs in the cells that were asked for, by the left end of a cell: candidates often share one.
+#[derive(Debug, Default)]
+struct Masses {
+    cells: Vec<f64>,
+    /// One a run, cell after cell.
+    of_runs: Vec<f64>,
 }
 
 /// A density over some axes: a weighted mixture of kernels, each the product of one kernel an axis.
-#[derive(Debug)]
-pub(super) struct Mixture<'a> {
-    axes: &'a [Axis],
+///
+/// It is filled anew for each proposal, in the memory that it has: for thousands of trials that is megabytes,
+/// which would otherwise be asked of the system and given back each time.
+#[derive(Debug, Default)]
+pub(super) struct Mixture {
+    axes: Vec<Axis>,
     weights: Vec<f64>,
     /// The weights times all factors that are the same at every point.
     scale: Vec<f64>,
     kernels: Vec<Kernels>,
 }
 
-/// The observations of one axis: the place of each, oldest first, their order by place, and the places
-/// in that order.
+/// The observations of one axis: the place of each, oldest first, and for numeric ones their order by place,
+/// and the places in that order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Observed {
     pub(super) places: Vec<f64>,
     pub(super) by_place: Vec<u32>,
     pub(super) sorted: Vec<f64>,
-    /// What is known of each kernel from earlier: its σ and its share within the axis. Empty if nothing
-    /// is; afterwards that of this time.
+    /// What is known of each kernel from earlier, its σ and its share within the axis, or zeros;
+    /// afterwards that of this time.
     pub(super) known: Vec<(f64, f64)>,
 }
 
 impl Observed {
+    /// Nothing yet, with room for `n`.
+    pub(super) fn clear(&mut self, n: usize) {
+        self.by_place.clear();
+        self.sorted.clear();
+        self.places.resize(n, 0.0);
+        self.known.resize(n, (0.0, 0.0));
+    }
+
     #[cfg(test)]
     fn new(places: Vec<f64>) -> Self {
         let mut by_place: Vec<u32> = (0..places.len() as u32).collect();
         by_place.sort_by(|&a, &b| places[a as usize].total_cmp(&places[b as usize]));
         let sorted = by_place.iter().map(|&i| places[i as usize]).collect();
-        Self { places, by_place, sorted, known: Vec::new() }
+        let known = vec![(0.0, 0.0); places.len()];
+        Self { places, by_place, sorted, known }
     }
 }
 
@@ -132,36 +168,30 @@ pub(super) enum Weights {
     Equal,
 }
 
-impl<'a> Mixture<'a> {
-    /// A mixture with one kernel for each of `n` observations and one prior. O(n) an axis.
-    pub(super) fn new(
-        axes: &'a [Axis],
-        n: usize,
-        observed: &mut [Observed],
-        weights: Weights,
-    ) -> Self {
-        let mut weights = if weights == Weights::ByAge { ages(n) } else { vec![1.0; n] };
-        weights.push(1.0); // The prior's.
-        let total: f64 = weights.iter().sum();
-        for weight in &mut weights {
+impl Mixture {
+    /// Begins a mixture over `axes` with one kernel for each of `n` observations and one prior; each axis has
+    /// to be [shown](Self::see).
+    pub(super) fn begin(&mut self, axes: &[Axis], n: usize, weights: Weights) {
+        if self.axes != axes {
+            self.axes = axes.to_vec();
+            self.kernels = axes.iter().map(Kernels::of).collect();
+        }
+        self.weights.clear();
+        match weights {
+            Weights::ByAge => self.weights.extend(ages(n)),
+            Weights::Equal => self.weights.resize(n, 1.0),
+        }
+        self.weights.push(1.0); // The prior's.
+        let total: f64 = self.weights.iter().sum();
+        for weight in &mut self.weights {
             *weight /= total;
         }
-        let kernels = axes.iter().zip(observed).map(|(axis, seen)| Kernels::of(axis, seen));
-        let kernels: Vec<Kernels> = kernels.collect();
-        let mut scale = weights.clone();
-        for (axis, kernels) in axes.iter().zip(&kernels) {
-            let (&Axis::Numeric { low, high, .. }, Kernels::Smooth(normals)) = (axis, kernels)
-            else {
-                continue;
-            };
-            // The density at the peak. Each axis is measured in its own range, so that the prior's
-            // density is about 1 and keeps sums away from 0.
-            let peaks = normals.narrow.iter().zip(&normals.inside);
-            for (scale, (narrow, inside)) in scale.iter_mut().zip(peaks) {
-                *scale *= (high - low) / PI.sqrt() * narrow / inside;
-            }
-        }
-        Self { axes, weights, scale, kernels }
+        self.scale.clone_from(&self.weights);
+    }
+
+    /// Shows axis `j` what was observed of it. O(n).
+    pub(super) fn see(&mut self, j: usize, seen: &mut Observed) {
+        self.kernels[j].see(&self.axes[j], seen, &mut self.scale);
     }
 
     /// One draw: a kernel by weight, then each axis within it. `uniform` yields numbers in [0, 1).
@@ -172,10 +202,13 @@ impl<'a> Mixture<'a> {
         let place = |(axis, kernels): (&Axis, &Kernels)| {
             let u = uniform();
             let place = match (axis, kernels) {
-                (
-                    &Axis::Numeric { low, high, .. },
-                    Kernels::Smooth(normals) | Kernels::Cells { normals, .. },
-                ) => truncated(normals.mu[chosen], normals.sigma[chosen], low, high, u),
+                (&Axis::Numeric { low, high, .. }, Kernels::Smooth(normals)) => {
+                    truncated(normals.mu[chosen], normals.sigma[chosen], low, high, u)
+                }
+                (&Axis::Numeric { low, high, .. }, Kernels::Cells { runs, run, .. }) => {
+                    let run = run[chosen] as usize;
+                    truncated(runs.mu[run], runs.sigma[run], low, high, u)
+                }
                 (_, Kernels::Choices { n, seen }) => {
                     let (hit, miss) = shares(*n, seen.len(), 0.0 <= seen[chosen]);
                     let share =
@@ -191,14 +224,12 @@ impl<'a> Mixture<'a> {
 
     /// The logarithm of the density at each of `points` (internal values, one an axis), up to a
     /// constant that is the same for all mixtures over these axes. O(points · kernels · axes).
-    pub(super) fn log_density(&self, points: &[Vec<f64>]) -> Vec<f64> {
-        let mut masses: Vec<Masses> = vec![Vec::new(); self.axes.len()];
+    pub(super) fn log_density(&mut self, points: &[Vec<f64>]) -> Vec<f64> {
         let located: Vec<Vec<Located>> = points
             .iter()
             .map(|point| {
-                let axes = self.axes.iter().zip(&self.kernels).zip(point).zip(&mut masses);
-                axes.map(|(((axis, kernels), &x), masses)| Located::of(axis, kernels, x, masses))
-                    .collect()
+                let axes = self.axes.iter().zip(&mut self.kernels).zip(point);
+                axes.map(|((axis, kernels), &x)| kernels.locate(axis, x)).collect()
             })
             .collect();
         let mut sums = vec![0.0; points.len()];
@@ -213,8 +244,8 @@ impl<'a> Mixture<'a> {
                 // all other factors multiply.
                 exponents.fill(0.0);
                 factors.copy_from_slice(&self.scale[block.clone()]);
-                for ((kernels, at), masses) in self.kernels.iter().zip(point).zip(&masses) {
-                    kernels.multiply(*at, masses, block.clone(), exponents, factors);
+                for (kernels, at) in self.kernels.iter().zip(point) {
+                    kernels.multiply(*at, block.clone(), exponents, factors);
                 }
                 for (&exponent, &factor) in exponents.iter().zip(&*factors) {
                     // exp(-60) is nothing beside the prior.
@@ -236,22 +267,10 @@ const BLOCK: usize = 256;
 enum Located {
     /// At this place.
     Place(f64),
-    /// In the cell whose masses stand here.
+    /// In the cell whose masses stand at this place.
     Cell(usize),
     /// This choice.
     Choice(f64),
-}
-
-impl Located {
-    fn of(axis: &Axis, kernels: &Kernels, x: f64, masses: &mut Masses) -> Self {
-        match kernels {
-            Kernels::Smooth(_) => Self::Place(axis.place(x)),
-            Kernels::Cells { normals, first, .. } => {
-                Self::Cell(of_cell(masses, axis.cell(x), normals, first))
-            }
-            Kernels::Choices { .. } => Self::Choice(x),
-        }
-    }
 }
 
 impl Kernels {
@@ -259,21 +278,21 @@ impl Kernels {
     fn multiply(
         &self,
         at: Located,
-        masses: &Masses,
         block: Range<usize>,
         exponents: &mut [f64],
         factors: &mut [f64],
     ) {
         match (self, at) {
             (Self::Smooth(normals), Located::Place(x)) => {
-                let kernels = normals.mu[block.clone()].iter().zip(&normals.narrow[block]);
+                let kernels = normals.mu[block.clone()].iter().zip(&normals.scale[block]);
                 for (exponent, (mu, narrow)) in exponents.iter_mut().zip(kernels) {
                     let z = (x - mu) * narrow;
                     *exponent -= z * z;
                 }
             }
-            (Self::Cells { run, .. }, Located::Cell(cell)) => {
-                let masses = &masses[cell].1;
+            (Self::Cells { runs, run, masses }, Located::Cell(cell)) => {
+                let n = runs.mu.len();
+                let masses = &masses.of_runs[cell * n..(cell + 1) * n];
                 for (factor, &run) in factors.iter_mut().zip(&run[block]) {
                     *factor *= masses[run as usize];
                 }
@@ -296,26 +315,18 @@ impl Kernels {
     }
 }
 
-/// Masses of kernels by the left end of a cell: candidates often share one.
-type Masses = Vec<(f64, Vec<f64>)>;
-
-/// Where the masses in a cell stand, of a kernel of each run.
-fn of_cell(known: &mut Masses, cell: (f64, f64), normals: &Normals, first: &[u32]) -> usize {
-    let (left, right) = cell;
-    let at = known.iter().position(|(other, _)| *other == left);
-    at.unwrap_or_else(|| {
-        let one = |&kernel: &u32| {
-            let k = kernel as usize;
-            let z = |x: f64| (x - normals.mu[k]) / normals.sigma[k];
+/// Where the masses in a cell stand, of each run.
+fn of_cell(masses: &mut Masses, (left, right): (f64, f64), runs: &Normals) -> usize {
+    let known = masses.cells.iter().position(|other| *other == left);
+    known.unwrap_or_else(|| {
+        let one = |((mu, sigma), inside): ((&f64, &f64), &f64)| {
+            let z = |x: f64| (x - mu) / sigma;
             // Beyond 12 standard deviations it is nothing beside the prior.
-            if 12.0 < z(left) || z(right) < -12.0 {
-                0.0
-            } else {
-                mass(z(left), z(right)) / normals.inside[k]
-            }
+            if 12.0 < z(left) || z(right) < -12.0 { 0.0 } else { mass(z(left), z(right)) / inside }
         };
-        known.push((left, first.iter().map(one).collect()));
-        known.len() - 1
+        masses.of_runs.extend(runs.mu.iter().zip(&runs.sigma).zip(&runs.scale).map(one));
+        masses.cells.push(left);
+        masses.cells.len() - 1
     })
 }
 
@@ -356,18 +367,34 @@ impl Axis {
 }
 
 impl Kernels {
-    fn of(axis: &Axis, seen: &mut Observed) -> Self {
-        let &Axis::Numeric { low, high, .. } = axis else {
-            let Axis::Categorical(n) = *axis else { unreachable!("the other kind of axis") };
-            let seen = seen.places.iter().copied().chain([-1.0]).collect();
-            return Self::Choices { n, seen };
-        };
+    /// None so far.
+    fn of(axis: &Axis) -> Self {
+        match *axis {
+            Axis::Categorical(n) => Self::Choices { n, seen: Vec::new() },
+            Axis::Numeric { .. } if axis.is_coarse() => {
+                let (runs, masses) = (Normals::default(), Masses::default());
+                Self::Cells { runs, run: Vec::new(), masses }
+            }
+            Axis::Numeric { .. } => Self::Smooth(Normals::default()),
+        }
+    }
+
+    /// The kernels of what was seen of `axis`; factors that are the same at every point go into `scale`.
+    fn see(&mut self, axis: &Axis, seen: &mut Observed, scale: &mut [f64]) {
         let n = seen.places.len();
+        let &Axis::Numeric { low, high, .. } = axis else {
+            let Self::Choices { seen: choices, .. } = self else {
+                unreachable!("kernels are made for their axis")
+            };
+            choices.clear();
+            choices.extend(seen.places.iter().copied().chain([-1.0]));
+            return;
+        };
         let range = high - low;
         let narrowest = range / 100_f64.min(n as f64 + 2.0);
-        seen.known.resize(n, (0.0, 0.0));
-        let mut normals = Normals { mu: seen.places.clone(), ..Normals::default() };
-        normals.sigma = vec![0.0; n];
+        let share = |mu: f64, sigma: f64| {
+            mass((low - mu) / sigma, (high - mu) / sigma).max(f64::MIN_POSITIVE)
+        };
         for (i, (&kernel, &x)) in seen.by_place.iter().zip(&seen.sorted).enumerate() {
             let (is_first, is_last) = (i == 0, i + 1 == n);
             let left = if is_first { x - low } else { x - seen.sorted[i - 1] };
@@ -378,33 +405,52 @@ impl Kernels {
                 (false, true) => left,
                 _ => left.max(right),
             };
-            normals.sigma[kernel as usize] = gap.clamp(narrowest, range);
-        }
-        normals.mu.push(f64::midpoint(low, high));
-        normals.sigma.push(range);
-        normals.narrow =
-            normals.sigma.iter().map(|s| std::f64::consts::FRAC_1_SQRT_2 / s).collect();
-        let share = |(i, (&mu, &sigma)): (usize, (&f64, &f64))| match seen.known.get(i) {
-            Some(&(known, share)) if known == sigma => share,
-            _ => mass((low - mu) / sigma, (high - mu) / sigma).max(f64::MIN_POSITIVE),
-        };
-        let kernels = normals.mu.iter().zip(&normals.sigma).enumerate();
-        normals.inside = kernels.map(share).collect();
-        for (known, now) in seen.known.iter_mut().zip(normals.sigma.iter().zip(&normals.inside)) {
-            *known = (*now.0, *now.1);
-        }
-        if !axis.is_coarse() {
-            return Self::Smooth(normals);
-        }
-        let (mut run, mut first): (Vec<u32>, Vec<u32>) = (vec![0; n + 1], Vec::new());
-        for kernel in seen.by_place.iter().copied().chain([n as u32]) {
-            let of = |k: u32| (normals.mu[k as usize], normals.sigma[k as usize]);
-            if first.last().is_none_or(|&last| of(last) != of(kernel)) {
-                first.push(kernel);
+            let sigma = gap.clamp(narrowest, range);
+            let known = &mut seen.known[kernel as usize];
+            if known.0 != sigma {
+                *known = (sigma, share(x, sigma));
             }
-            run[kernel as usize] = first.len() as u32 - 1;
         }
-        Self::Cells { normals, run, first }
+        let middle = f64::midpoint(low, high);
+        let prior = (middle, (range, share(middle, range)));
+        match self {
+            Self::Smooth(normals) => {
+                normals.clear();
+                let all = seen.places.iter().copied().zip(seen.known.iter().copied());
+                for ((mu, (sigma, inside)), scale) in all.chain([prior]).zip(scale) {
+                    let narrow = std::f64::consts::FRAC_1_SQRT_2 / sigma;
+                    normals.push(mu, sigma, narrow);
+                    // The density at the peak. Each axis is measured in its own range, so that the
+                    // prior's density is about 1 and keeps sums away from 0.
+                    *scale *= range / PI.sqrt() * narrow / inside;
+                }
+            }
+            Self::Cells { runs, run, masses } => {
+                runs.clear();
+                masses.cells.clear();
+                masses.of_runs.clear();
+                run.clear();
+                run.resize(n + 1, 0);
+                let all = seen.by_place.iter().zip(&seen.sorted);
+                let all = all.map(|(&k, &mu)| (k as usize, (mu, seen.known[k as usize])));
+                for (kernel, (mu, (sigma, inside))) in all.chain([(n, prior)]) {
+                    if (runs.mu.last(), runs.sigma.last()) != (Some(&mu), Some(&sigma)) {
+                        runs.push(mu, sigma, inside);
+                    }
+                    run[kernel] = runs.mu.len() as u32 - 1;
+                }
+            }
+            Self::Choices { .. } => unreachable!("kernels are made for their axis"),
+        }
+    }
+
+    /// Where a point lies on the axis.
+    fn locate(&mut self, axis: &Axis, x: f64) -> Located {
+        match self {
+            Self::Smooth(_) => Located::Place(axis.place(x)),
+            Self::Cells { runs, masses, .. } => Located::Cell(of_cell(masses, axis.cell(x), runs)),
+            Self::Choices { .. } => Located::Choice(x),
+        }
     }
 }
 
@@ -419,17 +465,14 @@ fn shares(n_choices: usize, kernels: usize, has_seen: bool) -> (f64, f64) {
 
 /// Weights by age, oldest first: all 1 up to 25; beyond, the last 25 are 1 and older ones fall
 /// linearly to 1/n.
-fn ages(n: usize) -> Vec<f64> {
+fn ages(n: usize) -> impl Iterator<Item = f64> {
     const RECENT: usize = 25;
-    if n < RECENT {
-        return vec![1.0; n];
-    }
-    let old = n - RECENT;
+    let old = n.saturating_sub(RECENT);
     let oldest = 1.0 / n as f64;
-    let rise = |i: usize| {
+    let rise = move |i: usize| {
         if old == 1 { oldest } else { oldest + (1.0 - oldest) * i as f64 / (old - 1) as f64 }
     };
-    (0..old).map(rise).chain(std::iter::repeat_n(1.0, RECENT)).collect()
+    (0..old).map(rise).chain(std::iter::repeat_n(1.0, n - old))
 }
 
 #[cfg(test)]
@@ -446,6 +489,13 @@ mod tests {
         ]
     }
 
+    fn filled(axes: &[Axis], n: usize, seen: &mut [Observed], weights: Weights) -> Mixture {
+        let mut mixture = Mixture::default();
+        mixture.begin(axes, n, weights);
+        seen.iter_mut().enumerate().for_each(|(j, seen)| mixture.see(j, seen));
+        mixture
+    }
+
     proptest! {
         /// The definition, written out: a mixture of products, each factor normalised.
         #[test]
@@ -459,7 +509,7 @@ mod tests {
                 Observed::new(seen.iter().map(|s| f64::from(s.1).ln()).collect()),
                 Observed::new(seen.iter().map(|s| f64::from(s.2)).collect()),
             ];
-            let mixture = Mixture::new(&axes, seen.len(), &mut observed, Weights::ByAge);
+            let mut mixture = filled(&axes, seen.len(), &mut observed, Weights::ByAge);
             let total: f64 = mixture.weights.iter().sum();
             prop_assert!((total - 1.0).abs() < 1e-12);
             let point = vec![x, f64::from(k), f64::from(c)];
@@ -472,7 +522,7 @@ mod tests {
                 }
             }
             // What is left is the density of the first axis alone (its kernels' weights are the same).
-            let alone = Mixture::new(&axes[..1], seen.len(), &mut observed[..1], Weights::ByAge);
+            let mut alone = filled(&axes[..1], seen.len(), &mut observed[..1], Weights::ByAge);
             let expected = alone.log_density(&[vec![x]])[0].exp();
             prop_assert!((sum / expected - 1.0).abs() < 1e-9, "{sum} for {expected}");
             prop_assert!(got.is_finite());
@@ -487,7 +537,7 @@ mod tests {
                 Observed::new(vec![0.0, 2.0]),
             ];
             let mut next = us.iter().copied();
-            let mixture = Mixture::new(&axes, 2, &mut observed, Weights::ByAge);
+            let mixture = filled(&axes, 2, &mut observed, Weights::ByAge);
             let drawn = mixture.draw(|| next.next().expect("enough"));
             prop_assert!(-1.0 <= drawn[0] && drawn[0] <= 2.0);
             prop_assert!(1.0 <= drawn[1] && drawn[1] <= 40.0 && drawn[1].fract() == 0.0);
@@ -530,7 +580,7 @@ mod tests {
                 Some("equal") => Weights::Equal,
                 _ => Weights::ByAge,
             };
-            let mixture = Mixture::new(&axes, seen.len(), &mut observed, weights);
+            let mut mixture = filled(&axes, seen.len(), &mut observed, weights);
             let expected = numbers(case.get("log_density").expect("densities"));
             for (got, expected) in mixture.log_density(&points).into_iter().zip(expected) {
                 // 1e-9: masses of cells are differences of Φ, to some 1e-13 of the kernel's width.
@@ -542,8 +592,8 @@ mod tests {
 
     #[test]
     fn old_trials_weigh_less() {
-        assert_eq!(ages(24), vec![1.0; 24]);
-        let weights = ages(100);
+        assert!(ages(24).eq([1.0; 24]));
+        let weights: Vec<f64> = ages(100).collect();
         assert_eq!((weights[0], weights[74], weights[99]), (0.01, 1.0, 1.0));
         assert!(weights.is_sorted());
     }

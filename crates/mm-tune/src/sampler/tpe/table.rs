@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use mm_core::Direction;
 
-use super::parzen::{Axis, Observed};
+use super::parzen::{Axis, Mixture, Observed, Weights};
 use crate::{
     distribution::Distribution,
     history::History,
@@ -26,11 +26,12 @@ pub(super) struct Table {
     /// Rows from good to bad, for studies of one objective.
     by_rank: Vec<u32>,
     /// Which rows are among the good, once it was asked.
-    is_good: Vec<bool>,
+    pub(super) is_good: Vec<bool>,
     /// Parameters that are modelled together.
     pub(super) blocks: Vec<Block>,
     /// Parameters that are modelled alone, made when they are asked for.
     alone: BTreeMap<Arc<str>, Block>,
+    pub(super) scratch: Scratch,
 }
 
 /// How parameters fall into blocks.
@@ -64,13 +65,13 @@ pub(super) struct Running<'a> {
     pub(super) proposed: Proposed,
 }
 
-/// The observations on the two sides of a split.
+/// What a proposal needs besides the table: the densities, and room to fill them.
 #[derive(Debug, Default)]
-pub(super) struct Sides {
-    pub(super) good: Vec<Observed>,
-    pub(super) rest: Vec<Observed>,
-    pub(super) n_good: usize,
-    pub(super) n_rest: usize,
+pub(super) struct Scratch {
+    pub(super) good: Mixture,
+    pub(super) rest: Mixture,
+    /// The observations of one column on either side, the rest first.
+    sides: [Observed; 2],
     /// For each row of the block, its side (good?) and place there by age.
     places: Vec<(bool, u32)>,
 }
@@ -107,12 +108,14 @@ impl Block {
         let trial = &rows[row as usize];
         let Some(places) = self.places(&trial.params, None) else { return };
         let new = self.rows.len() as u32;
-        for (column, place) in self.columns.iter_mut().zip(places) {
-            let at = column.sorted.partition_point(|&other| other <= place);
-            column.by_place.insert(at, new);
-            column.sorted.insert(at, place);
+        for ((column, axis), place) in self.columns.iter_mut().zip(&self.axes).zip(places) {
             column.places.push(place);
-            column.known.push((0.0, 0.0));
+            if !axis.is_categorical() {
+                let at = column.sorted.partition_point(|&other| other <= place);
+                column.by_place.insert(at, new);
+                column.sorted.insert(at, place);
+                column.known.push((0.0, 0.0));
+            }
         }
         let number = |r: u32| rows[self.rows[r as usize] as usize].number;
         let at = self.by_number.partition_point(|&r| number(r) < trial.number);
@@ -120,76 +123,73 @@ impl Block {
         self.rows.push(row);
     }
 
-    /// Parts the observations into good and rest; `others` are running trials, which are of the rest.
-    /// O(rows · parameters).
-    pub(super) fn split(
-        &self,
+    /// Parts the observations into good and rest, and estimates the density of either; `others` are running
+    /// trials, which are of the rest. O(rows · parameters).
+    pub(super) fn estimate(
+        &mut self,
         is_good: &[bool],
         rows: &[Arc<FrozenTrial>],
         others: &[Running<'_>],
-    ) -> Sides {
+        weights: Weights,
+        scratch: &mut Scratch,
+    ) {
         let places = |Running { trial, proposed }: &Running<'_>| {
             Some((trial.number, self.places(&trial.params, Some(proposed))?))
         };
         let mut others: Vec<(u64, Vec<f64>)> = others.iter().filter_map(places).collect();
         others.sort_unstable_by_key(|&(number, _)| number);
         // Rows and running trials are renumbered by age within each side.
-        let mut sides = Sides { places: vec![(false, 0); self.rows.len()], ..Sides::default() };
+        let Scratch { good, rest, sides, places } = scratch;
+        places.clear();
+        places.resize(self.rows.len(), (false, 0));
+        let mut n = [0; 2];
         let mut others_at = Vec::with_capacity(others.len());
         for &r in &self.by_number {
             let row = self.rows[r as usize] as usize;
             while others.get(others_at.len()).is_some_and(|o| o.0 < rows[row].number) {
-                others_at.push(sides.n_rest as u32);
-                sides.n_rest += 1;
+                others_at.push(n[0] as u32);
+                n[0] += 1;
             }
-            let n = if is_good[row] { &mut sides.n_good } else { &mut sides.n_rest };
-            sides.places[r as usize] = (is_good[row], *n as u32);
+            let n = &mut n[usize::from(is_good[row])];
+            places[r as usize] = (is_good[row], *n as u32);
             *n += 1;
         }
         while others_at.len() < others.len() {
-            others_at.push(sides.n_rest as u32);
-            sides.n_rest += 1;
+            others_at.push(n[0] as u32);
+            n[0] += 1;
         }
-        let blank = |n: usize| Observed {
-            places: vec![0.0; n],
-            by_place: Vec::with_capacity(n),
-            sorted: Vec::with_capacity(n),
-            known: vec![(0.0, 0.0); n],
-        };
-        for (j, column) in self.columns.iter().enumerate() {
-            let (mut good, mut rest) = (blank(sides.n_good), blank(sides.n_rest));
+        good.begin(&self.axes, n[1], weights);
+        rest.begin(&self.axes, n[0], Weights::ByAge);
+        for (j, column) in self.columns.iter_mut().enumerate() {
+            for (side, n) in sides.iter_mut().zip(n) {
+                side.clear(n);
+            }
             // In the order of the rows, and then in that of the places: the fewer columns are walked out
             // of order, the less it matters that they outgrow the caches.
-            let rows = column.places.iter().zip(&column.known).zip(&sides.places);
-            for ((&place, &known), &(is_good, at)) in rows {
-                let side = if is_good { &mut good } else { &mut rest };
-                side.places[at as usize] = place;
-                side.known[at as usize] = known;
+            for (&place, &(is_good, at)) in column.places.iter().zip(&*places) {
+                sides[usize::from(is_good)].places[at as usize] = place;
+            }
+            for (&known, &(is_good, at)) in column.known.iter().zip(&*places) {
+                sides[usize::from(is_good)].known[at as usize] = known;
             }
             for (&r, &place) in column.by_place.iter().zip(&column.sorted) {
-                let (is_good, at) = sides.places[r as usize];
-                let side = if is_good { &mut good } else { &mut rest };
+                let (is_good, at) = places[r as usize];
+                let side = &mut sides[usize::from(is_good)];
                 side.by_place.push(at);
                 side.sorted.push(place);
             }
-            for ((_, places), &at) in others.iter().zip(&others_at) {
-                rest.places[at as usize] = places[j];
-                let place = rest.sorted.partition_point(|&other| other <= places[j]);
-                rest.by_place.insert(place, at);
-                rest.sorted.insert(place, places[j]);
+            let [of_rest, of_good] = sides;
+            for ((_, others), &at) in others.iter().zip(&others_at) {
+                of_rest.places[at as usize] = others[j];
+                let place = of_rest.sorted.partition_point(|&other| other <= others[j]);
+                of_rest.by_place.insert(place, at);
+                of_rest.sorted.insert(place, others[j]);
             }
-            sides.good.push(good);
-            sides.rest.push(rest);
-        }
-        sides
-    }
-
-    /// Keeps for the next proposal what this one has computed of the kernels.
-    pub(super) fn learn(&mut self, sides: &Sides) {
-        for (j, column) in self.columns.iter_mut().enumerate() {
-            for (known, &(is_good, at)) in column.known.iter_mut().zip(&sides.places) {
-                let side = if is_good { &sides.good[j] } else { &sides.rest[j] };
-                *known = side.known.get(at as usize).copied().unwrap_or((0.0, 0.0));
+            rest.see(j, of_rest);
+            good.see(j, of_good);
+            // What was computed of the kernels holds for the next proposal, too.
+            for (known, &(is_good, at)) in column.known.iter_mut().zip(&*places) {
+                *known = sides[usize::from(is_good)].known[at as usize];
             }
         }
     }
@@ -311,7 +311,7 @@ impl Table {
         &mut self,
         name: &str,
         distribution: &Distribution,
-    ) -> (&mut Block, &[Arc<FrozenTrial>], &[bool]) {
+    ) -> (&mut Block, &[Arc<FrozenTrial>], &[bool], &mut Scratch) {
         let fits =
             self.alone.get(name).is_some_and(|block| *block.distributions[0] == *distribution);
         if !fits {
@@ -320,7 +320,7 @@ impl Table {
             self.alone.insert(name.into(), block);
         }
         let block = self.alone.get_mut(name).unwrap_or_else(|| unreachable!("just made"));
-        (block, &self.rows, &self.is_good)
+        (block, &self.rows, &self.is_good, &mut self.scratch)
     }
 
     /// Finds which rows are among the good, if it is not known.
@@ -338,11 +338,6 @@ impl Table {
         for row in good {
             self.is_good[row as usize] = true;
         }
-    }
-
-    /// Which rows are among the good; [`judge`](Self::judge) has found it.
-    pub(super) fn is_good(&self) -> &[bool] {
-        &self.is_good
     }
 }
 

@@ -3,6 +3,8 @@
 //! With neither of the features `cuda` and `wgpu`, or on a machine without such a device, nothing is
 //! compared, and the output says so.
 
+#![expect(clippy::print_stderr, reason = "what was not run is said")]
+
 use mm_core::{
     BoxLearner, Column, Dataset, FitContext, Frame, Learner as _, Levels, Matrix, Model as _,
     Params as _, Schema,
@@ -20,7 +22,7 @@ fn data() -> Dataset {
     let columns = numbers.into_iter().chain([Column::categorical("c", levels)]);
     let number = |i: usize| (i * 37 % 101) as f32 / 50.0 - 1.0;
     let row = |i: usize| {
-        let second = if i % 11 == 0 { f32::NAN } else { number(2 * i + 1) };
+        let second = if i.is_multiple_of(11) { f32::NAN } else { number(2 * i + 1) };
         [number(2 * i), second, (i % 3) as f32]
     };
     let target = (0..ROWS).map(|i| f64::from(number(2 * i) * number(2 * i + 1))).collect();

@@ -16,6 +16,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let catalog = mm::catalog();
     let progress = |event: &Event<'_>| {
         match event {
+            Event::Trial { candidate, kind, score: Some(score), seconds } => {
+                println!("{candidate:>16}, trial of {kind}: {score:.4} after {seconds:.2} s");
+            }
             Event::Planned { fits, resumed } => {
                 println!("{fits} fits, {resumed} of them done before");
             }
@@ -29,6 +32,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let run = mm::orchestrator(&catalog).with_watcher(&progress).run(&plan);
     let outcome = run.map_err(|e| e.chain())?; // Each link of the chain of causes, once.
+    for (candidate, tuned) in &outcome.tuned {
+        println!("{candidate:>16}: {tuned}");
+    }
     println!("\n{}", outcome.leaderboard);
     if let Some(version) = outcome.published {
         println!("published as {} version {}", version.name, version.number);

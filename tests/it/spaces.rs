@@ -120,11 +120,19 @@ fn every_space_contains_the_defaults() {
     for kind in catalog.searchable() {
         for size in SIZES {
             let family = Family::new(kind, json!({}));
-            let told = family.defaults(&catalog, size).expect("draws");
+            let told = family.points(&catalog, size).expect("draws").swap_remove(0);
             let drawn = family.draw(&catalog, size, &mut Told(told)).expect("draws");
             assert_eq!(Some(&drawn), catalog.defaults(kind), "{kind}, {size:?}");
         }
     }
+}
+
+fn after_the_defaults(
+    family: &Family,
+    catalog: &Catalog,
+    size: SpaceSize,
+) -> Vec<Vec<(String, Value)>> {
+    family.points(catalog, size).expect("draws").split_off(1)
 }
 
 #[test]
@@ -134,7 +142,7 @@ fn every_portfolio_lies_inside() {
     for kind in catalog.searchable() {
         for size in SIZES {
             let family = Family::new(kind, json!({}));
-            let points = family.portfolio(&catalog, size).expect("draws");
+            let points = after_the_defaults(&family, &catalog, size);
             let wanted = catalog.portfolio(kind, size);
             assert_eq!(points.len(), wanted.len());
             for (told, wanted) in points.into_iter().zip(&wanted) {
@@ -149,13 +157,13 @@ fn every_portfolio_lies_inside() {
     assert_eq!(kinds, ["lightgbm", "xgboost"]);
     // What is fixed stays so.
     let family = Family::new("xgboost", json!({"learning_rate": 0.5}));
-    let points = family.portfolio(&catalog, SpaceSize::Medium).expect("draws");
+    let points = after_the_defaults(&family, &catalog, SpaceSize::Medium);
     let asks = |name: &str| points.iter().flatten().any(|(asked, _)| asked == name);
     assert!(!asks("learning_rate") && asks("sampling.rows"));
     // That of a composite has its members' points together.
     let members = json!([{"kind": "xgboost"}, {"kind": "linear"}]);
     let family = Family::new("ensemble", json!({"members": members}));
-    let points = family.portfolio(&catalog, SpaceSize::Medium).expect("draws");
+    let points = after_the_defaults(&family, &catalog, SpaceSize::Medium);
     let first = |name: &str| points[0].iter().find(|(asked, _)| asked == name).map(|(_, x)| x);
     let wanted = catalog.portfolio("xgboost", SpaceSize::Medium);
     assert_eq!(points.len(), wanted.len());

@@ -194,6 +194,15 @@ fn a_search_is_checked_before_any_work() {
     assert!(misspelt.expect_err("misspelt").to_string().contains("trails"));
 }
 
+/// A run of one candidate, and the journal of its search.
+fn searched(name: &str, candidate: Candidate, data: &Dataset) -> (Outcome, String) {
+    let folder = scratch(name);
+    let outcome = run(&plan([candidate]).with(|p| p.checkpoint = Some(folder.clone())), data);
+    let journal = fs::read_to_string(folder.join("tuning.journal")).expect("the journal");
+    fs::remove_dir_all(folder).expect("removes");
+    (outcome, journal)
+}
+
 fn scratch(name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("mm-{name}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
@@ -297,16 +306,13 @@ fn a_search_finds_nothing_worse_than_the_defaults() {
             Family::new("lightgbm", json!({"rounds": 9})),
         ];
     });
-    let folder = scratch("tuning-defaults");
     let candidate = Candidate::of_kind("naive_bayes").named("any").tuned(tune);
-    run(&plan([candidate]).with(|p| p.checkpoint = Some(folder.clone())), &data);
-    let journal = fs::read_to_string(folder.join("tuning.journal")).expect("the journal");
+    let (_, journal) = searched("tuning-defaults", candidate, &data);
     let journal = journal.replace("\\\"", "\"").replace(' ', "");
     for kind in ["0.naive_bayes", "1.xgboost", "2.lightgbm"] {
         assert_eq!(journal.matches(&format!("\"kind\":\"{kind}\"")).count(), 1, "{kind}");
     }
     assert!(journal.contains("\"1.xgboost.learning_rate\":0.3"), "the default");
-    fs::remove_dir_all(folder).expect("removes");
 }
 
 #[test]
@@ -320,10 +326,8 @@ fn after_the_defaults_a_search_tries_the_portfolio_whatever_is_promoted_meanwhil
     let tune = TunePlan::trials(24).with(|t| {
         t.rungs = Some(Rungs { first: 2, last: 8, eta: 2 });
     });
-    let folder = scratch("tuning-portfolio");
     let candidate = Candidate::of_kind("xgboost").tuned(tune);
-    run(&plan([candidate]).with(|p| p.checkpoint = Some(folder.clone())), &flights(20));
-    let journal = fs::read_to_string(folder.join("tuning.journal")).expect("the journal");
+    let (_, journal) = searched("tuning-portfolio", candidate, &flights(20));
     let mut all = journal.replace("\\\"", "\"").replace(' ', "");
     assert!(all.contains("mm:continues"), "some were promoted");
     for rate in std::iter::once("0.3").chain(rates.iter().map(String::as_str)) {
@@ -331,7 +335,6 @@ fn after_the_defaults_a_search_tries_the_portfolio_whatever_is_promoted_meanwhil
         let (_, rest) = all.split_once(&told).unwrap_or_else(|| panic!("{told} in {all}"));
         all = rest.to_owned();
     }
-    fs::remove_dir_all(folder).expect("removes");
 }
 
 #[test]
@@ -416,15 +419,12 @@ fn a_cheaper_one_is_chosen_that_is_nearly_as_good() {
 fn a_cost_can_be_an_objective_of_the_search() {
     let data = flights(20);
     let search = |sampler: &str, thrift: Thrift| {
-        let folder = scratch("tuning-objective");
         let tune = TunePlan::trials(30).with(|t| {
             (t.space, t.thrift) = (SpaceSize::Small, Some(thrift));
             t.sampler = json!(sampler);
         });
         let candidate = Candidate::of_kind("lightgbm").tuned(tune);
-        let outcome = run(&plan([candidate]).with(|p| p.checkpoint = Some(folder.clone())), &data);
-        let journal = fs::read_to_string(folder.join("tuning.journal")).expect("the journal");
-        fs::remove_dir_all(folder).expect("removes");
+        let (outcome, journal) = searched("tuning-objective", candidate, &data);
         (outcome.tuned[0].1.clone(), journal.replace(' ', ""))
     };
     let thrift = Thrift::of(CostKind::Trees);
@@ -466,16 +466,13 @@ fn the_space_of_a_composite_is_that_of_its_members() {
         ],
         "combine": {"kind": "average"},
     });
-    let folder = scratch("tuning-composite");
-    let outcome = run(&plan([ensemble]).with(|p| p.checkpoint = Some(folder.clone())), &data);
+    let (outcome, journal) = searched("tuning-composite", ensemble, &data);
     let tuned = &outcome.tuned[0].1;
     assert_eq!((tuned.trials, tuned.failed), (6, 0), "{tuned:?}");
-    let journal = fs::read_to_string(folder.join("tuning.journal")).expect("the journal");
     assert!(journal.contains("\"members.0.learning_rate\""), "{journal}");
     assert!(journal.contains("\"members.1.of."), "{journal}");
     assert!(!journal.contains("\"members.0.rounds\""), "what is fixed is not asked for");
     assert_eq!(tuned.best.params["members"][0]["params"]["rounds"], 9);
-    fs::remove_dir_all(folder).expect("removes");
 }
 
 #[test]
@@ -487,18 +484,14 @@ fn the_space_of_a_stack_is_also_that_of_its_last_learner() {
         "members": [{"kind": "naive_bayes"}, {"kind": "lightgbm", "params": {"rounds": 9}}],
         "combine": {"kind": "stack", "params": {"meta": meta}},
     });
-    let folder = scratch("tuning-stack");
-    let plan = plan([ensemble]).with(|p| p.checkpoint = Some(folder.clone()));
-    let outcome = run(&plan, &flights(40));
+    let (outcome, journal) = searched("tuning-stack", ensemble, &flights(40));
     let tuned = &outcome.tuned[0].1;
     assert_eq!((tuned.trials, tuned.failed), (4, 0), "{tuned:?}");
-    let journal = fs::read_to_string(folder.join("tuning.journal")).expect("the journal");
     assert!(journal.contains("\"combine.meta.learning_rate\""), "{journal}");
     assert!(journal.contains("\"combine.inputs\""), "{journal}");
     let meta = &tuned.best.params["combine"]["params"]["meta"]["params"];
     assert_eq!(meta["rounds"], 9, "what is fixed stays so");
     assert!(meta["learning_rate"].is_f64(), "{meta}");
-    fs::remove_dir_all(folder).expect("removes");
 }
 
 #[test]
@@ -509,17 +502,13 @@ fn a_combiner_has_a_space_too_and_keeps_its_limits() {
         "members": [{"kind": "naive_bayes", "name": "a"}, {"kind": "naive_bayes", "name": "b"}],
         "combine": {"kind": "greedy", "params": {"prune": 0.05, "limits": {"max_members": 1}}},
     });
-    let folder = scratch("tuning-combiner");
-    let plan = plan([ensemble]).with(|p| p.checkpoint = Some(folder.clone()));
-    let outcome = run(&plan, &flights(40));
+    let (outcome, journal) = searched("tuning-combiner", ensemble, &flights(40));
     let tuned = &outcome.tuned[0].1;
     assert_eq!((tuned.trials, tuned.failed), (5, 0), "{tuned:?}");
-    let journal = fs::read_to_string(folder.join("tuning.journal")).expect("the journal");
     assert!(journal.contains("\"combine.rounds\""), "{journal}");
     assert!(!journal.contains("\"combine.prune\""), "what is fixed is not asked for");
     let params = &tuned.best.params["combine"]["params"];
     assert_eq!((&params["prune"], &params["limits"]), (&json!(0.05), &json!({"max_members": 1})));
-    fs::remove_dir_all(folder).expect("removes");
 }
 
 #[test]

@@ -16,7 +16,7 @@
 
 use std::{env, error::Error, fs, time::Instant};
 
-use mm_core::{BoxLearner, Dataset, FitContext, Frame, Model as _, Params as _};
+use mm_core::{BoxLearner, BoxModel, Dataset, FitContext, Frame, Model as _, Params as _};
 use mm_transformer::{Device, FtTransformerParams, Precision, TabmParams, TrainingParams};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -69,11 +69,9 @@ fn measure(model: &str, threads: usize, micro_batch: usize, repeats: usize) -> R
     let mut row = f64::MAX;
     let mut fitted = learner.fit_boxed(&few, &ctx)?;
     for _ in 0..repeats {
-        // What is not steps is in both, and cancels.
-        let (_, short) = timed(|| learner.fit_boxed(&few, &ctx))?;
-        let (model, long) = timed(|| learner.fit_boxed(&many, &ctx))?;
-        fitted = model;
-        step = step.least(long.minus(short).over(STEPS));
+        let cost;
+        (fitted, cost) = a_step(&learner, [&few, &many], STEPS, &ctx)?;
+        step = step.least(cost);
         let (_, all) = timed(|| pool.install(|| fitted.predict(many.frame())))?;
         forward = forward.least(all.over(STEPS + 1));
     }
@@ -95,6 +93,19 @@ fn measure(model: &str, threads: usize, micro_batch: usize, repeats: usize) -> R
     Ok(())
 }
 
+/// What a step costs, by fits to few rows and to so many steps more, and the model of the latter. What is not
+/// steps is in both, and cancels.
+fn a_step(
+    learner: &BoxLearner,
+    [few, many]: [&Dataset; 2],
+    steps: usize,
+    ctx: &FitContext<'_>,
+) -> Result<(BoxModel, Cost)> {
+    let (_, short) = timed(|| learner.fit_boxed(few, ctx))?;
+    let (model, long) = timed(|| learner.fit_boxed(many, ctx))?;
+    Ok((model, long.minus(short).over(steps)))
+}
+
 /// A step on a device besides the processor.
 fn on_device(model: &str, device: Device, rows: usize, precision: &str) -> Result<()> {
     const STEPS: usize = 32;
@@ -109,9 +120,7 @@ fn on_device(model: &str, device: Device, rows: usize, precision: &str) -> Resul
     let (_, first) = timed(|| learner.fit_boxed(&few, &ctx))?;
     let mut step = Cost::MOST;
     for _ in 0..3 {
-        let (_, short) = timed(|| learner.fit_boxed(&few, &ctx))?;
-        let (_, long) = timed(|| learner.fit_boxed(&many, &ctx))?;
-        step = step.least(long.minus(short).over(STEPS));
+        step = step.least(a_step(&learner, [&few, &many], STEPS, &ctx)?.1);
     }
     println!(
         "{{\"model\": \"{model}\", \"device\": \"{device}\", \"rows\": {rows}, \

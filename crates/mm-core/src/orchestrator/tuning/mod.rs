@@ -313,10 +313,8 @@ impl<'a> TuneTask<'a> {
         let is_alone = self.families.len() == 1;
         let mut all = Vec::new();
         for (i, family) in self.families.iter().enumerate() {
-            let portfolio = family.portfolio(catalog, space)?;
-            let points = std::iter::once(family.defaults(catalog, space)?).chain(portfolio);
             let name = format!("{i}.{}", family.kind);
-            for (turn, mut point) in points.enumerate() {
+            for (turn, mut point) in family.points(catalog, space)?.into_iter().enumerate() {
                 if !is_alone {
                     for (key, _) in &mut point {
                         *key = format!("{name}.{key}");
@@ -444,10 +442,9 @@ impl Run<'_> {
     fn search(&self, c: usize, tune: &TunePlan) -> Result<Tuned> {
         let candidate = &self.plan.candidates[c];
         let own = Family::new(&*candidate.kind, candidate.params.clone());
-        let families: Vec<Family> = std::iter::once(own).chain(tune.also.clone()).collect();
-        let catalog = self.outer.catalog;
-        let families =
-            families.into_iter().map(|it| it.on(catalog, tune.rungs)).collect::<Vec<_>>();
+        let families = std::iter::once(own).chain(tune.also.clone());
+        let families: Vec<Family> =
+            families.map(|it| it.on(self.outer.catalog, tune.rungs)).collect();
         let Some(tuner) = self.outer.tuner else { return Err(no_tuner()) };
         let name = &self.candidates[c].name;
         let key = &self.search_key(tune, &families)[..16];

@@ -103,50 +103,32 @@ impl Family {
         Ok(params)
     }
 
-    /// The point of the space that is the kind's defaults, but for what is fixed: the answers by
-    /// name, as JSON, choices by their text. Where the space does not hold the defaults exactly, a
-    /// point near them.
-    pub fn defaults(&self, catalog: &Catalog, space: SpaceSize) -> Result<Vec<(String, Value)>> {
-        self.nth_point(catalog, space, 0)
-    }
-
-    /// The kind's [portfolio](crate::Search::portfolio), as [`defaults`](Self::defaults) has it. Of a
-    /// composite the members' first points together, then their second ones, and so on; a member that has
-    /// no more has its defaults.
-    pub fn portfolio(
-        &self,
-        catalog: &Catalog,
-        space: SpaceSize,
-    ) -> Result<Vec<Vec<(String, Value)>>> {
-        (1..=self.n_points(catalog, space)).map(|n| self.nth_point(catalog, space, n)).collect()
-    }
-
-    /// How many points the portfolio has.
-    fn n_points(&self, catalog: &Catalog, space: SpaceSize) -> usize {
-        let members = self.members(catalog).into_iter();
-        let of_members = members.map(|(_, member)| member.n_points(catalog, space)).max();
-        catalog.portfolio(&self.kind, space).len().max(of_members.unwrap_or(0))
-    }
-
-    /// The `n`th point of the portfolio, from 1; the defaults where there is none.
-    fn nth_point(
-        &self,
-        catalog: &Catalog,
-        space: SpaceSize,
-        n: usize,
-    ) -> Result<Vec<(String, Value)>> {
-        let mut answers = Vec::new();
+    /// The points of the space that a search tries first: the kind's defaults, then its
+    /// [portfolio](crate::Search::portfolio), but for what is fixed. Each is the answers by name, as JSON,
+    /// choices by their text; where the space does not hold a point exactly, one near it. Of a composite the
+    /// members' first points together, then their second ones, and so on; a member that has no more has its
+    /// defaults.
+    pub fn points(&self, catalog: &Catalog, space: SpaceSize) -> Result<Vec<Vec<(String, Value)>>> {
+        let mut parts = Vec::new();
         if self.has_space(catalog) {
-            let mut points = catalog.portfolio(&self.kind, space).into_iter();
-            let point = n.checked_sub(1).and_then(|i| points.nth(i));
-            let wanted = point.or_else(|| catalog.defaults(&self.kind).cloned());
-            answers = self.point(catalog, space, wanted.unwrap_or_default())?;
+            let defaults = catalog.defaults(&self.kind).cloned().unwrap_or_default();
+            let wanted = std::iter::once(defaults).chain(catalog.portfolio(&self.kind, space));
+            let own = wanted.map(|wanted| self.point(catalog, space, wanted));
+            parts.push(own.collect::<Result<Vec<_>>>()?);
         }
         for (prefix, member) in self.members(catalog) {
-            let point = member.nth_point(catalog, space, n)?.into_iter();
-            answers.extend(point.map(|(name, x)| (format!("{prefix}.{name}"), x)));
+            let mut points = member.points(catalog, space)?;
+            for (name, _) in points.iter_mut().flatten() {
+                *name = format!("{prefix}.{name}");
+            }
+            parts.push(points);
         }
-        Ok(answers)
+        let n = parts.iter().map(Vec::len).max().unwrap_or(1);
+        let nth = |i: usize| {
+            let of_part = |points: &Vec<Vec<_>>| points.get(i).unwrap_or(&points[0]).clone();
+            parts.iter().flat_map(of_part).collect()
+        };
+        Ok((0..n).map(nth).collect())
     }
 
     fn has_space(&self, catalog: &Catalog) -> bool {
